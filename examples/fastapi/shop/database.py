@@ -1,0 +1,13 @@
+"""The one engine of this process; its URL comes from DATABASE_URL or from the file that DATABASE_URL_FILE names."""
+
+import os
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import Engine, create_engine, make_url
+
+
+@cache
+def engine() -> Engine:
+    url = make_url(os.environ.get("DATABASE_URL") or Path(os.environ["DATABASE_URL_FILE"]).read_text().strip())
+    return create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)

@@ -1,0 +1,23 @@
+"""A small shop: `uvicorn shop.main:app`."""
+
+from fastapi import FastAPI
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from shop.database import engine
+from shop.models import Item
+
+app = FastAPI(title="shop")
+
+
+@app.get("/health")
+def health() -> dict[str, str]:
+    """Liveness: the process answers. It never asks the database, or a restart of that would kill every container."""
+    return {"status": "ok"}
+
+
+@app.get("/items")
+def items() -> list[dict[str, object]]:
+    with Session(engine()) as session:
+        found = session.scalars(select(Item).order_by(Item.id))
+        return [{"name": item.name, "price": str(item.price), "stock": item.stock} for item in found]

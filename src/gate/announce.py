@@ -1,0 +1,92 @@
+"""Saying loudly why gate waits: at once when something changes, then at growing distance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gate import explanation, log
+from gate.errors import GateError
+from gate.look import Seen
+from gate.migrator import Migrator
+from gate.termination import TerminationLog
+from gate.wait import Pause
+
+FIRST_DISTANCE = 5.0
+LONGEST_DISTANCE = 60.0
+"""Seconds between two lines while nothing changes."""
+
+
+@dataclass(slots=True)
+class Announcer:
+    """Decides when a finding of the waiting loop is worth a line, and writes it."""
+
+    termination: TerminationLog
+    doing: str = "gate waits and does not start the server"
+    last: str = field(default="", init=False)
+    _said: object = field(default=None, init=False)
+    _next: float = field(default=0.0, init=False)
+    _distance: float = field(default=FIRST_DISTANCE, init=False)
+
+    def trouble(self, error: GateError, pause: Pause) -> None:
+        """Nothing could be seen, or what was seen ended an attempt."""
+        self.last = text = " ".join(str(error).splitlines())
+        if self._due(text, pause):
+            self.termination.write(text)
+            kind = type(error).__name__
+            log.emit("critical", "gate.waiting", f"{text} {self._now(pause)}", kind=kind, **_times(pause))
+
+    def drifted(self, seen: Seen, pause: Pause, *, locked_out: bool = False) -> None:
+        """The schema does not fit; `locked_out` = this gate would migrate, and another one does."""
+        drift, migrator = seen.drift, seen.stamp.migrator
+        self.last = f"{drift}. {explanation.happened(drift, seen.stamp.database)} {_advice(seen)}"
+        if not self._due((str(drift), drift.verdict, migrator and migrator.revision, locked_out), pause):
+            return
+        self.termination.write(f"{drift.verdict} {drift}. {explanation.happened(drift, seen.stamp.database)}")
+        log.emit(
+            "warning" if locked_out else "critical",
+            "gate.waiting_for_lock" if locked_out else "gate.waiting",
+            f"{drift}. {explanation.happened(drift, seen.stamp.database)} {self._now(pause)} {_advice(seen)}".rstrip(),
+            verdict=drift.verdict,
+            drift=str(drift),
+            stamped=list(drift.stamped),
+            expected=list(drift.expected),
+            pending=len(drift.pending),
+            next_revisions=list(drift.pending[: explanation.SHOWN]) or None,
+            database=seen.stamp.database,
+            migrating=_migrating(migrator),
+            **_times(pause),
+        )
+
+    def _now(self, pause: Pause) -> str:
+        return f"{self.doing}; next look in {pause.length:.1f} s."
+
+    def _due(self, finding: object, pause: Pause) -> bool:
+        changed = finding != self._said
+        if not changed and pause.elapsed < self._next:
+            return False
+        self._distance = FIRST_DISTANCE if changed else min(2 * self._distance, LONGEST_DISTANCE)
+        self._said, self._next = finding, pause.elapsed + self._distance
+        return True
+
+
+def _advice(seen: Seen) -> str:
+    if seen.stamp.migrator:
+        return f"Migrating now: {seen.stamp.migrator}. Nothing to do but wait for it."
+    return explanation.cure(seen.drift, standby=seen.stamp.standby)
+
+
+def _migrating(migrator: Migrator | None) -> dict[str, object] | None:
+    if migrator is None:
+        return None
+    progress = f"{migrator.step}/{migrator.total}"
+    return {
+        "host": migrator.host,
+        "revision": migrator.revision,
+        "progress": progress,
+        "since": migrator.since,
+        "backend": migrator.pid,
+    }
+
+
+def _times(pause: Pause) -> dict[str, float]:
+    return {"elapsed": round(pause.elapsed, 1), "next_look": round(pause.length, 2)}

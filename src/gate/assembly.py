@@ -1,0 +1,68 @@
+"""What every command needs, put together from arguments, environment and files."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from dataclasses import dataclass
+
+from gate import configuration, database, script_directory
+from gate.configuration import Configuration
+from gate.database import Database
+from gate.look import Looker
+from gate.script_directory import Image
+from gate.settings import Settings, UrlSource
+from gate.stamp import TableName
+
+DEFAULT_TABLE = "alembic_version"
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """One image in its surroundings."""
+
+    settings: Settings
+    configuration: Configuration
+    image: Image
+
+    @property
+    def table(self) -> TableName:
+        """The version table: the setting, else env.py's literal, else Alembic's default."""
+        told, found = self.settings, self.image.version_table
+        return TableName(
+            told.version_table or found.table or DEFAULT_TABLE,
+            told.version_table_schema or found.schema,
+            computed=found.computed and not (told.version_table or told.version_table_schema),
+        )
+
+    @property
+    def has_migration_url(self) -> bool:
+        """Whether migrating goes another way than the server."""
+        return self.settings.migration_database_url is not None
+
+    def looker(self, *, migrating: bool = False) -> Looker:
+        """Look as the server connects, or as a migration does; raises `BadSettings` if no database is named."""
+        source = self.settings.migration_database_url if migrating else None
+        return Looker(self.image.graph, self.table, self._database(source or self.settings.database_url))
+
+    def _database(self, source: UrlSource | None) -> Database:
+        limits = (self.settings.connect_timeout, self.settings.query_timeout)
+        return database.locate(source, os.environ, self.configuration.url, limits)
+
+    def remarks(self) -> dict[str, str]:
+        """What is worth saying once before the first look, by event name."""
+        found = {}
+        if self.image.asked_alembic:
+            found["gate.asked_alembic"] = f"{self.image.asked_alembic}; gate asked Alembic, which ran the scripts."
+        if self.table.computed:
+            found["gate.computed_version_table"] = (
+                f"env.py computes the version table's name or schema; gate looks for {self.table.table}. Set "
+                "GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA if it is another one."
+            )
+        return found
+
+
+def assemble(arguments: Namespace, settings: Settings) -> Assembly:
+    """Read the configuration and the image; raises `BadSettings` and `BadScripts`."""
+    found = configuration.read(arguments.config, settings.alembic_config, arguments.name)
+    return Assembly(settings, found, script_directory.read(found))

@@ -1,0 +1,41 @@
+"""Verdict + policy -> what to do next: the table of DESIGN 3 as one pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gate.drift import Verdict
+
+
+class Decision(StrEnum):
+    """What gate does next."""
+
+    GO = "go"
+    WAIT = "wait"
+    UPGRADE = "upgrade"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the user wishes: may gate migrate, and what if the stamp says nothing about this image."""
+
+    migrating: bool = False
+    on_unknown: Decision = Decision.GO
+    on_unstamped: Decision = Decision.GO
+
+
+def decide(verdict: Verdict, policy: Policy) -> Decision:
+    """Read the decision table for one verdict."""
+    match verdict:
+        case Verdict.CURRENT:
+            return Decision.GO
+        case Verdict.UNKNOWN:
+            return policy.on_unknown
+        case Verdict.UNSTAMPED if not policy.migrating or policy.on_unstamped is Decision.REFUSE:
+            return policy.on_unstamped
+        case Verdict.DIVERGED:
+            return Decision.REFUSE if policy.migrating else Decision.WAIT
+        case Verdict.BEHIND | Verdict.EMPTY | Verdict.UNSTAMPED:
+            return Decision.UPGRADE if policy.migrating else Decision.WAIT

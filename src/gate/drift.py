@@ -1,0 +1,105 @@
+"""Expected heads + stamped revisions -> `Drift`: the verdict of DESIGN 2 as one value.
+
+The log, `gate check`, the readiness answer and the tests all read this value and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gate.revisions import Graph
+
+
+class Verdict(StrEnum):
+    """How the database's stamp stands to the image's scripts."""
+
+    CURRENT = "CURRENT"
+    BEHIND = "BEHIND"
+    EMPTY = "EMPTY"
+    UNSTAMPED = "UNSTAMPED"
+    UNKNOWN = "UNKNOWN"
+    DIVERGED = "DIVERGED"
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What one look found.
+
+    `stamped`: the rows of the version table; `expected`: the image's effective heads; `pending`: what
+    `alembic upgrade heads` would run, in its order; `messages`: what each pending revision says of itself;
+    `unknown`: rows that no script of the image explains; `redundant`: rows that Alembic rejects as
+    overlapping although nothing is pending.
+    """
+
+    verdict: Verdict
+    stamped: tuple[str, ...]
+    expected: tuple[str, ...]
+    pending: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    redundant: tuple[str, ...] = ()
+    messages: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The drift line, verbatim as in every log line and HTTP answer."""
+        return f"drift: db={_listed(self.stamped)} expected={_listed(self.expected)}"
+
+
+def compare(image: Graph, rows: Collection[str] | None, *, other_tables: bool = False) -> Drift:
+    """Judge the rows of the version table (None: there is no such table) against the image."""
+    if rows is None:
+        verdict = Verdict.UNSTAMPED if other_tables else Verdict.EMPTY
+        return _drift(image, verdict, (), image.pending(()))
+    stamped = tuple(sorted(set(rows)))
+    resolved = {row: image.resolve(row) for row in stamped}
+    known = {id_ for id_ in resolved.values() if id_}
+    unknown = tuple(row for row, id_ in resolved.items() if not id_)
+    if unknown:
+        verdict = Verdict.UNKNOWN if known <= set(image.heads) else Verdict.DIVERGED
+        return _drift(image, verdict, stamped, image.pending(known), unknown=unknown)
+    if half_applied(image, known):
+        return _drift(image, Verdict.DIVERGED, stamped, image.pending(known))
+    pending = image.pending(known)
+    redundant = tuple(row for row, id_ in resolved.items() if id_ in _overlapping(image, known))
+    verdict = Verdict.BEHIND if pending else Verdict.CURRENT
+    return _drift(image, verdict, stamped, pending, redundant=redundant)
+
+
+def half_applied(image: Graph, rows: Collection[str]) -> bool:
+    """Whether a row is an ancestor of another only through `depends_on` and has children of its own.
+
+    Such a child was never applied, else the row would have moved on to it; but Alembic counts it as
+    applied, because the other row depends on it by now (FACTS 1, last row but three).
+    """
+    plain = {row: image.plain_closure([row]) for row in rows}
+    return any(
+        image.children[row] and not any(row in plain[other] for other in rows if other != row)
+        for row in _overlapping(image, rows)
+    )
+
+
+def _overlapping(image: Graph, rows: Collection[str]) -> set[str]:
+    below = {row: image.closure([row]) for row in rows} if len(rows) > 1 else {}
+    return {row for row in rows for other in below if other != row and row in below[other]}
+
+
+def _drift(
+    image: Graph,
+    verdict: Verdict,
+    stamped: tuple[str, ...],
+    pending: tuple[str, ...],
+    unknown: tuple[str, ...] = (),
+    redundant: tuple[str, ...] = (),
+) -> Drift:
+    messages = {id_: image.revisions[id_].message for id_ in pending}
+    return Drift(verdict, stamped, image.heads, pending, unknown, redundant, messages)
+
+
+def _listed(ids: tuple[str, ...]) -> str:
+    return ",".join(map(printable, ids)) or "none"
+
+
+def printable(text: str) -> str:
+    """Show text from a database or a file so that it can forge no line: control characters escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,96 @@
+"""Every way gate can fail, and the exit code that each becomes (DESIGN 4, sysexits.h)."""
+
+from __future__ import annotations
+
+
+class GateError(Exception):
+    """Gate cannot go on. The message is a whole sentence: what is wrong, where, and what to do."""
+
+    exit_code = 70
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.__doc__)
+
+
+class BadUsage(GateError):
+    """The command line is wrong; `gate --help` shows how it is meant."""
+
+    exit_code = 2
+
+
+class MigrationFailed(GateError):
+    """The upgrade did not bring the database to the heads of this image; fix the migration and run it again."""
+
+    exit_code = 65
+
+
+class DatabaseUnavailable(GateError):
+    """The database cannot be looked at; gate knows nothing about its schema."""
+
+    exit_code = 69
+
+
+class LockTimeout(GateError):
+    """Another migrator kept the lock for longer than GATE_LOCK_TIMEOUT."""
+
+    exit_code = 75
+
+
+class Refused(GateError):
+    """The policy forbids to go on with this schema."""
+
+    exit_code = 76
+
+
+class BadSettings(GateError):
+    """The settings are wrong; the message names each variable and its cure."""
+
+    exit_code = 78
+
+
+class BadScripts(GateError):
+    """The image has no usable migration scripts."""
+
+    exit_code = 78
+
+
+class TimedOut(GateError):
+    """The schema did not fit within GATE_TIMEOUT."""
+
+    exit_code = 124
+
+
+class CommandNotExecutable(GateError):
+    """The command exists but cannot be executed."""
+
+    exit_code = 126
+
+
+class CommandNotFound(GateError):
+    """The command does not exist."""
+
+    exit_code = 127
+
+
+class LockBusy(Exception):
+    """Another migrator holds the lock."""
+
+
+class LockLost(Exception):
+    """The lock was lost while its holder migrated."""
+
+
+class Interrupted(BaseException):
+    """A signal asked gate to end.
+
+    Like `KeyboardInterrupt` no `Exception`, so that nothing which forgives errors forgives this.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
+
+    @property
+    def exit_code(self) -> int:
+        """128 + n, as a shell reports it."""
+        return 128 + self.signal_number

@@ -1,0 +1,77 @@
+"""What happened, what gate does now, what you can do: the sentences for a person woken at night. Pure."""
+
+from __future__ import annotations
+
+from gate.drift import Drift, Verdict, printable
+
+SHOWN = 5
+"""How many pending revisions a line names."""
+
+
+def happened(drift: Drift, database: str) -> str:  # noqa: PLR0911 - one sentence for one verdict
+    """One sentence on what a look found."""
+    ids = ", ".join(map(printable, drift.unknown))
+    match drift.verdict:
+        case Verdict.CURRENT:
+            return f"Database {database} is at the head(s) of this image."
+        case Verdict.BEHIND:
+            return f"Database {database} lacks {count(drift)} of this image."
+        case Verdict.EMPTY:
+            return f"Database {database} is empty; this image expects {count(drift)} in it."
+        case Verdict.UNSTAMPED:
+            return f"Database {database} has tables but no version table, so nothing says which revision it is at."
+        case Verdict.UNKNOWN:
+            return (
+                f"Database {database} is stamped with {ids}, which this image does not know: migrated by a newer image "
+                "(a rollout or a rollback), squashed, or not this application's."
+            )
+        case Verdict.DIVERGED if drift.unknown:
+            return (
+                f"Database {database} is stamped with {ids}, which this image does not know, and lacks "
+                f"{count(drift)} of this image: the two histories have parted."
+            )
+        case Verdict.DIVERGED:
+            return (
+                f"Database {database} is stamped with rows that overlap through depends_on, while revisions between "
+                "them were never applied: the histories have parted."
+            )
+
+
+def cure(drift: Drift, *, standby: bool = False) -> str:
+    """What a person can do about it while nobody migrates."""
+    match drift.verdict:
+        case Verdict.BEHIND | Verdict.EMPTY if standby:
+            return "This is a standby, so gate cannot see here who migrates; look at the primary."
+        case Verdict.BEHIND | Verdict.EMPTY:
+            return (
+                "Nobody is migrating: run `gate migrate` (or `alembic upgrade heads`) from this image once, or set "
+                "RUN_MIGRATIONS=1."
+            )
+        case Verdict.UNSTAMPED:
+            return (
+                "If create_all made the tables, tell Alembic with `alembic stamp REVISION`; if they are another "
+                "application's, run `gate migrate` from this image once."
+            )
+        case Verdict.UNKNOWN:
+            return (
+                "If the stamp is right, deploy the image that brought it; nothing here can be migrated by this image."
+            )
+        case Verdict.DIVERGED:
+            return "Deploy an image that contains both histories (`alembic merge`), or restore the database."
+        case Verdict.CURRENT:
+            return ""
+
+
+def redundant(drift: Drift) -> str:
+    """What to say of rows that Alembic would reject as overlapping."""
+    return (
+        f"The version table holds {', '.join(map(printable, drift.redundant))} beside a descendant. Alembic refuses "
+        "such rows as overlapping at the next upgrade: delete the redundant row(s) from the version table."
+    )
+
+
+def count(drift: Drift) -> str:
+    """The number of pending revisions and the first few of them."""
+    number = len(drift.pending)
+    named = ", ".join(drift.pending[:SHOWN]) + (", …" if number > SHOWN else "")
+    return f"{number} revision{'' if number == 1 else 's'} ({named})" if number else "no revision"

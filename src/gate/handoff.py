@@ -1,0 +1,55 @@
+"""Becoming the server: `exec` with everything that gate touched put back (tini's `spawn` and `restore_signals`)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from gate import signals
+from gate.errors import CommandNotExecutable, CommandNotFound
+
+
+def become(command: Sequence[str]) -> NoReturn:
+    """Replace this process by the command; the process id, the folder, standard streams and arguments stay.
+
+    Raises `CommandNotFound` (127) or `CommandNotExecutable` (126), as a shell has them.
+    """
+    _flush()
+    signals.restore()
+    try:
+        os.execvpe(command[0], list(command), environment())
+    except OSError as error:
+        raise _explain(command[0], error) from None
+    except ValueError as error:
+        raise CommandNotExecutable(f"The command {command[0]!r} cannot be executed: {error}.") from None
+
+
+def environment() -> dict[str, str]:
+    """The environment as gate was given it: Python adds LC_CTYPE in a container without a locale (PEP 538)."""
+    given = dict(os.environ)
+    with suppress(OSError):
+        names = Path("/proc/self/environ").read_bytes().split(b"\0")
+        if not any(name.startswith(b"LC_CTYPE=") for name in names):
+            given.pop("LC_CTYPE", None)
+    return given
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+
+
+def _explain(program: str, error: OSError) -> CommandNotFound | CommandNotExecutable:
+    if error.errno in {errno.ENOENT, errno.ENOTDIR} and not ("/" in program and os.path.exists(program)):
+        return CommandNotFound(f"The command {program!r} was not found; correct it, or the PATH of the image.")
+    if error.errno == errno.ENOENT:
+        return CommandNotExecutable(
+            f"The command {program!r} names an interpreter in its first line that does not exist."
+        )
+    return CommandNotExecutable(f"The command {program!r} cannot be executed: {error.strerror}.")

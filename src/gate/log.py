@@ -1,0 +1,79 @@
+"""One structured event for one thing that happened. The only room that knows structlog.
+
+Every event has a dotted name, a level, and a `message`: a whole sentence for a person woken at night. Always
+standard error, since standard output belongs to the server.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import MutableMapping
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from gate import urls
+from gate.drift import printable
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+_secrets: set[str] = set()
+
+
+def configure(style: str = "auto", level: str = "info") -> None:
+    """Choose the renderer: JSON, or lines for people (`auto` = those on a terminal)."""
+    console = style == "console" or (style == "auto" and sys.stderr.isatty())
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _hide,
+            _line if console else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=_Stderr,
+        cache_logger_on_first_use=False,
+    )
+
+
+def conceal(secrets: frozenset[str]) -> None:
+    """Never show these again: passwords as they are known from now on."""
+    _secrets.update(secrets)
+
+
+def emit(level: str, event: str, message: str, **fields: object) -> None:
+    """Log one event; fields that are None are left out."""
+    known = {key: value for key, value in fields.items() if value is not None}
+    getattr(structlog.get_logger(), level)(event, message=message, **known)
+
+
+class _Stderr:
+    """Writes each line with one system call; a broken standard error never breaks the gate."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def msg(self, line: str) -> None:
+        with suppress(OSError):
+            os.write(2, line.encode("utf-8", "backslashreplace") + b"\n")
+
+    debug = info = warning = error = critical = msg
+
+
+def _hide(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {key: _hidden(value) for key, value in event.items()}
+
+
+def _hidden(value: Any) -> Any:
+    if isinstance(value, str):
+        return urls.hide(value, frozenset(_secrets))
+    if isinstance(value, list | tuple):
+        return [_hidden(each) for each in value]
+    return value
+
+
+def _line(_: object, __: str, event: MutableMapping[str, Any]) -> str:
+    """For a person: the message says it all, the fields are for machines."""
+    moment = str(event["timestamp"])[11:19]
+    return printable(f"{moment} {event['level'].upper():<8} {event['event']}: {event['message']}")

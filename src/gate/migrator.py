@@ -1,0 +1,109 @@
+"""Who migrates: the key of the migration lock, and the line in which its holder tells its progress.
+
+The holder writes that line into its `application_name`, which every role may read, so it costs neither
+a table nor a privilege (FACTS 5). PostgreSQL keeps 63 bytes of it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from dataclasses import asdict, dataclass
+
+LOCK_CLASS = int.from_bytes(b"gate", "big")
+"""The first key of the advisory lock: `gate` in ASCII, so that `pg_locks.classid` = 1734440037 tells whose."""
+
+NAME_BYTES = 63
+
+
+@dataclass(frozen=True, slots=True)
+class LockKey:
+    """The advisory lock of one version table, as the two 32-bit keys of `pg_try_advisory_xact_lock`."""
+
+    number: int
+
+    @classmethod
+    def of(cls, schema: str | None, table: str) -> LockKey:
+        """Take the names as configured, never the role's search_path: two roles must get one key."""
+        return cls(zlib.crc32(f"{schema or ''}.{table}".encode()))
+
+    @property
+    def signed(self) -> int:
+        """The second key as PostgreSQL's signed int4."""
+        return self.number - (1 << 32) if self.number >= 1 << 31 else self.number
+
+    @property
+    def tag(self) -> str:
+        """What stands first in the application_name of everything that works under this lock."""
+        return f"gate/{self.number:08x}"
+
+    @property
+    def working_name(self) -> str:
+        """The application_name of a migration's own connection, which is never the lock holder's."""
+        return f"{self.tag} works"
+
+
+@dataclass(frozen=True, slots=True)
+class Migrator:
+    """The lock's holder as anybody can see it.
+
+    `step` of `total` revisions (0 = none has begun), `since` in seconds of the Unix epoch, `pid` of its
+    backend in the server, 0 where nobody could know it.
+    """
+
+    host: str
+    step: int
+    total: int
+    revision: str
+    since: int
+    pid: int = 0
+
+    def application_name(self, key: LockKey) -> str:
+        """Render as one line of at most 63 bytes: the tag first, the host as far as it fits."""
+        line = f"{key.tag} {self.step}/{self.total} {_short(self.revision)} @{self.since} {self.host}"
+        return line.encode("ascii", "replace")[:NAME_BYTES].decode()
+
+    @classmethod
+    def parse(cls, line: str, key: LockKey, pid: int) -> Migrator:
+        """Read what `application_name` wrote; a holder that says nothing readable is still a holder."""
+        words = line.split(" ", 4)
+        try:
+            tag, progress, revision, since, host = words
+            step, total = map(int, progress.split("/"))
+            began = int(since.removeprefix("@"))
+        except ValueError:
+            return cls("", 0, 0, "", 0, pid)
+        if tag != key.tag:
+            return cls("", 0, 0, "", 0, pid)
+        return cls(host, step, total, "" if revision == "-" else revision, began, pid)
+
+    def __str__(self) -> str:
+        """As a person reads it: `web-1 at revision ae10 (3/12) for 14 s, backend 4711`."""
+        if not self.since:
+            return f"an unnamed holder of the lock, backend {self.pid}"
+        at = f" at revision {self.revision} ({self.step}/{self.total})" if self.revision else ""
+        age = max(0, round(time.time() - self.since))
+        return f"{self.host or 'an unnamed host'}{at} for {age} s, backend {self.pid}"
+
+
+def _short(revision: str) -> str:
+    return revision[:20].replace(" ", "_") or "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a migrating gate asks of its upgrading child. `holder`: the backend that holds the lock, 0 = none."""
+
+    parent: int
+    ini: str
+    toml: str
+    section: str
+    x: list[str]
+    lock_number: int
+    holder: int
+    working_name: str
+
+    def to_json(self) -> str:
+        """As the child's argument; it holds no URL, since every user of a machine can read it."""
+        return json.dumps(asdict(self))

@@ -1,0 +1,104 @@
+"""`gate check` and `gate heads`: one look, told on standard output."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import Namespace
+
+from gate import explanation, settings
+from gate.assembly import Assembly, assemble
+from gate.decision import Decision, Policy, decide
+from gate.drift import Verdict, printable
+from gate.errors import GateError
+from gate.look import Seen
+from gate.urls import hide
+
+NEVER_DRIFT = Policy(on_unknown=Decision.GO, on_unstamped=Decision.GO)
+"""`gate check` knows no policy: it reports (DESIGN 3)."""
+
+
+def heads(arguments: Namespace) -> int:
+    """Tell what the image expects, without a database."""
+    try:
+        graph = _assembled(arguments).image.graph
+    except GateError as error:
+        return _failed(error, arguments)
+    if arguments.json:
+        print(json.dumps({"heads": list(graph.heads), "revisions": len(graph.revisions)}))
+    else:
+        print("\n".join(map(printable, graph.heads)))
+    return 0
+
+
+def check(arguments: Namespace) -> int:
+    """Look once; 0 if the schema fits, 1 on drift, 69 or 78 if nothing could be seen."""
+    if arguments.busy:
+        return _busy(arguments)
+    try:
+        seen = _assembled(arguments).looker().look()
+    except GateError as error:
+        return _failed(error, arguments)
+    print(json.dumps(as_json(seen)) if arguments.json else _as_text(seen))
+    return 0 if decide(seen.drift.verdict, NEVER_DRIFT) is Decision.GO else 1
+
+
+def as_json(seen: Seen) -> dict[str, object]:
+    """One look as one object; `messages` tells of each pending revision what its script says."""
+    drift, stamp = seen.drift, seen.stamp
+    return {
+        "verdict": drift.verdict,
+        "drift": str(drift),
+        "stamped": list(drift.stamped),
+        "expected": list(drift.expected),
+        "pending": list(drift.pending),
+        "messages": drift.messages,
+        "unknown": list(drift.unknown),
+        "redundant": list(drift.redundant),
+        "database": stamp.database,
+        "schema": stamp.schema,
+        "migrating": str(stamp.migrator) if stamp.migrator else None,
+    }
+
+
+def _as_text(seen: Seen) -> str:
+    drift = seen.drift
+    lines = [f"{drift.verdict} {drift}", explanation.happened(drift, seen.stamp.database)]
+    if drift.verdict in {Verdict.BEHIND, Verdict.EMPTY}:
+        lines += [f"  {printable(id_)}  {printable(drift.messages[id_])}".rstrip() for id_ in drift.pending]
+    if seen.stamp.migrator:
+        lines.append(f"Migrating now: {printable(str(seen.stamp.migrator))}.")
+    elif advice := explanation.cure(drift, standby=seen.stamp.standby):
+        lines.append(advice)
+    if drift.redundant:
+        lines.append(f"WARNING {explanation.redundant(drift)}")
+    return "\n".join(lines)
+
+
+def _busy(arguments: Namespace) -> int:
+    """For an updater's pre-update hook, so any error is 0: a broken image must be updated (FACTS 8)."""
+    try:
+        migrator = _assembled(arguments).looker(migrating=True).look().stamp.migrator
+    except GateError as error:
+        _failed(error, arguments)
+        return 0
+    print(f"Migrating now: {printable(str(migrator))}." if migrator else "Nobody is migrating.")
+    return 75 if migrator else 0
+
+
+def _assembled(arguments: Namespace) -> Assembly:
+    told = settings.read(os.environ, arguments.flags)
+    assembled = assemble(arguments, told)
+    for remark in assembled.remarks().values():
+        print(f"gate: {remark}", file=sys.stderr)
+    return assembled
+
+
+def _failed(error: GateError, arguments: Namespace) -> int:
+    text = hide(str(error))
+    for line in text.splitlines():
+        print(f"gate: {line}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps({"verdict": None, "error": text}))
+    return error.exit_code

@@ -1,0 +1,203 @@
+"""The revision graph of an image: heads, closure, and what an upgrade would run, in its order.
+
+Pure: values in, values out. The words and the rules are Alembic's (its `script/revision.py`): a revision's
+parents are its `down_revision` and its `depends_on`; an effective head is a revision that is nobody's parent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from gate.errors import BadScripts
+
+FORBIDDEN = "@-+"
+"""Characters that Alembic refuses in an id, since they mean something in a revision's address."""
+
+SHORTEST_PARTIAL = 4
+"""Alembic matches a partial id only with names of at least this length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One migration script. `path` names the file, `message` is the first paragraph of its docstring."""
+
+    id: str
+    down: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    message: str = ""
+    path: str = ""
+
+
+class Graph:
+    """All revisions of an image.
+
+    Raises `BadScripts`, naming the files, for what Alembic could not work with either: no revision at all,
+    an id or a label given twice, a missing parent, a cycle.
+    """
+
+    def __init__(self, revisions: Iterable[Revision]) -> None:
+        self.revisions = _by_id(revisions)
+        self._names = self.revisions | _by_label(self.revisions)
+        self.parents = {r.id: self._parents(r) for r in self.revisions.values()}
+        self._down = {r.id: r.down for r in self.revisions.values()}
+        _refuse_cycles(self.parents, self.revisions)
+
+    @cached_property
+    def heads(self) -> tuple[str, ...]:
+        """The effective heads, in the order of the files."""
+        inner = {parent for parents in self.parents.values() for parent in parents}
+        return tuple(id_ for id_ in self.revisions if id_ not in inner)
+
+    @cached_property
+    def children(self) -> Mapping[str, tuple[str, ...]]:
+        """For each id those whose `down_revision` names it (`depends_on` does not count)."""
+        found: dict[str, list[str]] = {id_: [] for id_ in self.revisions}
+        for revision in self.revisions.values():
+            for parent in revision.down:
+                found[parent].append(revision.id)
+        return {id_: tuple(children) for id_, children in found.items()}
+
+    def resolve(self, row: str) -> str | None:
+        """The id that a row of the version table stands for; Alembic takes a unique prefix, too."""
+        if row in self._names:
+            return self._names[row].id
+        matches = [name for name in self._names if len(name) >= SHORTEST_PARTIAL and name.startswith(row)]
+        return self._names[matches[0]].id if row and len(matches) == 1 else None
+
+    def closure(self, ids: Iterable[str]) -> set[str]:
+        """The ids and all their ancestors, through `down_revision` and `depends_on`."""
+        return _closure(ids, self.parents)
+
+    def plain_closure(self, ids: Iterable[str]) -> set[str]:
+        """The ids and their ancestors through `down_revision` alone."""
+        return _closure(ids, self._down)
+
+    def pending(self, applied: Collection[str]) -> tuple[str, ...]:
+        """What `alembic upgrade heads` would run on a database with these rows, in that order."""
+        missing = self.closure(self.heads) - self.closure(applied)
+        return tuple(reversed(self._walk_down(missing)))
+
+    def _parents(self, revision: Revision) -> tuple[str, ...]:
+        for parent in revision.down:
+            if parent not in self.revisions:
+                raise BadScripts(_missing(revision, "down_revision", parent, self.revisions))
+        for name in revision.depends_on:
+            if name not in self._names:
+                raise BadScripts(_missing(revision, "depends_on", name, self.revisions))
+        resolved = (self._names[name].id for name in revision.depends_on)
+        return tuple(dict.fromkeys((*revision.down, *resolved)))
+
+    def _walk_down(self, todo: set[str]) -> list[str]:
+        """Order as Alembic does: one branch as long as possible, never a parent before its last child."""
+        order = {id_: n for n, id_ in enumerate(self.revisions)}
+        tips = sorted((h for h in self.heads if h in todo), key=order.__getitem__)
+        below = [self.closure([tip]) for tip in tips]
+        walked: list[str] = []
+        at = 0
+        while tips:
+            blocker = next((i for i, seen in enumerate(below) if i != at and tips[at] in seen), None)
+            if blocker is not None:
+                at = blocker
+                continue
+            walked.append(tips[at])
+            todo.remove(tips[at])
+            at = self._step_down(tips, below, at, todo)
+        return walked
+
+    def _step_down(self, tips: list[str], below: list[set[str]], at: int, todo: set[str]) -> int:
+        tip = tips[at]
+        nexts = [p for p in self._direct_parents(tip) if p in todo and p not in tips]
+        if not nexts:
+            del tips[at], below[at]
+            return max(at - 1, 0)
+        tips[at : at + 1], tips[len(tips) :] = nexts[:1], nexts[1:]
+        if self.parents[tip] == tuple(nexts) and len(nexts) == 1:
+            below[at].discard(tip)  # a plain step: no walk through the whole history again
+        else:
+            below[at : at + 1] = [self.closure(nexts[:1])]
+            below.extend(self.closure([tip]) for tip in nexts[1:])
+        return at
+
+    def _direct_parents(self, id_: str) -> tuple[str, ...]:
+        """The parents less those dependencies that an ancestor brings along already."""
+        revision = self.revisions[id_]
+        if not revision.depends_on:
+            return self.parents[id_]
+        inherited = {
+            self._names[name].id
+            for ancestor in self.plain_closure(revision.down)
+            for name in self.revisions[ancestor].depends_on
+        }
+        return tuple(p for p in self.parents[id_] if p in revision.down or p not in inherited)
+
+
+def _closure(ids: Iterable[str], parents: Mapping[str, tuple[str, ...]]) -> set[str]:
+    seen: set[str] = set()
+    todo = list(ids)
+    while todo:
+        id_ = todo.pop()
+        if id_ not in seen:
+            seen.add(id_)
+            todo.extend(parents[id_])
+    return seen
+
+
+def _by_id(revisions: Iterable[Revision]) -> dict[str, Revision]:
+    found: dict[str, Revision] = {}
+    for revision in revisions:
+        _refuse_bad_id(revision)
+        if (other := found.setdefault(revision.id, revision)) is not revision:
+            raise BadScripts(
+                f"Revision {revision.id!r} stands in two files, {other.path} and {revision.path}; "
+                "Alembic would silently take one of them. Remove one or give it an id of its own."
+            )
+    if not found:
+        raise BadScripts(
+            "The image has no revisions: no migration script was found. An image without scripts never "
+            "passes; copy the versions folder into the image or correct script_location."
+        )
+    return found
+
+
+def _refuse_bad_id(revision: Revision) -> None:
+    if bad := [c for c in FORBIDDEN if c in revision.id]:
+        raise BadScripts(f"{revision.path}: Alembic allows no {bad[0]!r} in the revision id {revision.id!r}.")
+    if revision.id in revision.down or revision.id in revision.depends_on:
+        raise BadScripts(f"{revision.path}: revision {revision.id!r} is its own parent; correct it.")
+
+
+def _by_label(revisions: Mapping[str, Revision]) -> dict[str, Revision]:
+    found: dict[str, Revision] = {}
+    for revision in revisions.values():
+        for label in revision.labels:
+            other = revisions.get(label) or found.setdefault(label, revision)
+            if other is not revision:
+                raise BadScripts(f"The branch label {label!r} of {revision.path} is taken by {other.path}; rename one.")
+    return found
+
+
+def _missing(revision: Revision, what: str, name: str, known: Mapping[str, Revision]) -> str:
+    return (
+        f"{revision.path}: {what} {name!r} of revision {revision.id!r} is in none of the {len(known)} scripts of "
+        "this image; copy the missing script into the image or correct the line."
+    )
+
+
+def _refuse_cycles(parents: Mapping[str, tuple[str, ...]], revisions: Mapping[str, Revision]) -> None:
+    waiting = {id_: len(above) for id_, above in parents.items()}
+    children: dict[str, list[str]] = {id_: [] for id_ in parents}
+    for id_, above in parents.items():
+        for parent in above:
+            children[parent].append(id_)
+    free = [id_ for id_, count in waiting.items() if not count]
+    while free:
+        for child in children[free.pop()]:
+            waiting[child] -= 1
+            if not waiting[child]:
+                free.append(child)
+    if stuck := sorted(id_ for id_, count in waiting.items() if count):
+        files = ", ".join(revisions[id_].path for id_ in stuck[:5])
+        raise BadScripts(f"The revisions {', '.join(stuck[:5])} form a cycle or stand above one ({files}); break it.")

@@ -1,0 +1,139 @@
+"""Look, decide, act, look again: the story of DESIGN 1."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gate import explanation, log, wait
+from gate.announce import Announcer
+from gate.decision import Decision, Policy, decide
+from gate.drift import Drift, Verdict
+from gate.errors import DatabaseUnavailable, LockBusy, LockTimeout, Refused, TimedOut
+from gate.look import Looker, Seen
+from gate.migrate import Plan, migrate
+from gate.wait import Pause
+
+WATCHED_CAP = 2.0
+"""Seconds: the longest pause while a migrator is at work, so that its end is noticed soon."""
+
+
+@dataclass(slots=True)
+class Gate:
+    """Everything that passing takes. `last` looks as the server will connect, where that is another way."""
+
+    policy: Policy
+    looker: Looker
+    announcer: Announcer
+    plan: Plan
+    last: Looker | None = None
+    limit: float = 0
+    lock_limit: float = 0
+    poll_max: float = 10
+    _seen: Seen | None = field(default=None, init=False)
+    _finding: Callable[[Pause], None] = field(default=lambda _: None, init=False)
+    _locked_out_since: float | None = field(default=None, init=False)
+
+    def stand(self) -> None:
+        """Return when the schema fits, or as the policy has it.
+
+        Raises every `GateError` that ends the waiting.
+        """
+        try:
+            wait.until(self._step, cap=self._cap, limit=self.limit, before_pause=self._say)
+        except TimedOut as error:
+            raise TimedOut(f"{error} {self.announcer.last}") from None
+
+    def _say(self, pause: Pause) -> None:
+        self._finding(pause)
+
+    def _step(self) -> bool:
+        try:
+            seen = self._look()
+            decision = self._decide(seen.drift)
+            if decision is Decision.UPGRADE:
+                seen = self._migrate(seen)
+                decision = self._decide(seen.drift)
+            if decision is Decision.GO and self.last:
+                seen = self.last.look()
+                decision = Decision.WAIT if (found := self._decide(seen.drift)) is Decision.UPGRADE else found
+        except DatabaseUnavailable as error:
+            trouble = error
+            return self._waits(lambda pause: self.announcer.trouble(trouble, pause))
+        except LockBusy:
+            return self._locked_out()
+        return self._act(decision, seen)
+
+    def _act(self, decision: Decision, seen: Seen) -> bool:
+        self._locked_out_since = None
+        if decision is Decision.GO:
+            _going(seen)
+            self.announcer.termination.clear()
+            return True
+        if decision is Decision.REFUSE:
+            raise Refused(_refusal(seen, migrating=self.policy.migrating))
+        return self._waits(lambda pause: self.announcer.drifted(seen, pause))
+
+    def _look(self) -> Seen:
+        self._seen = self.looker.look()
+        return self._seen
+
+    def _decide(self, drift: Drift) -> Decision:
+        return decide(drift.verdict, self.policy)
+
+    def _migrate(self, seen: Seen) -> Seen:
+        if seen.stamp.migrator and self.plan.locking:
+            raise LockBusy
+        return migrate(self.plan, self.looker, lambda drift: self._decide(drift) is Decision.UPGRADE)
+
+    def _locked_out(self) -> bool:
+        now = time.monotonic()
+        self._locked_out_since = self._locked_out_since or now
+        if self.lock_limit and now - self._locked_out_since >= self.lock_limit:
+            raise LockTimeout(self._holder())
+        seen = self._seen
+        assert seen
+        return self._waits(lambda pause: self.announcer.drifted(seen, pause, locked_out=True))
+
+    def _holder(self) -> str:
+        migrator = self._seen.stamp.migrator if self._seen else None
+        end = f" If it hangs, end it in the database: SELECT pg_terminate_backend({migrator.pid})." if migrator else ""
+        return (
+            f"Another migrator kept the lock for longer than {self.lock_limit:g} s (GATE_LOCK_TIMEOUT): "
+            f"{migrator or 'it cannot be seen from here'}.{end}"
+        )
+
+    def _waits(self, finding: Callable[[Pause], None]) -> bool:
+        self._finding = finding
+        return False
+
+    def _cap(self) -> float:
+        watched = self._locked_out_since or (self._seen and self._seen.stamp.migrator)
+        return min(WATCHED_CAP, self.poll_max) if watched else self.poll_max
+
+
+def _going(seen: Seen) -> None:
+    drift, database = seen.drift, seen.stamp.database
+    happened = explanation.happened(drift, database)
+    fields = {"verdict": drift.verdict, "drift": str(drift), "database": database}
+    match drift.verdict:
+        case Verdict.UNKNOWN:
+            text = f"{drift}. {happened} Nothing migrated; gate goes on. {explanation.cure(drift)}"
+            log.emit("critical", "gate.unknown", text, **fields)
+        case Verdict.UNSTAMPED:
+            log.emit("info", "gate.unstamped", f"{happened} gate goes on (GATE_ON_UNSTAMPED=go).", **fields)
+        case _:
+            log.emit("info", "gate.current", happened, **fields)
+    if drift.redundant:
+        log.emit("warning", "gate.redundant_rows", explanation.redundant(drift), **fields)
+
+
+def _refusal(seen: Seen, *, migrating: bool) -> str:
+    drift = seen.drift
+    happened = explanation.happened(drift, seen.stamp.database)
+    why = {
+        Verdict.UNKNOWN: "GATE_ON_UNKNOWN=refuse forbids to go on.",
+        Verdict.UNSTAMPED: "GATE_ON_UNSTAMPED=refuse forbids to go on.",
+    }.get(drift.verdict, "gate does not migrate it.")
+    return f"{drift}. {happened} {why} {explanation.cure(drift)}" + (" Nothing migrated." if migrating else "")

@@ -1,0 +1,176 @@
+"""The child that upgrades: Alembic's API in a process of its own, `python -m gate.upgrade FD JOB`.
+
+It tells its parent what happens, one JSON object a line on the descriptor FD, and it dies with its parent. Before
+the first step it proves, on the migration's own connection, that the lock is held in this very database.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from gate.migrator import LOCK_CLASS, Job
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+PR_SET_PDEATHSIG = 1
+"""linux/prctl.h"""
+
+
+class WrongDatabase(Exception):
+    """The lock is not held in the database that env.py connects to."""
+
+
+class Report:
+    """The parent's view: what is running now, and every step."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.revision: str | None = None
+
+    def tell(self, what: str, **fields: object) -> None:
+        """Send one line; a parent that is gone ends this process anyway."""
+        os.write(self._descriptor, json.dumps({"what": what, **fields}).encode() + b"\n")
+
+    def steps(self, steps: list[Any]) -> Iterator[Any]:
+        """Hand the steps to Alembic one by one, which asks for the next when it has applied the last."""
+        self.tell("plan", total=len(steps))
+        for number, step in enumerate(steps, start=1):
+            self.revision = step.to_revisions[0]
+            began = time.monotonic()
+            self.tell("started", revision=self.revision, step=number)
+            yield step
+            self.tell("applied", revision=self.revision, step=number, seconds=round(time.monotonic() - began, 3))
+        self.revision = None
+
+    def failed(self, error: BaseException) -> None:
+        """Say what happened without a traceback and without parameters of a statement."""
+        original = getattr(error, "orig", None) or error
+        self.tell(
+            "failed",
+            kind="database" if isinstance(error, WrongDatabase) else "migration",
+            revision=self.revision,
+            message=_described(error, original),
+            where=_where(error),
+            sqlstate=getattr(original, "sqlstate", None) or getattr(original, "pgcode", None),
+        )
+
+
+class Fence:
+    """A look at the migration's own connection before anything runs on it."""
+
+    def __init__(self, environment: EnvironmentContext, job: Job, report: Report) -> None:
+        self._environment, self._job, self._report = environment, job, report
+        self._run_migrations = environment.run_migrations
+        # Alembic's proxy modules know EnvironmentContext itself and no subclass, so the one instance is changed.
+        environment.run_migrations = self.run_migrations  # type: ignore[method-assign]
+
+    def run_migrations(self, **arguments: Any) -> None:
+        """What env.py calls: Alembic's own, after the fence."""
+        connection = self._environment.get_context().connection
+        if self._job.holder and connection is not None:
+            self._prove(connection)
+        self._run_migrations(**arguments)
+
+    def _prove(self, connection: Connection) -> None:
+        began_here = not connection.in_transaction()
+        name = self._job.working_name
+        pid, database = connection.exec_driver_sql(
+            "SELECT pg_backend_pid(), current_database()"
+            f" FROM (SELECT set_config('application_name', '{name}', false)) n"
+        ).one()
+        self._report.tell("connected", pid=pid)
+        held = connection.exec_driver_sql(
+            "SELECT count(*) FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
+            f" AND classid = {LOCK_CLASS} AND objid = {self._job.lock_number} AND pid = {self._job.holder}"
+            " AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"
+        ).scalar_one()
+        if not held:
+            raise WrongDatabase(
+                f"env.py connects to the database {database}, where gate holds no lock: it is another one than gate "
+                "looked at. Let env.py take its URL from DATABASE_URL, or set MIGRATION_DATABASE_URL to env.py's."
+            )
+        if began_here:
+            connection.commit()
+
+
+def main() -> None:
+    """Upgrade to the heads, or report why not and exit 1."""
+    report = Report(int(sys.argv[1]))
+    job = Job(**json.loads(sys.argv[2]))
+    _die_with(job.parent)
+    sys.argv[:] = ["alembic", "upgrade", "heads"]  # what env.py would see, should it look
+    try:
+        upgrade(job, report)
+        report.tell("done")
+    except BaseException as error:  # noqa: BLE001 - a migration may raise anything, and all of it is told
+        report.failed(error)
+        sys.exit(1)
+
+
+def upgrade(job: Job, report: Report) -> None:
+    """What `alembic upgrade heads` does, with its steps told one by one."""
+    config = Config(job.ini, toml_file=job.toml, ini_section=job.section, cmd_opts=_options(job))
+    directory = ScriptDirectory.from_config(config)
+
+    def steps(heads: Any, _: MigrationContext) -> Iterator[Any]:
+        return report.steps(list(directory._upgrade_revs("heads", heads)))  # noqa: SLF001 - as alembic.command does
+
+    environment = EnvironmentContext(config, directory, fn=steps, as_sql=False, destination_rev="heads", tag=None)
+    Fence(environment, job, report)
+    with environment:
+        directory.run_env()
+
+
+def _options(job: Job) -> Namespace:
+    """The parsed command line, which env.py may ask for (`context.get_x_argument`)."""
+    chosen = (command.upgrade, ["revision"], ["sql", "tag"])
+    return Namespace(
+        config=[job.ini], name=job.section, x=job.x or None, raiseerr=False, quiet=False, verbose=False,
+        cmd=chosen, revision="heads", sql=False, tag=None,
+    )  # fmt: skip
+
+
+def _die_with(parent: int) -> None:
+    """Be killed by the kernel when the parent dies, however it dies (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def _described(error: BaseException, original: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({error.code!r})"
+    text = " ".join(str(original).split())[:400]
+    statement = " ".join(str(getattr(error, "statement", None) or "").split())[:120]
+    return f"{type(original).__name__}: {text}" + (f" (in: {statement})" if statement else "")
+
+
+def _where(error: BaseException) -> str | None:
+    """File and line of the innermost frame that is neither a library's nor gate's."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _foreign(f.filename)]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else None
+
+
+def _foreign(path: str) -> bool:
+    here = os.path.dirname(__file__)
+    return path.startswith((here, "<", sys.base_prefix, sys.prefix)) or "site-packages" in path
+
+
+if __name__ == "__main__":
+    main()

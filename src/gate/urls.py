@@ -1,0 +1,189 @@
+"""Database URLs as people write them -> what gate needs of them. Pure; it never shows a password.
+
+Understood are SQLAlchemy's and libpq's forms with any driver suffix. SQLAlchemy reads a URL more leniently
+than libpq does (a stray `%`, a `/` in the password), so gate reads it as SQLAlchemy does and hands libpq
+single parameters.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, quote, unquote, unquote_plus
+
+from gate.errors import BadSettings
+
+POSTGRESQL = frozenset({"postgresql", "postgres", "cockroachdb"})
+"""Schemes that psycopg connects to."""
+
+LIBPQ = frozenset(
+    ["host", "hostaddr", "port", "dbname", "user", "password", "passfile", "require_auth", "channel_binding", "connect_timeout", "client_encoding", "options", "application_name", "fallback_application_name", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "sslmode", "requiressl", "sslnegotiation", "sslcompression", "sslcert", "sslkey", "sslpassword", "sslcertmode", "sslrootcert", "sslcrl", "sslcrldir", "sslsni", "requirepeer", "ssl_min_protocol_version", "ssl_max_protocol_version", "min_protocol_version", "max_protocol_version", "krbsrvname", "gsslib", "gssencmode", "gssdelegation", "service", "servicefile", "target_session_attrs", "load_balance_hosts"]
+)
+"""libpq's connection parameters (PostgreSQL documentation, 32.1.2)."""
+
+DRIVERS_OWN = frozenset(
+    ["async_fallback", "autocommit", "async_creator_fn", "command_timeout", "cursor_factory", "direct_tls", "executemany_mode", "max_cacheable_statement_size", "max_cached_statement_lifetime", "prepare_threshold", "prepared_statement_cache_size", "prepared_statement_name_func", "row_factory", "server_settings", "statement_cache_size", "tcp_keepalive", "timeout", "unix_sock", "use_native_hstore"]
+)
+"""Parameters of asyncpg, psycopg2, pg8000 and SQLAlchemy's dialects that say nothing about where and how safely."""
+
+OTHER_NAMES = {"username": "user", "database": "dbname"}
+"""Drivers' names of libpq's parameters."""
+
+SSL_WORDS = {
+    "true": "require",
+    "1": "require",
+    "yes": "require",
+    "on": "require",
+    "false": "disable",
+    "0": "disable",
+}
+SSL_MODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
+
+_FORM = re.compile(
+    r"(?P<engine>[a-z][a-z0-9_]*)(?:\+(?P<driver>[\w.]+))?://"
+    r"(?:(?P<user>[^:/?@]*)(?::(?P<password>[^@]*))?@)?"
+    r"(?P<hosts>[^/?]*)(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?\Z",
+    re.IGNORECASE | re.DOTALL,
+)
+_HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d*))?\Z")
+_USERINFO = re.compile(r"(://[^:/?#\s@]*):[^\s]*@")
+_PARAMETER = re.compile(r"(?i)\b((?:ssl)?password|passwd|pwd)(\s*[=:]\s*)(\"[^\"]*\"|'(?:[^'\\]|\\.)*'|[^\s&,;)]+)")
+
+HIDDEN = "***"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseUrl:
+    """One database URL, read.
+
+    `conninfo`: libpq parameters for gate's own connection (PostgreSQL only); `verbatim`: as given, for
+    a migration; `secrets`: every spelling of the password, to be hidden in other people's texts.
+    """
+
+    engine: str
+    display: str
+    conninfo: dict[str, str] = field(repr=False, default_factory=dict)
+    verbatim: str = field(repr=False, default="")
+    secrets: frozenset[str] = field(repr=False, default=frozenset())
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether gate speaks to it by psycopg."""
+        return self.engine in POSTGRESQL
+
+
+def parse(text: str, variable: str) -> DatabaseUrl:
+    """Read a URL.
+
+    Raises `BadSettings` with the variable's name and never with a part of the URL that could be secret.
+    """
+    match = _FORM.match(text)
+    if not match:
+        raise BadSettings(f"{variable} is no database URL; write it as postgresql://user:password@host:5432/database.")
+    engine = match["engine"].lower()
+    if engine not in POSTGRESQL:
+        return DatabaseUrl(engine, f"a {engine} database", verbatim=text, secrets=_secrets(match, {}))
+    conninfo = _conninfo(match, variable)
+    return DatabaseUrl(engine, _display(conninfo), conninfo, text, _secrets(match, conninfo))
+
+
+def from_environment(names: dict[str, str]) -> DatabaseUrl:
+    """The database of libpq's own variables, which libpq reads by itself when it connects."""
+    pairs = {"host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "service": "PGSERVICE"}
+    known = {key: names[variable] for key, variable in pairs.items() if names.get(variable)}
+    return DatabaseUrl("postgresql", _display(known), {}, "", _spellings(names.get("PGPASSWORD", "")))
+
+
+def hide(text: str, secrets: frozenset[str] = frozenset()) -> str:
+    """Hide known passwords in a foreign text, and whatever stands where passwords stand."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    text = _USERINFO.sub(rf"\1:{HIDDEN}@", text)
+    return _PARAMETER.sub(rf"\1\2{HIDDEN}", text)
+
+
+def _conninfo(match: re.Match[str], variable: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if match["user"]:
+        found["user"] = unquote(match["user"])
+    if match["password"]:
+        found["password"] = unquote(match["password"])
+    if match["database"]:
+        found["dbname"] = unquote(match["database"])
+    hosts, ports = _hosts(match["hosts"], variable)
+    _take_parameters(found, hosts, ports, match["query"] or "", variable)
+    if any(hosts):
+        found["host"] = ",".join(hosts)
+    if any(ports):
+        found["port"] = ",".join(ports)
+    return found
+
+
+def _hosts(text: str, variable: str) -> tuple[list[str], list[str]]:
+    hosts, ports = [], []
+    for part in text.split(",") if text else []:
+        match = _HOST.match(part)
+        if not match or "@" in part:
+            raise BadSettings(
+                f"{variable}: what stands between // and the next / is not host:port; "
+                "in a password write @ as %40, : as %3A, / as %2F and % as %25."
+            )
+        hosts.append(unquote(match["host"]).strip("[]"))
+        ports.append(match["port"] or "")
+    return hosts, ports
+
+
+def _take_parameters(found: dict[str, str], hosts: list[str], ports: list[str], query: str, variable: str) -> None:
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        match key:
+            case "host" if not value.startswith("/"):
+                more_hosts, more_ports = _hosts(value, variable)
+                hosts.extend(more_hosts)
+                ports.extend(more_ports)
+            case "host":
+                hosts.append(value)
+                ports.append("")
+            case "port":
+                ports[:] = value.split(",")
+            case "ssl" | "sslmode":
+                found["sslmode"] = _sslmode(value, variable)
+            case "direct_tls" if value.lower() in {"1", "true", "yes", "on"}:
+                found.setdefault("sslmode", "require")
+            case _ if (name := OTHER_NAMES.get(key, key)) in LIBPQ:
+                found[name] = value
+            case _ if key not in DRIVERS_OWN:
+                raise BadSettings(
+                    f"{variable}: the parameter {key!r} is not known to PostgreSQL's clients; correct or remove it."
+                )
+
+
+def _sslmode(value: str, variable: str) -> str:
+    mode = SSL_WORDS.get(value.lower(), value)
+    if mode not in SSL_MODES:
+        raise BadSettings(f"{variable}: ssl/sslmode must be one of {', '.join(sorted(SSL_MODES))}.")
+    return mode
+
+
+def _display(conninfo: dict[str, str]) -> str:
+    if "service" in conninfo and "host" not in conninfo:
+        return f"service {conninfo['service']}"
+    hosts = conninfo.get("host") or conninfo.get("hostaddr") or "local socket"
+    ports = conninfo.get("port", "").split(",")
+    places = [f"{h}:{p}" if p else h for h, p in zip(hosts.split(","), ports * 9, strict=False)]
+    return f"{','.join(places)}/{conninfo.get('dbname', '')}".rstrip("/")
+
+
+def _secrets(match: re.Match[str], conninfo: dict[str, str]) -> frozenset[str]:
+    plain = {conninfo.get(key) for key in ("user", "host", "dbname")}
+    spelt = _spellings(match["password"] or "")
+    for key, value in parse_qsl(match["query"] or ""):
+        if "password" in key or key == "passwd":
+            spelt |= _spellings(value)
+    return frozenset(spelt - plain)
+
+
+def _spellings(password: str) -> frozenset[str]:
+    if not password:
+        return frozenset()
+    decoded = unquote(password)
+    return frozenset({password, decoded, unquote_plus(password), quote(decoded), quote(decoded, safe="")})

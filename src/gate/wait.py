@@ -1,0 +1,65 @@
+"""Waiting: backoff, jitter and deadline. The only room that knows tenacity."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import tenacity
+
+from gate.errors import TimedOut
+
+FIRST_PAUSE = 0.25
+"""Seconds; each further pause is twice as long, up to the cap."""
+
+LEAST_SHARE = 0.7
+"""A pause is drawn between this share of its length and the whole: enough to spread 200 waiters that were
+started together within a minute, and never longer than promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """What is known before a pause: seconds since the first look, and until the next."""
+
+    elapsed: float
+    length: float
+
+
+def until(
+    passed: Callable[[], bool],
+    *,
+    cap: Callable[[], float],
+    limit: float = 0,
+    before_pause: Callable[[Pause], None],
+) -> None:
+    """Call `passed` until it is true, with growing pauses between.
+
+    `cap`: the longest pause in seconds, asked each time; `limit`: seconds for the whole, 0 = none.
+    Raises `TimedOut` when the limit is reached; the last call is made at the limit, not before it.
+    """
+    backoff = tenacity.wait_exponential(multiplier=FIRST_PAUSE, max=86400)
+
+    def length(state: tenacity.RetryCallState) -> float:
+        pause = min(backoff(state), cap()) * random.uniform(LEAST_SHARE, 1)  # noqa: S311 - spreads load, guards nothing
+        return min(pause, max(0.0, limit - _elapsed(state))) if limit else pause
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        before_pause(Pause(_elapsed(state), state.next_action.sleep if state.next_action else 0))
+
+    def give_up(_: tenacity.RetryCallState) -> None:
+        raise TimedOut(f"The schema did not fit within {limit:g} s (GATE_TIMEOUT).")
+
+    tenacity.Retrying(
+        retry=tenacity.retry_if_result(lambda done: not done),
+        wait=length,
+        stop=tenacity.stop_after_delay(limit) if limit else tenacity.stop_never,
+        before_sleep=tell,
+        retry_error_callback=give_up,
+        sleep=time.sleep,
+    )(passed)
+
+
+def _elapsed(state: tenacity.RetryCallState) -> float:
+    return state.seconds_since_start or 0.0
