@@ -23,7 +23,10 @@ SEPARATORS = {"space": " ", "newline": "\n", "os": os.pathsep, ":": ":", ";": ";
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Where the migration scripts are. `ini` and `toml` are what Alembic itself is to be given."""
+    """Where the migration scripts are.
+
+    `ini` and `toml` are what Alembic itself is to be given; `databases` is what only its multidb template has.
+    """
 
     ini: str
     toml: str
@@ -33,6 +36,7 @@ class Configuration:
     recursive: bool = False
     sourceless: bool = False
     url: str | None = field(default=None, repr=False)
+    databases: str | None = None
 
 
 def read(config: Sequence[str], variable: str | None, section: str | None) -> Configuration:
@@ -64,6 +68,7 @@ def read(config: Sequence[str], variable: str | None, section: str | None) -> Co
         options.flag("recursive_version_locations"),
         options.flag("sourceless"),
         options.ini_text("sqlalchemy.url"),
+        options.ini_text("databases"),
     )
 
 

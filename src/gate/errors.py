@@ -23,6 +23,10 @@ class MigrationFailed(GateError):
 
     exit_code = 65
 
+    def __init__(self, message: str | None = None, revision: str = "") -> None:
+        super().__init__(message)
+        self.revision = revision
+
 
 class DatabaseUnavailable(GateError):
     """The database cannot be looked at; gate knows nothing about its schema."""

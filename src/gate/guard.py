@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from gate import handoff, log, settings, signals, wait
 from gate.announce import Announcer
 from gate.assembly import Assembly, assemble
+from gate.child import Plan
 from gate.decision import Decision, Policy
-from gate.errors import GateError, Interrupted
-from gate.migrate import Plan
+from gate.errors import BadSettings, GateError, Interrupted
 from gate.run import Gate
 from gate.settings import Settings
 from gate.termination import TerminationLog
@@ -127,7 +127,7 @@ class _Guard:
             looker=looker,
             last=last,
             announcer=Announcer(self.termination, DOING[name]),
-            plan=_plan(assembled, told, tuple(getattr(self.arguments, "x", ()))),
+            plan=_plan(assembled, told, tuple(self.arguments.x)) if migrating else None,
             limit=told.timeout,
             lock_limit=LOCK_LIMIT[name] if told.lock_timeout is None else told.lock_timeout,
             poll_max=told.poll_max,
@@ -142,6 +142,12 @@ def _policy(told: Settings, *, migrating: bool, stay: bool) -> Policy:
 
 
 def _plan(assembled: Assembly, told: Settings, x: tuple[str, ...]) -> Plan:
+    if assembled.configuration.databases:
+        raise BadSettings(
+            f"{assembled.configuration.ini} is of Alembic's multidb template (databases = "
+            f"{assembled.configuration.databases}): one run would migrate several databases and lock one. Give each "
+            "database a section of its own and a gate of its own: gate -n SECTION."
+        )
     return Plan(
         assembled.configuration,
         x,

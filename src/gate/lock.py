@@ -10,14 +10,14 @@ WHERE locktype = 'advisory' AND classid = 1734440037`, then `SELECT pg_terminate
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gate.database import Database, explain
-from gate.errors import BadSettings, DatabaseUnavailable, LockBusy, LockLost
+from gate.errand import Errand
+from gate.errors import BadSettings, LockBusy, LockLost
 from gate.migrator import LOCK_CLASS, LockKey, Migrator
 from gate.stamp import literal
 
@@ -27,34 +27,57 @@ if TYPE_CHECKING:
 LIMITS = "'idle_in_transaction_session_timeout', 'statement_timeout', 'lock_timeout', 'transaction_timeout'"
 """What could end the holding transaction; each is set to 0 in it where this server knows it."""
 
-ORPHAN_PATIENCE = 30.0
-"""Seconds in which an ended predecessor's backend must be gone."""
-
 
 @dataclass(slots=True)
 class Lock:
-    """The lock, held. `pid` is its backend in the server; 0 = GATE_LOCK=none, nothing is held."""
+    """The lock, held, or nothing (GATE_LOCK=none).
+
+    `pid`: its backend in a PostgreSQL, else 0; `fence`: a statement for the migration's own connection, which gives
+    that connection's id, its database, and whether the lock is held there ("" = there is no lock);
+    `transactional`: whether a failed revision leaves nothing behind.
+    """
 
     key: LockKey
     database: Database
     pid: int = 0
-    _connection: Connection | None = None
+    fence: str = ""
+    transactional: bool = True
+    how: str = "holds the migration lock"
 
     def tell(self, migrator: Migrator) -> None:
         """Show the progress to whoever waits; raises `LockLost` like `keep`."""
-        self._run(f"SELECT set_config('application_name', {literal(migrator.application_name(self.key))}, true)")
 
     def keep(self) -> None:
         """See that the lock is still held; raises `LockLost`."""
+
+
+@dataclass(slots=True)
+class AdvisoryLock(Lock):
+    """PostgreSQL's: held by the transaction of one connection, which also shows the holder's progress."""
+
+    connection: Connection | None = None
+
+    def tell(self, migrator: Migrator) -> None:
+        """By the connection's application_name, which every role may read (FACTS 5)."""
+        self._run(f"SELECT set_config('application_name', {literal(migrator.application_name(self.key))}, true)")
+
+    def keep(self) -> None:
+        """By a round trip, which also keeps a firewall between from forgetting the connection."""
         self._run("SELECT 1")
 
     def _run(self, statement: str) -> None:
-        if self._connection is None:
-            return
+        assert self.connection
         try:
-            self._connection.execute(statement)
+            self.connection.execute(statement)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody knows any more who holds the lock
-            raise LockLost(f"The connection that holds the migration lock was lost: {error}") from None
+            why = " ".join(str(error).split())
+            raise LockLost(f"The connection that holds the migration lock was lost ({why})") from None
+
+
+@contextmanager
+def without(database: Database, key: LockKey) -> Iterator[Lock]:
+    """GATE_LOCK=none: nobody is kept apart."""
+    yield Lock(key, database, transactional=database.url().is_postgresql, how="migrates without a lock")
 
 
 @contextmanager
@@ -62,13 +85,19 @@ def hold(database: Database, key: LockKey) -> Iterator[Lock]:
     """Take the lock by one try and hold it for the block.
 
     Raises `LockBusy` if another migrator has it, `DatabaseUnavailable`, and `BadSettings` where such a lock would be
-    worth nothing: a standby, or an engine that accepts it and forgets it.
+    worth nothing: a standby, or an engine that accepts it and forgets it, or has none that gate knows.
     """
+    if not database.url().is_postgresql:
+        from gate import other_engines  # noqa: PLC0415 - SQLAlchemy is loaded only where it is needed
+
+        with other_engines.hold(database, key) as other:
+            yield other
+        return
     connection = database.connect()
     try:
         pid = _try(connection, key, database)
         _refuse_worthless(database, key)
-        yield Lock(key, database, pid, connection)
+        yield AdvisoryLock(key, database, pid, _fence(key, pid), connection=connection)
     finally:
         with suppress(Exception):
             connection.execute("ROLLBACK")
@@ -91,10 +120,10 @@ def _try(connection: Connection, key: LockKey, database: Database) -> int:
             pass
         standby, granted, pid = cursor.fetchone() or (None, None, 0)
     except Exception as error:  # noqa: BLE001 - psycopg is imported only by whoever connects
-        raise explain(error, database.url()) from None
+        raise _no_lock(error, database) from None
     if standby:
         raise BadSettings(
-            "This database is a standby: it cannot be migrated. Point MIGRATION_DATABASE_URL to the primary."
+            "This database is a standby and cannot be migrated; let MIGRATION_DATABASE_URL name the primary."
         )
     if not granted:
         raise LockBusy
@@ -102,58 +131,42 @@ def _try(connection: Connection, key: LockKey, database: Database) -> int:
     return pid
 
 
+def _no_lock(error: Exception, database: Database) -> Exception:
+    if "statement pooling" in str(error):
+        return BadSettings(
+            "A pooler in statement mode allows no transaction, so no lock can be held through it: point "
+            "MIGRATION_DATABASE_URL directly to PostgreSQL."
+        )
+    return explain(error, database.url())
+
+
+def _fence(key: LockKey, pid: int) -> str:
+    return (
+        "SELECT pg_backend_pid(), current_database(), (SELECT count(*) FROM pg_catalog.pg_locks"
+        " WHERE locktype = 'advisory' AND granted AND objsubid = 2"
+        f" AND classid = {LOCK_CLASS} AND objid = {key.number} AND pid = {pid}"
+        " AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))"
+    )
+
+
 def _refuse_worthless(database: Database, key: LockKey) -> None:
     """A second connection must be refused the key (7.6 ms, FACTS 3)."""
-    with database.connect() as second:
-        row = second.execute(f"SELECT pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed})").fetchone()
-    if row and row[0]:
+    limit = database.connect_timeout + database.query_timeout
+    try:
+        granted = Errand(lambda: _granted_twice(database, key)).result(limit)
+    except TimeoutError:
+        raise BadSettings(
+            f"The database gave gate no second connection within {limit:g} s. Lock and migration need one each, which "
+            "a pooler with one server connection cannot give: point MIGRATION_DATABASE_URL directly to PostgreSQL."
+        ) from None
+    if granted:
         raise BadSettings(
             "This server grants the migration lock to two connections at once, so it keeps nobody apart. Point "
             "MIGRATION_DATABASE_URL directly to PostgreSQL, or set GATE_LOCK=none and migrate with one single Job."
         )
 
 
-def cancel(database: Database, pid: int) -> None:
-    """Cancel the statement that this backend runs, if it still runs one."""
-    _signal_backend(database, pid, "pg_cancel_backend")
-
-
-def terminate(database: Database, pid: int) -> None:
-    """End this backend."""
-    _signal_backend(database, pid, "pg_terminate_backend")
-
-
-def _signal_backend(database: Database, pid: int, function: str) -> None:
-    with suppress(Exception), database.connect() as connection:
-        connection.execute(f"SELECT {function}({pid:d})")
-
-
-def end_predecessors(database: Database, key: LockKey) -> list[int]:
-    """End what a killed migrator left running in the server, and wait until it is gone (FACTS 6).
-
-    To be called with the lock held: then no living migrator can carry the tag. Gives the backends' process ids.
-    Raises `DatabaseUnavailable` if one may not be ended or does not go.
-    """
-    found = orphans(database, key)
-    for pid in found:
-        terminate(database, pid)
-    deadline = time.monotonic() + ORPHAN_PATIENCE
-    while left := orphans(database, key) if found else []:
-        if time.monotonic() > deadline:
-            raise DatabaseUnavailable(
-                f"A killed migrator's statement still runs in backend {left[0]}, and this role may not end it. "
-                f"gate does not migrate beside it: SELECT pg_terminate_backend({left[0]}) as its owner or a superuser."
-            )
-        time.sleep(0.1)
-    return found
-
-
-def orphans(database: Database, key: LockKey) -> list[int]:
-    """The backends of this database in which a migration under this lock's tag works."""
-    with database.connect() as connection:
-        rows = connection.execute(
-            "SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = current_database()"
-            f" AND application_name LIKE {literal(key.working_name + '%')}"
-            " AND backend_type IS DISTINCT FROM 'parallel worker'"
-        ).fetchall()
-    return [pid for (pid,) in rows if isinstance(pid, int)]
+def _granted_twice(database: Database, key: LockKey) -> bool:
+    with database.connect() as second:
+        row = second.execute(f"SELECT pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed})").fetchone()
+    return bool(row and row[0])

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from gate import database, drift, stamp
 from gate.database import Database
 from gate.drift import Drift
-from gate.errors import DatabaseUnavailable
+from gate.errand import Errand
+from gate.errors import DatabaseUnavailable, GateError
 from gate.revisions import Graph
 from gate.stamp import Stamp, TableName
 
 if TYPE_CHECKING:
     from gate.database import Connection
 
-_T = TypeVar("_T")
 GRACE = 1.0
 """Seconds beyond both limits after which a look is given up: what hangs then hangs outside the server."""
 
@@ -38,31 +38,41 @@ class Looker:
     graph: Graph
     table: TableName
     database: Database
-    _hanging: _Errand[Stamp] | None = field(default=None, init=False)
+    _hanging: Errand[Stamp] | None = field(default=None, init=False)
 
-    def look(self) -> Seen:
-        """Look once.
+    def look(self, limit: float | None = None) -> Seen:
+        """Look once, within `limit` seconds (None: as long as connecting and reading may take).
 
         Raises `DatabaseUnavailable` if nothing can be seen, `BadSettings` if the settings are why.
         """
-        found = self._read()
+        found = self._read(limit or self.database.connect_timeout + self.database.query_timeout + GRACE)
         return Seen(found, drift.compare(self.graph, found.rows, other_tables=found.other_tables))
 
-    def _read(self) -> Stamp:
+    def _read(self, limit: float) -> Stamp:
         """In a thread: name resolution blocks in C, where no signal is answered; the main thread only waits."""
-        errand = self._hanging or _Errand(self._read_here)
-        limit = self.database.connect_timeout + self.database.query_timeout + GRACE
+        deadline = time.monotonic() + limit
         try:
-            self._hanging = None
-            return errand.result(limit)
-        except queue.Empty:
-            self._hanging = errand
+            if self._hanging is not None:
+                with suppress(GateError):  # what an earlier look found is too old to be believed
+                    self._hanging.result(limit)
+            self._hanging = Errand(self._read_here)
+            found = self._hanging.result(max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
             raise DatabaseUnavailable(
                 f"The database did not answer within {limit:g} s ({self.database.url().display}); "
                 "the connection or the name resolution hangs."
             ) from None
+        except BaseException:
+            self._hanging = None
+            raise
+        self._hanging = None
+        return found
 
     def _read_here(self) -> Stamp:
+        if not self.database.url().is_postgresql:
+            from gate import other_engines  # noqa: PLC0415 - SQLAlchemy is loaded only where it is needed
+
+            return other_engines.read(self.database, self.table)
         with self.database.connect() as connection:
             return read(connection, self.table, self.database)
 
@@ -82,23 +92,3 @@ def read(connection: Connection, table: TableName, place: Database) -> Stamp:
         return stamp.read(run, table)
     except psycopg.Error as error:
         raise database.explain(error, place.url()) from None
-
-
-class _Errand(Generic[_T]):
-    """Work in a daemon thread, whose result can be waited for with signals answered."""
-
-    def __init__(self, work: Callable[[], _T]) -> None:
-        self._outcome: queue.SimpleQueue[_T | BaseException] = queue.SimpleQueue()
-        threading.Thread(target=self._go, args=(work,), daemon=True).start()
-
-    def _go(self, work: Callable[[], _T]) -> None:
-        try:
-            self._outcome.put(work())
-        except BaseException as error:  # noqa: BLE001 - carried over to the waiting thread, whatever it is
-            self._outcome.put(error)
-
-    def result(self, limit: float) -> _T:
-        outcome = self._outcome.get(timeout=limit)
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome

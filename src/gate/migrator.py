@@ -93,15 +93,14 @@ def _short(revision: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a migrating gate asks of its upgrading child. `holder`: the backend that holds the lock, 0 = none."""
+    """What a migrating gate asks of its upgrading child. `fence`: as `Lock.fence`."""
 
     parent: int
     ini: str
     toml: str
     section: str
     x: list[str]
-    lock_number: int
-    holder: int
+    fence: str
     working_name: str
 
     def to_json(self) -> str:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 from gate import explanation, log, wait
 from gate.announce import Announcer
+from gate.child import Plan
 from gate.decision import Decision, Policy, decide
 from gate.drift import Drift, Verdict
-from gate.errors import DatabaseUnavailable, LockBusy, LockTimeout, Refused, TimedOut
+from gate.errors import DatabaseUnavailable, LockBusy, LockTimeout, MigrationFailed, Refused, TimedOut
 from gate.look import Looker, Seen
-from gate.migrate import Plan, migrate
+from gate.migrate import migrate
+from gate.migrator import Migrator
 from gate.wait import Pause
 
 WATCHED_CAP = 2.0
@@ -26,7 +28,7 @@ class Gate:
     policy: Policy
     looker: Looker
     announcer: Announcer
-    plan: Plan
+    plan: Plan | None = None
     last: Looker | None = None
     limit: float = 0
     lock_limit: float = 0
@@ -34,6 +36,7 @@ class Gate:
     _seen: Seen | None = field(default=None, init=False)
     _finding: Callable[[Pause], None] = field(default=lambda _: None, init=False)
     _locked_out_since: float | None = field(default=None, init=False)
+    _watched: Migrator | None = field(default=None, init=False)
 
     def stand(self) -> None:
         """Return when the schema fits, or as the policy has it.
@@ -77,15 +80,29 @@ class Gate:
 
     def _look(self) -> Seen:
         self._seen = self.looker.look()
+        self._watched = self._seen.stamp.migrator or self._watched
         return self._seen
 
     def _decide(self, drift: Drift) -> Decision:
         return decide(drift.verdict, self.policy)
 
     def _migrate(self, seen: Seen) -> Seen:
+        assert self.plan
+        gone = self._watched
         if seen.stamp.migrator and self.plan.locking:
             raise LockBusy
-        return migrate(self.plan, self.looker, lambda drift: self._decide(drift) is Decision.UPGRADE)
+        if gone:
+            text = (
+                f"Another migrator ended and left {explanation.count(seen.drift)} pending ({gone}); gate tries itself."
+            )
+            log.emit("warning", "gate.migration_unfinished", text, revision=gone.revision or None, host=gone.host)
+        try:
+            return migrate(self.plan, self.looker, lambda drift: self._decide(drift) is Decision.UPGRADE)
+        except MigrationFailed as error:
+            if gone and gone.revision and error.revision.startswith(gone.revision):
+                text = f"{error} Two migrators have now failed in revision {gone.revision}: a third try will not help."
+                raise MigrationFailed(text, error.revision) from None
+            raise
 
     def _locked_out(self) -> bool:
         now = time.monotonic()

@@ -17,12 +17,24 @@ POSTGRESQL = frozenset({"postgresql", "postgres", "cockroachdb"})
 """Schemes that psycopg connects to."""
 
 LIBPQ = frozenset(
-    ["host", "hostaddr", "port", "dbname", "user", "password", "passfile", "require_auth", "channel_binding", "connect_timeout", "client_encoding", "options", "application_name", "fallback_application_name", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "sslmode", "requiressl", "sslnegotiation", "sslcompression", "sslcert", "sslkey", "sslpassword", "sslcertmode", "sslrootcert", "sslcrl", "sslcrldir", "sslsni", "requirepeer", "ssl_min_protocol_version", "ssl_max_protocol_version", "min_protocol_version", "max_protocol_version", "krbsrvname", "gsslib", "gssencmode", "gssdelegation", "service", "servicefile", "target_session_attrs", "load_balance_hosts"]
+    """
+    host hostaddr port dbname user password passfile require_auth channel_binding connect_timeout
+    client_encoding options application_name fallback_application_name keepalives keepalives_idle
+    keepalives_interval keepalives_count tcp_user_timeout sslmode requiressl sslnegotiation sslcompression
+    sslcert sslkey sslpassword sslcertmode sslrootcert sslcrl sslcrldir sslsni requirepeer
+    ssl_min_protocol_version ssl_max_protocol_version min_protocol_version max_protocol_version krbsrvname
+    gsslib gssencmode gssdelegation service servicefile target_session_attrs load_balance_hosts
+    """.split()
 )
 """libpq's connection parameters (PostgreSQL documentation, 32.1.2)."""
 
 DRIVERS_OWN = frozenset(
-    ["async_fallback", "autocommit", "async_creator_fn", "command_timeout", "cursor_factory", "direct_tls", "executemany_mode", "max_cacheable_statement_size", "max_cached_statement_lifetime", "prepare_threshold", "prepared_statement_cache_size", "prepared_statement_name_func", "row_factory", "server_settings", "statement_cache_size", "tcp_keepalive", "timeout", "unix_sock", "use_native_hstore"]
+    """
+    async_fallback autocommit async_creator_fn command_timeout cursor_factory direct_tls executemany_mode
+    max_cacheable_statement_size max_cached_statement_lifetime prepare_threshold prepared_statement_cache_size
+    prepared_statement_name_func row_factory server_settings statement_cache_size tcp_keepalive timeout
+    unix_sock use_native_hstore
+    """.split()
 )
 """Parameters of asyncpg, psycopg2, pg8000 and SQLAlchemy's dialects that say nothing about where and how safely."""
 
