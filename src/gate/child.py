@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +45,7 @@ class Plan:
     timeout: float = 0
     locking: bool = True
     dedicated: bool = False
+    on_progress: Callable[[Progress], None] = lambda _: None
 
 
 def upgrade(plan: Plan, lock: Lock, progress: Progress) -> None:
@@ -112,6 +113,7 @@ class _Watch:
         told = LONG
         while not self._ended():
             now = time.monotonic()
+            log.progress(f"{self.progress.step}/{self.progress.total} {self.progress.revision} {now - began:.0f} s")
             if self.plan.timeout and now - began > self.plan.timeout:
                 limit = f"{self.plan.timeout:g} s (GATE_MIGRATION_TIMEOUT)"
                 raise MigrationFailed(f"The upgrade took longer than {limit}{self.progress.at()} and was cancelled.")
@@ -132,6 +134,7 @@ class _Watch:
         return gone and not reports
 
     def _show(self) -> None:
+        self.plan.on_progress(self.progress)
         with suppress(LockLost):  # `_keep` tells
             self.lock.tell(self.progress.migrator())
 

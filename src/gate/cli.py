@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from gate import __version__
 from gate.errors import BadUsage, GateError, Interrupted
-from gate.settings import SETTINGS, Setting
+from gate.settings import SETTINGS, Setting, listening_address
 from gate.urls import hide
 
 Arguments = argparse.Namespace
@@ -22,8 +22,10 @@ COMMANDS = {
     "migrate": "upgrade under the lock if anything is pending, then exit 0",
     "check": "one look, one verdict, an exit code",
     "heads": "what the image expects; needs no database",
+    "serve": "the readiness endpoint as a process of its own (sidecar)",
 }
 MIGRATING_ONLY = frozenset({"GATE_LOCK_TIMEOUT", "GATE_MIGRATION_TIMEOUT", "GATE_UPGRADE_COMMAND"})
+DEFAULT_PORT = 8080
 LOOKING = frozenset({"GATE_VERSION_TABLE", "GATE_VERSION_TABLE_SCHEMA", "GATE_CONNECT_TIMEOUT", "GATE_QUERY_TIMEOUT"})
 
 
@@ -69,9 +71,24 @@ def _doer(name: str) -> Callable[[Arguments], int]:
         from gate import report  # noqa: PLC0415 - a look needs nothing of what waiting and migrating need
 
         return {"check": report.check, "heads": report.heads}[name]
+    if name == "serve":
+        return _serve
     from gate import guard  # noqa: PLC0415 - likewise
 
     return guard.guard
+
+
+def _serve(arguments: Arguments) -> int:
+    from gate.hold import require_http  # noqa: PLC0415 - the extra may not be installed
+
+    try:
+        require_http("gate serve")
+        from gate.serve import serve  # noqa: PLC0415 - likewise
+
+        return serve(arguments)
+    except GateError as error:
+        _say(hide(str(error)))
+        return error.exit_code
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str] | None]:
@@ -136,14 +153,31 @@ def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
     if name == "check":
         parser.add_argument("--busy", action="store_true", help="75 if a migrator is at work, else 0, errors included")
+    if name == "serve":
+        parser.add_argument(
+            "--listen",
+            type=_address,
+            default=("", DEFAULT_PORT),
+            metavar="[HOST]:PORT",
+            help=f"(default :{DEFAULT_PORT})",
+        )
     for setting in SETTINGS:
         if setting.flag and _takes(name, setting.variable):
             parser.add_argument(setting.flag, metavar="V", dest=setting.variable, help=_help(setting))
 
 
+def _address(text: str) -> tuple[str, int]:
+    found = listening_address(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not [host]:port, such as :8080")
+    return found
+
+
 def _takes(name: str, variable: str) -> bool:
     if name in {"check", "heads"}:
         return name == "check" and variable in LOOKING
+    if name == "serve":
+        return variable in LOOKING | {"GATE_LOG_FORMAT", "GATE_LOG_LEVEL"}
     if name == "wait":
         return variable not in MIGRATING_ONLY | {"GATE_ON_FAILURE"}
     return name == "run" or variable != "GATE_ON_FAILURE"

@@ -41,6 +41,11 @@ class Drift:
     redundant: tuple[str, ...] = ()
     messages: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def fits(self) -> bool:
+        """Whether a server may be sent requests: not behind, not empty, not diverged."""
+        return self.verdict not in {Verdict.BEHIND, Verdict.EMPTY, Verdict.DIVERGED}
+
     def __str__(self) -> str:
         """The drift line, verbatim as in every log line and HTTP answer."""
         return f"drift: db={_listed(self.stamped)} expected={_listed(self.expected)}"

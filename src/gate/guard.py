@@ -12,6 +12,8 @@ from gate.assembly import Assembly, assemble
 from gate.child import Plan
 from gate.decision import Decision, Policy
 from gate.errors import BadSettings, GateError, Interrupted
+from gate.hold import Hold
+from gate.readiness import Readiness
 from gate.run import Gate
 from gate.settings import Settings
 from gate.termination import TerminationLog
@@ -110,12 +112,13 @@ class _Guard:
     def _stand(self, *, migrating: bool | None) -> None:
         told = settings.read(os.environ, self.arguments.flags)
         log.configure(told.log_format, told.log_level)
-        assembled = assemble(self.arguments, told)
-        for event, remark in assembled.remarks().items():
-            log.emit("warning", event, remark)
-        self._gate(assembled, told, stay=migrating is False).stand()
+        with Hold(told.hold, told.health_path) as hold:
+            assembled = assemble(self.arguments, told)
+            for event, remark in assembled.remarks().items():
+                log.emit("warning", event, remark)
+            self._gate(assembled, told, hold, stay=migrating is False).stand()
 
-    def _gate(self, assembled: Assembly, told: Settings, *, stay: bool) -> Gate:
+    def _gate(self, assembled: Assembly, told: Settings, hold: Hold, *, stay: bool) -> Gate:
         name = self.arguments.command
         migrating = not stay and (name == "migrate" or (name == "run" and told.run_migrations))
         looker = assembled.looker(migrating=migrating)
@@ -125,9 +128,10 @@ class _Guard:
         return Gate(
             policy=_policy(told, migrating=migrating, stay=stay),
             looker=looker,
+            hold=hold,
             last=last,
             announcer=Announcer(self.termination, DOING[name]),
-            plan=_plan(assembled, told, tuple(self.arguments.x)) if migrating else None,
+            plan=_plan(assembled, told, hold, tuple(self.arguments.x)) if migrating else None,
             limit=told.timeout,
             lock_limit=LOCK_LIMIT[name] if told.lock_timeout is None else told.lock_timeout,
             poll_max=told.poll_max,
@@ -141,7 +145,7 @@ def _policy(told: Settings, *, migrating: bool, stay: bool) -> Policy:
     return Policy(migrating, unknown, unstamped)
 
 
-def _plan(assembled: Assembly, told: Settings, x: tuple[str, ...]) -> Plan:
+def _plan(assembled: Assembly, told: Settings, hold: Hold, x: tuple[str, ...]) -> Plan:
     if assembled.configuration.databases:
         raise BadSettings(
             f"{assembled.configuration.ini} is of Alembic's multidb template (databases = "
@@ -155,4 +159,5 @@ def _plan(assembled: Assembly, told: Settings, x: tuple[str, ...]) -> Plan:
         told.migration_timeout,
         told.locking,
         dedicated=assembled.has_migration_url,
+        on_progress=lambda p: hold.tell(Readiness(p.planned, migrating=str(p.migrator()))),
     )

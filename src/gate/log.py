@@ -17,13 +17,20 @@ import structlog
 from gate import urls
 from gate.drift import printable
 
+REPLACE = "\r\x1b[K"
+"""Return to the line's beginning and clear it (ECMA-48, EL)."""
+
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _secrets: set[str] = set()
+_terminal = False
+_showing = False
 
 
 def configure(style: str = "auto", level: str = "info") -> None:
     """Choose the renderer: JSON, or lines for people (`auto` = those on a terminal)."""
+    global _terminal  # noqa: PLW0603 - structlog's own configuration is global, too
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
+    _terminal = console and sys.stderr.isatty()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -42,6 +49,15 @@ def conceal(secrets: frozenset[str]) -> None:
     _secrets.update(secrets)
 
 
+def progress(text: str) -> None:
+    """On a terminal, show this on a line that the next one replaces."""
+    global _showing  # noqa: PLW0603 - there is one terminal
+    if _terminal:
+        _showing = True
+        with suppress(OSError):
+            os.write(2, f"{REPLACE}{printable(text)}".encode())
+
+
 def emit(level: str, event: str, message: str, **fields: object) -> None:
     """Log one event; fields that are None are left out."""
     known = {key: value for key, value in fields.items() if value is not None}
@@ -55,6 +71,8 @@ class _Stderr:
         pass
 
     def msg(self, line: str) -> None:
+        global _showing
+        line, _showing = (REPLACE if _showing else "") + line, False
         with suppress(OSError):
             os.write(2, line.encode("utf-8", "backslashreplace") + b"\n")
 

@@ -84,7 +84,8 @@ class Migrator:
             return f"an unnamed holder of the lock, backend {self.pid}"
         at = f" at revision {self.revision} ({self.step}/{self.total})" if self.revision else ""
         age = max(0, round(time.time() - self.since))
-        return f"{self.host or 'an unnamed host'}{at} for {age} s, backend {self.pid}"
+        backend = f", backend {self.pid}" if self.pid else ""
+        return f"{self.host or 'an unnamed host'}{at} for {age} s{backend}"
 
 
 def _short(revision: str) -> str:

@@ -36,12 +36,13 @@ def read(database: Database, name: TableName) -> Stamp:
     """Look once; raises `DatabaseUnavailable`, and `BadSettings` for a URL whose driver is not installed."""
     with _connection(database) as connection:
         try:
-            return _stamp(connection, name)
+            return stamp_of(connection, name)
         except SQLAlchemyError as error:
             raise explain(_original(error), database.url()) from None
 
 
-def _stamp(connection: Connection, name: TableName) -> Stamp:
+def stamp_of(connection: Connection, name: TableName) -> Stamp:
+    """Look through a connection of any dialect; raises `BadSettings` where env.py computes the table's name."""
     inspector = inspect(connection)
     schema = name.schema or inspector.default_schema_name or ""
     shown = connection.engine.url.database or ""

@@ -9,14 +9,10 @@ from argparse import Namespace
 
 from gate import explanation, settings
 from gate.assembly import Assembly, assemble
-from gate.decision import Decision, Policy, decide
 from gate.drift import Verdict, printable
 from gate.errors import GateError
 from gate.look import Seen
 from gate.urls import hide
-
-NEVER_DRIFT = Policy(on_unknown=Decision.GO, on_unstamped=Decision.GO)
-"""`gate check` knows no policy: it reports (DESIGN 3)."""
 
 
 def heads(arguments: Namespace) -> int:
@@ -41,7 +37,7 @@ def check(arguments: Namespace) -> int:
     except GateError as error:
         return _failed(error, arguments)
     print(json.dumps(as_json(seen)) if arguments.json else _as_text(seen))
-    return 0 if decide(seen.drift.verdict, NEVER_DRIFT) is Decision.GO else 1
+    return 0 if seen.drift.fits else 1
 
 
 def as_json(seen: Seen) -> dict[str, object]:

@@ -15,6 +15,9 @@ from gate.errors import BadScripts
 FORBIDDEN = "@-+"
 """Characters that Alembic refuses in an id, since they mean something in a revision's address."""
 
+RESERVED = frozenset({"base", "head", "heads"})
+"""Alembic's symbols: it takes a revision of that name for something else."""
+
 SHORTEST_PARTIAL = 4
 """Alembic matches a partial id only with names of at least this length."""
 
@@ -165,6 +168,8 @@ def _by_id(revisions: Iterable[Revision]) -> dict[str, Revision]:
 def _refuse_bad_id(revision: Revision) -> None:
     if bad := [c for c in FORBIDDEN if c in revision.id]:
         raise BadScripts(f"{revision.path}: Alembic allows no {bad[0]!r} in the revision id {revision.id!r}.")
+    if revision.id in RESERVED:
+        raise BadScripts(f"{revision.path}: Alembic reserves the name {revision.id!r}; give the revision another id.")
     if revision.id in revision.down or revision.id in revision.depends_on:
         raise BadScripts(f"{revision.path}: revision {revision.id!r} is its own parent; correct it.")
 

@@ -12,10 +12,14 @@ from gate.child import Plan
 from gate.decision import Decision, Policy, decide
 from gate.drift import Drift, Verdict
 from gate.errors import DatabaseUnavailable, LockBusy, LockTimeout, MigrationFailed, Refused, TimedOut
+from gate.hold import Hold
 from gate.look import Looker, Seen
 from gate.migrate import migrate
 from gate.migrator import Migrator
+from gate.readiness import Readiness
 from gate.wait import Pause
+
+AWAY = "the database cannot be looked at; the log says why"
 
 WATCHED_CAP = 2.0
 """Seconds: the longest pause while a migrator is at work, so that its end is noticed soon."""
@@ -28,6 +32,7 @@ class Gate:
     policy: Policy
     looker: Looker
     announcer: Announcer
+    hold: Hold
     plan: Plan | None = None
     last: Looker | None = None
     limit: float = 0
@@ -63,10 +68,18 @@ class Gate:
                 decision = Decision.WAIT if (found := self._decide(seen.drift)) is Decision.UPGRADE else found
         except DatabaseUnavailable as error:
             trouble = error
+            self._show()
             return self._waits(lambda pause: self.announcer.trouble(trouble, pause))
         except LockBusy:
             return self._locked_out()
         return self._act(decision, seen)
+
+    def _show(self, seen: Seen | None = None) -> None:
+        """Let GATE_HOLD answer with what was found."""
+        if seen is None:
+            self.hold.tell(Readiness(self._seen.drift if self._seen else None, away=0, reason=AWAY))
+        else:
+            self.hold.tell(Readiness(seen.drift, migrating=str(seen.stamp.migrator) if seen.stamp.migrator else None))
 
     def _act(self, decision: Decision, seen: Seen) -> bool:
         self._locked_out_since = None
@@ -81,6 +94,7 @@ class Gate:
     def _look(self) -> Seen:
         self._seen = self.looker.look()
         self._watched = self._seen.stamp.migrator or self._watched
+        self._show(self._seen)
         return self._seen
 
     def _decide(self, drift: Drift) -> Decision:
@@ -92,9 +106,7 @@ class Gate:
         if seen.stamp.migrator and self.plan.locking:
             raise LockBusy
         if gone:
-            text = (
-                f"Another migrator ended and left {explanation.count(seen.drift)} pending ({gone}); gate tries itself."
-            )
+            text = f"Another migrator ({gone}) ended and left {explanation.count(seen.drift)}; gate tries itself."
             log.emit("warning", "gate.migration_unfinished", text, revision=gone.revision or None, host=gone.host)
         try:
             return migrate(self.plan, self.looker, lambda drift: self._decide(drift) is Decision.UPGRADE)

@@ -75,6 +75,8 @@ SETTINGS = (
     ),
     Setting("GATE_ON_FAILURE", "exit", "what `gate run` does after a failure: `exit stay`", "--on-failure"),
     Setting("GATE_UPGRADE_COMMAND", "", "run this for the upgrade instead of gate's own", "--upgrade-command"),
+    Setting("GATE_HOLD", "", "`[host]:port` on which to answer while waiting or migrating"),
+    Setting("GATE_HEALTH_PATH", "/health", "the liveness path there"),
     Setting("GATE_TTL", "10", "how long a readiness verdict is reused in seconds"),
     Setting(
         "GATE_LOG_FORMAT",
@@ -119,6 +121,8 @@ class Settings:
     on_unstamped: Decision = Decision.GO
     stay_on_failure: bool = False
     upgrade_command: tuple[str, ...] = ()
+    hold: tuple[str, int] | None = None
+    health_path: str = "/health"
     ttl: float = 10
     log_format: str = "auto"
     log_level: str = "info"
@@ -149,6 +153,8 @@ def read(environment: Mapping[str, str], flags: Mapping[str, str] | None = None)
         on_unstamped=Decision(reader.choice("GATE_ON_UNSTAMPED", "go wait refuse")),
         stay_on_failure=reader.choice("GATE_ON_FAILURE", "exit stay") == "stay",
         upgrade_command=reader.words("GATE_UPGRADE_COMMAND"),
+        hold=reader.address("GATE_HOLD"),
+        health_path=reader.path("GATE_HEALTH_PATH", "/health"),
         ttl=reader.seconds("GATE_TTL", 10),
         log_format=reader.choice("GATE_LOG_FORMAT", "auto json console"),
         log_level=reader.choice("GATE_LOG_LEVEL", "info debug warning error critical"),
@@ -213,6 +219,21 @@ class _Reader:
             return known[0]
         return value
 
+    def address(self, variable: str) -> tuple[str, int] | None:
+        text = self.text(variable)
+        if text is None:
+            return None
+        found = listening_address(text)
+        if found is None:
+            self._mistake(variable, "must be [host]:port, such as :8000 or 127.0.0.1:8000")
+        return found
+
+    def path(self, variable: str, default: str) -> str:
+        path = self.text(variable) or default
+        if not path.startswith("/"):
+            self._mistake(variable, "must be a path that begins with /")
+        return path
+
     def words(self, variable: str) -> tuple[str, ...]:
         try:
             return tuple(shlex.split(self.text(variable) or ""))
@@ -252,6 +273,12 @@ class _Reader:
         name = flag if variable in self._flags else variable
         value = self.text(variable) or ""
         self._mistakes.append(f"{name} {rule}; it is {urls.hide(value)[:40]!r}.")
+
+
+def listening_address(text: str) -> tuple[str, int] | None:
+    """`[host]:port` as host ("" = every address) and port; None if it is not one."""
+    host, _, port = text.strip().rpartition(":")
+    return (host.strip("[]"), int(port)) if port.isdecimal() and 0 < int(port) < 1 << 16 else None
 
 
 def one_edit_apart(one: str, other: str) -> bool:

@@ -6,10 +6,8 @@ the first step it proves, on the migration's own connection, that the lock is he
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import time
 import traceback
@@ -25,13 +23,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
 
+from gate.death import die_with
 from gate.migrator import Job
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-PR_SET_PDEATHSIG = 1
-"""linux/prctl.h"""
 
 
 class WrongDatabase(Exception):
@@ -145,7 +141,7 @@ def main() -> None:
     """Upgrade to the heads, or report why not and exit 1."""
     report = Report(int(sys.argv[1]))
     job = Job(**json.loads(sys.argv[2]))
-    _die_with(job.parent)
+    die_with(job.parent)
     sys.argv[:] = ["alembic", "upgrade", "heads"]  # what env.py would see, should it look
     try:
         mark_connections(job.working_name)
@@ -177,13 +173,6 @@ def _options(job: Job) -> Namespace:
         config=[job.ini], name=job.section, x=job.x or None, raiseerr=False, quiet=False, verbose=False,
         cmd=chosen, revision="heads", sql=False, tag=None,
     )  # fmt: skip
-
-
-def _die_with(parent: int) -> None:
-    """Be killed by the kernel when the parent dies, however it dies (prctl(2))."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
 
 
 def _described(error: BaseException, original: BaseException) -> str:

@@ -1,6 +1,7 @@
 """Alembic's environment: takes its URL from DATABASE_URL, as the application does."""
 
 from alembic import context
+
 from shop.database import engine
 from shop.models import Base
 

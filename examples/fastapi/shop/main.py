@@ -4,10 +4,13 @@ from fastapi import FastAPI
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from gate.asgi import Ready
 from shop.database import engine
 from shop.models import Item
 
-app = FastAPI(title="shop")
+ready = Ready(engine())
+app = FastAPI(title="shop", lifespan=ready.lifespan)
+app.add_route("/health/ready", ready)
 
 
 @app.get("/health")

@@ -1,0 +1,55 @@
+# Plain `make` tells what there is. Every target sets up what it needs: .venv once, then nothing.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# The first of these that runs at all: a shim may stand there for a Python that is not installed.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(shell $(name) -c 'print("$(name)")' 2>/dev/null)) python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+NEEDS_PYTHON = needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11
+
+.PHONY: help
+help: ## tell the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target meaning; \
+		do printf '%-14s %s\n' "$$target" "$$meaning"; done
+
+.PHONY: demo
+demo: $(READY) ## the incident and its cure, on an embedded PostgreSQL (under a minute)
+	@$(BIN)/python -W ignore:XDG_RUNTIME_DIR -m demo.demo
+
+.PHONY: test
+test: lint ## lint, then all tests; what this machine lacks is skipped with its reason
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+
+# Most tests wait for processes and clocks, so two of them at once share two cores well.
+WORKERS ?= 2
+
+.PHONY: lint
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(READY) ## let ruff put the source in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: clean
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamp comes last, so that an installation that broke off is begun anew. pip is brought up to date first: the
+# one that comes with Python 3.11 does not know dependency groups yet.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { echo 'gate $(NEEDS_PYTHON)' >&2; exit 1; }
+	@echo 'Setting up $(VENV) (once; about a minute) ...'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --constraint constraints.txt pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group test
+	@touch $@

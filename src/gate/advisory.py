@@ -1,0 +1,77 @@
+"""What the application's own process does with readiness: remember it, answer with it, say so once at the start."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from gate import explanation, settings
+from gate.borrowed import Borrower
+from gate.errors import GateError
+from gate.look import Seen
+from gate.readiness import Answer, Readiness, answer
+from gate.watch import Watch
+
+if TYPE_CHECKING:
+    from gate.borrowed import Source
+
+logger = logging.getLogger("gate")
+"""The standard library's, since this is somebody else's process and its logging is configured already."""
+
+DEFAULT_TTL = 10.0
+
+
+class Advisor:
+    """Readiness for one application, however its server asks.
+
+    `source`: a URL, an SQLAlchemy `Engine` or `AsyncEngine` (no connection beside its pool's is made), or None for
+    DATABASE_URL. `config`, `section`: as `alembic -c` and `-n`. `ttl`: seconds for which a verdict is reused (None:
+    GATE_TTL). `startup_timeout`: seconds that the look at the start may take.
+    """
+
+    def __init__(
+        self,
+        source: Source = None,
+        *,
+        config: str | None = None,
+        section: str | None = None,
+        ttl: float | None = None,
+        startup_timeout: float = 5.0,
+    ) -> None:
+        self.borrower = Borrower(source, config, section)
+        self.watch = Watch(_ttl() if ttl is None else ttl)
+        self.startup_timeout = startup_timeout
+        self._answers: tuple[Readiness | None, dict[tuple[str, bool], Answer]] = (None, {})
+
+    def answer(self, readiness: Readiness, method: str, accept: str) -> Answer:
+        """The HTTP answer; made once for each verdict and kind of question."""
+        made_for, answers = self._answers
+        if made_for is not readiness:
+            made_for, answers = self._answers = (readiness, {})
+        key = (method, "text/plain" in accept)
+        if key not in answers and len(answers) < len(("GET", "HEAD")) * 2:
+            answers[key] = answer(readiness, method, accept)
+        return answers.get(key) or answer(readiness, method, accept)
+
+    def told_at_start(self, seen: Seen) -> None:
+        """Log CRITICAL on drift; the start goes on (advisory)."""
+        self.watch.record(seen)
+        if seen.drift.fits:
+            logger.info("%s", seen.drift)
+        else:
+            happened = explanation.happened(seen.drift, seen.stamp.database)
+            logger.critical("%s. %s %s", seen.drift, happened, explanation.cure(seen.drift))
+
+    def failed_at_start(self, error: Exception) -> None:
+        """Log CRITICAL that nothing could be seen; the start goes on."""
+        self.watch.record_failure(error)
+        why = str(error) if isinstance(error, GateError) else type(error).__name__
+        logger.critical("The schema could not be checked at the start: %s", why)
+
+
+def _ttl() -> float:
+    try:
+        return settings.read(os.environ).ttl
+    except GateError:
+        return DEFAULT_TTL  # the look itself will tell what is wrong

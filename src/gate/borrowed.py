@@ -1,0 +1,119 @@
+"""Looking with what an application has: its URL, its engine, or its own connection inside its own transaction.
+
+The statements ask the catalog first, so a missing table or right never poisons a caller's transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gate import drift, settings, stamp
+from gate.assembly import Assembly, assemble
+from gate.errors import BadSettings, DatabaseUnavailable
+from gate.look import Looker, Seen
+from gate.stamp import Stamp
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    Source = str | Engine | AsyncEngine | Connection | AsyncConnection | None
+
+ASYNC = frozenset({"AsyncEngine", "AsyncConnection"})
+
+
+class Borrower:
+    """Looks at the database that `source` leads to, for the image that `config` describes.
+
+    `source`: a URL, an SQLAlchemy `Engine`, `AsyncEngine`, `Connection` or `AsyncConnection`, or None for DATABASE_URL
+    and what else gate's settings name. `config`: Alembic's configuration file, as `alembic -c`. The scripts are read
+    once, at the first look; a look raises `BadScripts`, `BadSettings` or `DatabaseUnavailable`.
+    """
+
+    def __init__(self, source: Source = None, config: str | None = None, section: str | None = None) -> None:
+        self._source = source
+        self._arguments = Namespace(config=[config] if config else [], name=section)
+        self._assembly: Assembly | None = None
+        self._own: Looker | None = None
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the source can only be used with `await`."""
+        return type(self._source).__name__ in ASYNC
+
+    @property
+    def assembly(self) -> Assembly:
+        """The image and the settings."""
+        if self._assembly is None:
+            flags = {"DATABASE_URL": self._source} if isinstance(self._source, str) else {}
+            environment = {k: v for k, v in os.environ.items() if not flags or k != "DATABASE_URL_FILE"}
+            self._assembly = assemble(self._arguments, settings.read(environment, flags))
+        return self._assembly
+
+    def look(self) -> Seen:
+        """Look once, blocking."""
+        if self._source is None or isinstance(self._source, str):
+            self._own = self._own or self.assembly.looker()
+            return self._own.look()
+        if self.is_async:
+            raise BadSettings("This engine or connection is asynchronous; use `await` and the asynchronous function.")
+        return self._seen(_with_connection(self._source, self._read))
+
+    async def alook(self) -> Seen:
+        """Look once without blocking the event loop."""
+        source: Any = self._source
+        if not self.is_async:
+            return await asyncio.to_thread(self.look)
+        if type(source).__name__ == "AsyncConnection":
+            return self._seen(await source.run_sync(self._read))
+        await asyncio.to_thread(lambda: self.assembly)
+        try:
+            async with source.connect() as connection:
+                return self._seen(await connection.run_sync(self._read))
+        except OSError as error:  # asyncpg's refusals are no SQLAlchemyError
+            raise DatabaseUnavailable(
+                f"The database cannot be reached: {error.strerror or type(error).__name__}."
+            ) from None
+
+    def _seen(self, found: Stamp) -> Seen:
+        return Seen(found, drift.compare(self.assembly.image.graph, found.rows, other_tables=found.other_tables))
+
+    def _read(self, connection: Connection) -> Stamp:
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - whoever brings a connection has it loaded
+
+        began_here = not connection.in_transaction()
+        try:
+            return self._read_by_dialect(connection)
+        except SQLAlchemyError as error:
+            raise DatabaseUnavailable(f"The database cannot be looked at ({type(error).__name__}).") from None
+        finally:
+            if began_here and connection.in_transaction():
+                connection.rollback()
+
+    def _read_by_dialect(self, connection: Connection) -> Stamp:
+        if connection.dialect.name not in {"postgresql", "cockroachdb"}:
+            from gate.other_engines import stamp_of  # noqa: PLC0415 - not for PostgreSQL
+
+            return stamp_of(connection, self.assembly.table)
+
+        def run(statement: str) -> Sequence[Any] | None:
+            return connection.exec_driver_sql(statement).first()
+
+        return stamp.read(run, self.assembly.table)
+
+
+def _with_connection(source: Any, read: Callable[[Connection], Stamp]) -> Stamp:
+    if not hasattr(source, "connect"):
+        return read(source)
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - whoever brings an engine has it loaded
+
+    try:
+        connection = source.connect()
+    except SQLAlchemyError as error:
+        raise DatabaseUnavailable(f"The database cannot be reached ({type(error).__name__}).") from None
+    with connection:
+        return read(connection)

@@ -1,0 +1,97 @@
+"""GATE_HOLD: answering on the server's port while gate waits, from a child that is gone before the server comes.
+
+This is the parent's side: it binds the port, so that a taken one is told at the start, and tells the child what to say.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import Self
+
+from gate.errors import BadSettings
+from gate.readiness import Readiness, fields
+
+BACKLOG = 128
+
+
+class Hold:
+    """The holding child; without an address all of this does nothing."""
+
+    def __init__(self, address: tuple[str, int] | None, health_path: str) -> None:
+        self._child = _start(address, health_path) if address else None
+        self._told = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def tell(self, readiness: Readiness) -> None:
+        """Let it answer with this; a child that is slow or gone never holds up the waiting."""
+        line = json.dumps(fields(readiness)).encode() + b"\n"
+        if self._child is None or self._child.stdin is None or line == self._told:
+            return
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(self._child.stdin.fileno(), line)
+            self._told = line
+
+    def stop(self) -> None:
+        """End the child and reap it: the port is free when this returns."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            if self._child.stdin:
+                with suppress(OSError):
+                    self._child.stdin.close()
+            self._child = None
+
+
+def _start(address: tuple[str, int], health_path: str) -> subprocess.Popen[bytes]:
+    require_http("GATE_HOLD")
+    with _bound(address) as listening:
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "gate.hold_server",
+            str(listening.fileno()),
+            str(os.getpid()),
+            health_path,
+        ]
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[listening.fileno()],
+            start_new_session=True,
+        )
+    assert child.stdin
+    os.set_blocking(child.stdin.fileno(), False)
+    return child
+
+
+def _bound(address: tuple[str, int]) -> socket.socket:
+    host, port = address
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG
+        )
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise BadSettings(
+            f"GATE_HOLD: gate cannot listen on {host or '*'}:{port}: {why}. Free the port or name another."
+        ) from None
+
+
+def require_http(what: str) -> None:
+    """Raise `BadSettings` if the extra for HTTP is not installed."""
+    missing = [name for name in ("uvicorn", "prometheus_client") if find_spec(name) is None]
+    if missing:
+        raise BadSettings(f"{what} needs {' and '.join(missing)}: install schema-gate[http].")

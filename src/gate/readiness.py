@@ -1,0 +1,96 @@
+"""What was last seen -> HTTP status and body. Pure; nothing that it says is a secret or a file's name.
+
+UNKNOWN is ready: otherwise one migration would take every old pod out of service at once (DESIGN 8).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from gate.drift import Drift
+
+RETRY_AFTER = 5
+"""Seconds after which it is worth asking again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """One verdict on readiness.
+
+    `drift` None = nothing was ever seen; `age`: seconds since it was seen; `away`: seconds for which the database or
+    the scripts could not be looked at since, None = the last look succeeded; `migrating`: who is, as a sentence.
+    """
+
+    drift: Drift | None = None
+    age: float | None = None
+    away: float | None = None
+    reason: str = "nothing was seen yet"
+    migrating: str | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests may be sent here."""
+        return self.drift is not None and self.drift.fits
+
+    @property
+    def line(self) -> str:
+        """One line for people and probes."""
+        if self.drift is None:
+            return f"not ready: {self.reason}"
+        stands = f" (database away for {self.away:.0f} s, the last verdict stands)" if self.away is not None else ""
+        return f"{self.drift}{stands}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer."""
+
+    status: HTTPStatus
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+def answer(readiness: Readiness, method: str = "GET", accept: str = "") -> Answer:
+    """Answer `GET` or `HEAD` in JSON, or in plain text to who asks for that; 405 to everything else."""
+    if method not in {"GET", "HEAD"}:
+        return _answer(
+            HTTPStatus.METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", b"GET or HEAD\n", ("allow", "GET, HEAD")
+        )
+    status = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
+    if _prefers_text(accept):
+        kind, body = "text/plain; charset=utf-8", f"{readiness.line}\n".encode()
+    else:
+        kind, body = "application/json", json.dumps(fields(readiness)).encode()
+    retry = () if readiness.ready else (("retry-after", str(RETRY_AFTER)),)
+    return _answer(status, kind, b"" if method == "HEAD" else body, *retry, length=len(body))
+
+
+def _answer(status: HTTPStatus, kind: str, body: bytes, *more: tuple[str, str], length: int | None = None) -> Answer:
+    size = len(body) if length is None else length
+    headers = (("content-type", kind), ("content-length", str(size)), ("cache-control", "no-store"), *more)
+    return Answer(status, headers, body)
+
+
+def _prefers_text(accept: str) -> bool:
+    kinds = [part.split(";")[0].strip() for part in accept.split(",")]
+    return "text/plain" in kinds and "application/json" not in kinds
+
+
+def fields(readiness: Readiness) -> dict[str, object]:
+    """What the answer says, as JSON has it."""
+    drift = readiness.drift
+    found: dict[str, object] = {"status": "ready" if readiness.ready else "not ready", "detail": readiness.line}
+    if drift is not None:
+        found |= {
+            "verdict": drift.verdict,
+            "stamped": list(drift.stamped),
+            "expected": list(drift.expected),
+            "pending": len(drift.pending),
+            "seen_seconds_ago": None if readiness.age is None else round(readiness.age, 1),
+            "database_away_seconds": None if readiness.away is None else round(readiness.away, 1),
+        }
+    if readiness.migrating:
+        found["migrating"] = readiness.migrating
+    return found

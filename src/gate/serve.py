@@ -1,0 +1,101 @@
+"""`gate serve`: readiness as a process of its own, for a sidecar: /health, /health/ready and /metrics."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Iterable
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gate import log, settings
+from gate.asgi import PATH, Ready, Receive, Scope, Send
+from gate.drift import Verdict
+from gate.errors import BadSettings
+from gate.readiness import Readiness
+
+
+class Metrics(Collector):
+    """The verdict as Prometheus reads it."""
+
+    def __init__(self, ready: Ready) -> None:
+        self._ready = ready
+
+    def collect(self) -> Iterable[Metric]:
+        """Six gauges, made from the verdict as it stands."""
+        readiness = self._ready.watch.now()
+        drift = readiness.drift
+        yield _gauge("gate_schema_current", "1 if the schema is at the heads of this image", _current(readiness))
+        yield _gauge("gate_schema_ready", "1 if /health/ready answers 200", float(readiness.ready))
+        verdicts = GaugeMetricFamily("gate_schema_verdict", "1 for the verdict of the last look", labels=["verdict"])
+        for verdict in Verdict:
+            verdicts.add_metric([verdict], float(drift is not None and drift.verdict is verdict))
+        yield verdicts
+        yield _gauge(
+            "gate_pending_revisions", "Revisions that an upgrade would run", len(drift.pending) if drift else 0
+        )
+        yield _gauge("gate_seconds_since_seen", "Age of the last look that saw something", _or_nan(readiness.age))
+        yield _gauge("gate_waiting_seconds", "For how long the schema has not fitted", self._ready.watch.waiting())
+
+
+class Sidecar:
+    """The application of `gate serve`."""
+
+    def __init__(self, ready: Ready) -> None:
+        self._ready = ready
+        self._registry = CollectorRegistry()
+        self._registry.register(Metrics(ready))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        match scope.get("path"):
+            case "/health":
+                await _say(send, 200, b"application/json", b'{"status": "ok"}')
+            case "/metrics":
+                await self._ready.refreshed()
+                await _say(send, 200, CONTENT_TYPE_LATEST.encode(), generate_latest(self._registry))
+            case path if path == PATH:
+                await self._ready(scope, receive, send)
+            case _:
+                await _say(send, 404, b"text/plain", b"/health, /health/ready or /metrics\n")
+
+
+def serve(arguments: Namespace) -> int:
+    """Serve until a signal; raises `BadSettings` at the start if settings are wrong."""
+    told = settings.read(os.environ, arguments.flags)
+    log.configure(told.log_format, told.log_level)
+    host, port = arguments.listen
+    ready = Ready(config=arguments.config[0] if arguments.config else None, section=arguments.name, ttl=told.ttl)
+    log.emit("info", "gate.serving", f"gate answers on {host or '*'}:{port}.", port=port)
+    config = uvicorn.Config(
+        Sidecar(ready), host=host or "0.0.0.0", port=port, lifespan="off", access_log=False, log_level="warning",  # noqa: S104
+        timeout_keep_alive=5, h11_max_incomplete_event_size=16384, http="h11", ws="none", server_header=False,
+    )  # fmt: skip
+    try:
+        uvicorn.Server(config).run()
+    except SystemExit:
+        raise BadSettings(
+            f"gate cannot listen on {host or '*'}:{port}; free the port or name another with --listen."
+        ) from None
+    return 0
+
+
+def _current(readiness: Readiness) -> float:
+    return float(readiness.drift is not None and readiness.drift.verdict is Verdict.CURRENT)
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _gauge(name: str, meaning: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, meaning, value=value)
+
+
+async def _say(send: Send, status: int, kind: bytes, body: bytes) -> None:
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

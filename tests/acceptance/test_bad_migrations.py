@@ -1,0 +1,136 @@
+"""A migration that misbehaves is told by its revision and cause; the lock is free and the server not started."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from gate.migrator import LOCK_CLASS
+from tests.conftest import SERVER, GateRunner, TestDatabase
+from tests.support.programs import await_true
+from tests.support.projects import Project, make_project
+
+BAD = {
+    "raises": ("raise ValueError('no good')", "ValueError: no good"),
+    "calls sys.exit": ("import sys\nsys.exit(0)", "it called sys.exit(0)"),
+    "calls os._exit": ("import os\nos._exit(0)", "ended with exit code 0"),
+    "kills its process": ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL"),
+    "closes its connection": (
+        "op.get_bind().connection.dbapi_connection.close()\nop.execute('SELECT 1')",
+        "connection",
+    ),
+    "ends its backend": ("op.execute('SELECT pg_terminate_backend(pg_backend_pid())')", "terminat"),
+    "breaks SQL": ("op.execute('CREATE TABEL x ()')", "CREATE TABEL x ()"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_migration_that(name: str, gate: GateRunner, project: Project, database: TestDatabase) -> None:
+    body, cause = BAD[name]
+    project.add("a4", "a3", body)
+    ended = gate("run", "--", *SERVER, RUN_MIGRATIONS="1")
+    assert (ended.code, ended.out) == (65, "")
+    message = ended.event("gate.failed")["message"]
+    assert "in revision a4 (4/4)" in message
+    assert cause in message
+    assert "Committed before it: nothing; still pending: a1, a2, a3, a4" in message
+    assert "Traceback" not in ended.err
+    locks = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = {LOCK_CLASS}"
+    assert database.execute(locks) == [(0,)]
+
+
+GOOD = {
+    "prints megabytes": "print('x' * 5_000_000)",
+    "forks": "import os, time\nif os.fork() == 0:\n    time.sleep(1)\n    os._exit(0)",
+    "changes folder": "import os\nos.chdir('/')",
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_no_harm_in_a_migration_that(name: str, gate: GateRunner, project: Project, database: TestDatabase) -> None:
+    project.add("a4", "a3", GOOD[name])
+    ended = gate("run", "--", *SERVER, RUN_MIGRATIONS="1")
+    assert ended.code == 0, ended.err
+    assert ended.out.endswith("server started\n")
+    assert database.stamped() == {"a4"}
+
+
+def test_a_migration_that_leaves_its_transaction_open_is_no_success(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    environment = (project.folder / "migrations" / "env.py").read_text()
+    (project.folder / "migrations" / "env.py").write_text(
+        environment.replace(
+            "    with context.begin_transaction():\n        context.run", "    if True:\n        context.run"
+        )
+    )
+    ended = gate("migrate")
+    assert ended.code == 65
+    assert "Does env.py commit" in ended.event("gate.failed")["message"]
+    assert database.tables() == set()
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_cancels_the_statement_in_the_server_with_every_driver(
+    gate: GateRunner, project: Project, database: TestDatabase, driver: str, number: signal.Signals
+) -> None:
+    gate.folder = gate.folder.parent / driver
+    sleepy = make_project(gate.folder, driver=driver)
+    sleepy.add("a1", None, 'op.execute("CREATE TABLE t_a1 (id int)")\nop.execute("SELECT pg_sleep(100)")')
+    migrating = gate.start("run", "--", *SERVER, RUN_MIGRATIONS="1")
+    migrating.await_event("gate.revision_started")
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(100)%' AND state = 'active'"
+    await_true(lambda: database.execute(asleep) == [(1,)], lambda: "the migration does not sleep")
+    migrating.signal(number)
+    ended = migrating.wait()
+    assert (ended.code, ended.out) == (128 + number, "")
+    assert database.execute(asleep) == [(0,)]
+    assert "in revision a1 (1/1)" in ended.event("gate.migration_interrupted")["message"]
+    assert database.tables() == set()
+
+
+def test_a_second_signal_kills_at_once(gate: GateRunner, project: Project, database: TestDatabase) -> None:
+    stubborn = """\
+import time
+for _ in range(300):
+    try:
+        op.execute("SELECT pg_sleep(60)")
+    except BaseException:
+        time.sleep(60)"""
+    project.add("a4", "a3", stubborn)
+    migrating = gate.start("migrate")
+    migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
+    migrating.signal(signal.SIGTERM)
+    migrating.signal(signal.SIGTERM)
+    assert migrating.wait().code == 143
+    assert database.tables() == set()
+
+
+def test_a_migration_timeout_cancels_and_fails(gate: GateRunner, project: Project, database: TestDatabase) -> None:
+    project.add("a4", "a3", 'op.execute("SELECT pg_sleep(100)")')
+    ended = gate("migrate", GATE_MIGRATION_TIMEOUT="2")
+    assert ended.code == 65
+    message = ended.event("gate.failed")["message"]
+    assert "GATE_MIGRATION_TIMEOUT" in message
+    assert "in revision a4" in message
+    assert database.tables() == set()
+
+
+def test_a_long_statement_is_told_with_what_it_waits_for(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    import psycopg
+
+    database.execute("CREATE TABLE busy (id int)")
+    project.add("a4", "a3", 'op.execute("ALTER TABLE busy ADD COLUMN x int")')
+    with psycopg.connect(database.url, application_name="a-report") as blocker:
+        blocker.execute("SELECT * FROM busy")
+        migrating = gate.start("migrate")
+        line = migrating.await_event("gate.long_statement")
+        assert line["blocked_by"] == [blocker.info.backend_pid]
+        assert "a-report" in line["message"]
+        assert "ALTER TABLE busy" in line["message"]
+        assert line["seconds"] >= 10
+    assert migrating.wait().code == 0

@@ -1,0 +1,198 @@
+"""A migrator that is killed at any moment leaves nothing working unseen, and the next one finishes (FACTS 6)."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from gate.migrator import LockKey
+from tests.conftest import GateRunner, TestDatabase
+from tests.support.programs import Running, alive, await_true
+from tests.support.projects import Project, make_project
+
+KEY = LockKey.of(None, "alembic_version")
+ROUNDS = int(os.environ.get("GATE_TEST_ROUNDS", "12"))
+
+ALONE = """\
+op.execute('''DO $$ BEGIN
+  IF (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+      AND application_name LIKE 'gate/% works%' AND pid <> pg_backend_pid()) > 0
+  THEN RAISE EXCEPTION 'two migrators at work'; END IF; END $$''')
+"""
+"""The first thing that every revision of the harness does."""
+
+
+def children(pid: int) -> list[int]:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def works(database: TestDatabase) -> list[object]:
+    """The backends in which a migration works."""
+    rows = database.execute(f"SELECT pid FROM pg_stat_activity WHERE application_name LIKE '{KEY.working_name}%'")
+    return [pid for (pid,) in rows]
+
+
+def sleeping_revision(gate: GateRunner, project: Project) -> Running:
+    project.add("a4", "a3", 'op.execute("SELECT pg_sleep(120)")')
+    migrating = gate.start("migrate")
+    migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
+    return migrating
+
+
+def mend(project: Project) -> None:
+    project.add("a4", "a3", 'op.execute("CREATE TABLE t_a4 (id int)")')
+
+
+@pytest.mark.parametrize("whom", ["parent", "both"])
+def test_a_killed_migrator_takes_its_child_and_its_statement_with_it(
+    gate: GateRunner, project: Project, database: TestDatabase, whom: str
+) -> None:
+    migrating = sleeping_revision(gate, project)
+    family = children(migrating.process.pid)
+    assert family
+    assert works(database)
+    for pid in (family if whom == "both" else []) + [migrating.process.pid]:
+        os.kill(pid, signal.SIGKILL)
+    await_true(lambda: not any(map(alive, family)), lambda: "the child outlived its parent")
+    await_true(lambda: not works(database), lambda: "the statement outlived its client")
+    mend(project)
+    assert gate("migrate").code == 0
+    assert database.stamped() == {"a4"}
+
+
+def test_a_killed_child_is_told_with_its_revision_and_what_is_committed(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    migrating = sleeping_revision(gate, project)
+    os.kill(children(migrating.process.pid)[0], signal.SIGKILL)
+    ended = migrating.wait()
+    assert ended.code == 65
+    message = ended.event("gate.failed")["message"]
+    assert "SIGKILL in revision a4 (4/4)" in message
+    assert "Committed before it: nothing" in message
+    await_true(lambda: not works(database), lambda: "the statement outlived its client")
+    assert "t_a1" not in database.tables()
+
+
+@contextmanager
+def orphan(database: TestDatabase) -> Iterator[int]:
+    """A backend that a killed migrator left: its statement runs, nobody holds the lock."""
+    connection = psycopg.connect(database.url, application_name=KEY.working_name, autocommit=True)
+
+    def work() -> None:
+        with suppress(psycopg.Error):
+            connection.execute("SELECT pg_sleep(300)")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    await_true(lambda: bool(works(database)), lambda: "no orphan")
+    yield connection.info.backend_pid
+    database.execute(f"SELECT pg_terminate_backend({connection.info.backend_pid})")
+    thread.join()
+    connection.close()
+
+
+def test_the_next_migrator_ends_a_predecessors_statement_before_it_starts(
+    gate: GateRunner, database: TestDatabase
+) -> None:
+    with orphan(database) as pid:
+        ended = gate("migrate")
+    assert ended.code == 0
+    assert ended.names().index("gate.predecessor_ended") < ended.names().index("gate.migrating")
+    assert ended.event("gate.predecessor_ended")["backend"] == pid
+
+
+def test_a_predecessors_statement_that_may_not_be_ended_is_named_and_never_migrated_beside(
+    gate: GateRunner, database: TestDatabase
+) -> None:
+    gate.url = database.role("secret", "GRANT ALL ON SCHEMA public TO {role}")
+    with orphan(database) as pid:
+        waiting = gate.start("migrate")
+        line = waiting.await_event("gate.waiting")
+        assert f"pg_terminate_backend({pid})" in line["message"]
+        assert "gate.migrating" not in "".join(waiting.err)
+    assert waiting.wait().code == 0
+    assert database.stamped() == {"a3"}
+
+
+def test_an_invalid_index_of_a_killed_build_is_named(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    database.execute("CREATE TABLE twice AS SELECT 1 AS n UNION ALL SELECT 1")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        database.execute("CREATE UNIQUE INDEX CONCURRENTLY half_built ON twice (n)")
+    block = 'op.execute("CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS half_built ON twice (n)")'
+    project.add("a4", "a3", f"with op.get_context().autocommit_block():\n    {block}")
+    ended = gate("migrate")
+    assert ended.code == 0
+    assert ended.event("gate.invalid_indexes")["indexes"] == ["half_built"]
+
+
+def harness(folder: Path) -> Project:
+    """Revisions of every kind, each of which fails if another migrator works beside it."""
+    project = make_project(folder, options=", transaction_per_migration=True")
+    project.add("first", None, ALONE + 'op.execute("CREATE TABLE done (revision text)")')
+    down = "first"
+    for number in range(4):
+        revision = f"plain{number}"
+        project.add(
+            revision,
+            down,
+            f"{ALONE}op.execute(\"INSERT INTO done VALUES ('{revision}')\")\nop.execute('SELECT pg_sleep(0.15)')",
+        )
+        down = revision
+    project.add("indexed", down, f"""{ALONE}
+with op.get_context().autocommit_block():
+    op.execute("DROP INDEX CONCURRENTLY IF EXISTS done_revision")
+    op.execute("CREATE INDEX CONCURRENTLY done_revision ON done (revision)")
+    op.execute("SELECT pg_sleep(0.15)")
+""")  # fmt: skip
+    project.add("last", "indexed", f"{ALONE}op.execute(\"INSERT INTO done VALUES ('last')\")")
+    return project
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_after_a_kill_at_any_moment_every_revision_is_applied_once(
+    tmp_path: Path, database: TestDatabase, number: int
+) -> None:
+    dice = random.Random(number)
+    gate = GateRunner(harness(tmp_path / "harness").folder, database.url)
+    with gate.running:
+        victims = [gate.start("migrate", GATE_POLL_MAX="0.5") for _ in range(2)]
+        began = time.monotonic()
+        moment = dice.uniform(0.3, 2.2)
+        await_true(lambda: time.monotonic() - began > moment, lambda: "time stands still")
+        kill(victims, dice)
+        finisher = gate("migrate", GATE_POLL_MAX="0.5")
+        ended = [victim.wait() for victim in victims]
+    told = "\n".join([finisher.err, *(e.err for e in ended)])
+    assert finisher.code == 0, told
+    assert "two migrators" not in told
+    assert sorted(str(row[0]) for row in database.execute("SELECT revision FROM done")) == [
+        "last", "plain0", "plain1", "plain2", "plain3",
+    ]  # fmt: skip
+    assert database.stamped() == {"last"}
+    assert database.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
+    assert not works(database)
+
+
+def kill(victims: list[Running], dice: random.Random) -> None:
+    """SIGKILL parents, children, or both, in any order."""
+    for victim in victims:
+        parent = victim.process.pid
+        family = children(parent)
+        doomed = dice.choice([[parent], family, [parent, *family], [*family, parent]])
+        for pid in doomed:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)

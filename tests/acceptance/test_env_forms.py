@@ -1,0 +1,184 @@
+"""env.py in every common form works unchanged, and somebody else's upgrade under the same lock."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SERVER, GateRunner, TestDatabase
+from tests.support.projects import SYNC_ENV, Project, make_project
+
+OPTIONS = ["", ", transaction_per_migration=True", ", transactional_ddl=False", ", compare_type=True, as_sql=False"]
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+@pytest.mark.parametrize("options", OPTIONS[:3])
+def test_driver_and_transactions(
+    gate: GateRunner, tmp_path: Path, database: TestDatabase, driver: str, options: str
+) -> None:
+    project = make_project(tmp_path / "formed", driver=driver, options=options).chain("a1", "a2")
+    block = 'op.execute("CREATE INDEX CONCURRENTLY t_a1_id ON t_a1 (id)")'
+    if options != ", transactional_ddl=False":  # Alembic begins no transaction there that a block could leave
+        project.add("a3", "a2", f"with op.get_context().autocommit_block():\n    {block}")
+    gate.folder = project.folder
+    ended = gate("migrate")
+    assert ended.code == 0, ended.err
+    assert gate("check").code == 0
+
+
+STOCK = """
+from logging.config import fileConfig
+from alembic import context
+from sqlalchemy import engine_from_config, pool
+
+config = context.config
+fileConfig(config.config_file_name)
+
+
+def run_migrations_offline():
+    context.configure(url=config.get_main_option("sqlalchemy.url"), literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run_migrations_online():
+    section = config.get_section(config.config_ini_section, {})
+    connectable = engine_from_config(section, prefix="sqlalchemy.", poolclass=pool.NullPool)
+    with connectable.connect() as connection:
+        context.configure(connection=connection)
+        with context.begin_transaction():
+            context.run_migrations()
+
+
+if context.is_offline_mode():
+    run_migrations_offline()
+else:
+    run_migrations_online()
+"""
+LOGGING = """
+[loggers]
+keys = root
+[handlers]
+keys = console
+[formatters]
+keys = generic
+[logger_root]
+level = INFO
+handlers = console
+[handler_console]
+class = StreamHandler
+args = (sys.stderr,)
+formatter = generic
+[formatter_generic]
+format = %(levelname)s %(message)s
+"""
+
+
+def test_the_stock_env_with_its_file_config_and_url_from_alembic_ini(
+    gate: GateRunner, tmp_path: Path, database: TestDatabase
+) -> None:
+    project = make_project(tmp_path / "stock", environment=STOCK).chain("a1", "a2")
+    project.add("a3", "a2", "import logging\nlogging.getLogger('app').warning('from the migration')\nprint('printed')")
+    url = database.url.replace("postgresql://", "postgresql+psycopg://")
+    ini = f"[alembic]\nscript_location = %(here)s/migrations\nsqlalchemy.url = {url}\n{LOGGING}"
+    (project.folder / "alembic.ini").write_text(ini)
+    gate.folder = project.folder
+    ended = gate("run", "--", *SERVER, RUN_MIGRATIONS="1", DATABASE_URL="")
+    assert ended.code == 0, ended.err
+    assert "from the migration" in ended.err
+    assert "printed" in ended.out
+    assert {"gate.revision_applied", "gate.migrated", "gate.current", "gate.starting"} <= set(ended.names())
+
+
+def test_x_arguments_reach_env_py(gate: GateRunner, tmp_path: Path, database: TestDatabase) -> None:
+    environment = SYNC_ENV.format(driver="psycopg", options="").replace(
+        "with create_engine",
+        "assert context.get_x_argument(as_dictionary=True) == {'tenant': 'a', 'y': 'b'}\nwith create_engine",
+    )
+    gate.folder = make_project(tmp_path / "x", environment=environment).chain("a1").folder
+    assert gate("migrate").code == 65
+    assert gate("migrate", "-x", "tenant=a", "-x", "y=b").code == 0
+
+
+def test_sections_of_one_file_each_have_their_gate(gate: GateRunner, project: Project, database: TestDatabase) -> None:
+    (project.folder / "alembic.ini").write_text(
+        "[alembic]\nscript_location = nowhere\n[shop]\nscript_location = %(here)s/migrations\n"
+    )
+    assert gate("check").code == 78
+    assert gate("migrate", "-n", "shop").code == 0
+    assert gate("check", "--name", "shop").code == 0
+
+
+def test_the_multidb_template_is_refused_with_the_advice(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    with (project.folder / "alembic.ini").open("a") as ini:
+        ini.write("databases = one, two\n")
+    ended = gate("migrate")
+    assert ended.code == 78
+    assert "gate -n SECTION" in ended.event("gate.failed")["message"]
+    assert database.tables() == set()
+
+
+def test_an_upgrade_command_works_under_the_lock_and_is_verified(gate: GateRunner, database: TestDatabase) -> None:
+    command = f"{sys.executable} -m alembic upgrade heads"
+    replicas = [gate.start("run", "--", *SERVER, RUN_MIGRATIONS="1", GATE_UPGRADE_COMMAND=command) for _ in range(3)]
+    ended = [replica.wait() for replica in replicas]
+    assert [(e.code, e.out) for e in ended] == [(0, "server started\n")] * 3
+    assert sum("gate.migrating" in e.names() for e in ended) == 1
+    assert database.stamped() == {"a3"}
+
+
+def test_an_upgrade_command_that_fails_is_told_with_its_exit_code(gate: GateRunner, database: TestDatabase) -> None:
+    ended = gate("migrate", GATE_UPGRADE_COMMAND="sh -c 'echo said by the command; exit 7'")
+    assert ended.code == 65
+    assert "exit code 7" in ended.event("gate.failed")["message"]
+    assert "said by the command" in ended.out
+    assert database.tables() == set()
+
+
+def test_an_upgrade_command_that_lies_is_not_believed(gate: GateRunner, database: TestDatabase) -> None:
+    ended = gate("migrate", GATE_UPGRADE_COMMAND="true")
+    assert ended.code == 65
+    assert "ended without an error, but" in ended.event("gate.failed")["message"]
+
+
+def test_an_upgrade_command_that_is_not_there(gate: GateRunner) -> None:
+    ended = gate("migrate", GATE_UPGRADE_COMMAND="nosuchprogram upgrade")
+    assert ended.code == 65
+    assert "nosuchprogram" in ended.event("gate.failed")["message"]
+
+
+FLASK_APP = """
+import os
+from flask import Flask
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+
+app = Flask(__name__)
+app.config["SQLALCHEMY_DATABASE_URI"] = os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+psycopg://")
+db = SQLAlchemy(app)
+Migrate(app, db)
+"""
+
+
+def test_flask_migrate_upgrades_by_its_own_command(gate: GateRunner, tmp_path: Path, database: TestDatabase) -> None:
+    import subprocess
+
+    folder = tmp_path / "flask"
+    folder.mkdir()
+    (folder / "app.py").write_text(FLASK_APP)
+    flask = [sys.executable, "-m", "flask", "--app", "app", "db"]
+    told = {"DATABASE_URL": database.url, "PATH": "/usr/bin:/bin"}
+    for words in (["init"], ["revision", "-m", "one"]):
+        subprocess.run([*flask, *words], cwd=folder, env=told, check=True, capture_output=True)
+    gate.folder = folder
+    command = " ".join([*flask, "upgrade"])
+    ended = gate("migrate", "-c", "migrations/alembic.ini", GATE_UPGRADE_COMMAND=command)
+    assert ended.code == 78  # Flask-Migrate's alembic.ini names no script_location
+    (folder / "alembic.ini").write_text("[alembic]\nscript_location = migrations\n")
+    ended = gate("migrate", GATE_UPGRADE_COMMAND=command)
+    assert ended.code == 0, ended.err
+    assert gate("check").code == 0

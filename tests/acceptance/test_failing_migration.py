@@ -1,0 +1,146 @@
+"""A migration that fails: 65, the revision named, what was committed told, the server not started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SERVER, GateRunner, TestDatabase
+from tests.support.projects import SYNC_ENV, Project, make_project
+
+BROKEN = """\
+op.execute("CREATE TABLE half (id int)")
+op.execute("SELECT no_such_column FROM half")"""
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("run", "--", *SERVER)])
+def test_a_failing_migration_is_rolled_back_and_named_and_the_server_is_not_started(
+    gate: GateRunner, project: Project, database: TestDatabase, command: tuple[str, ...]
+) -> None:
+    path = project.add("a3", "a2", BROKEN)
+    ended = gate(*command, RUN_MIGRATIONS="1")
+    assert (ended.code, ended.out) == (65, "")
+    assert "in revision a3 (3/3)" in ended.failure
+    assert "no_such_column" in ended.failure
+    assert f"{path}, line " in ended.failure
+    assert "Committed before it: nothing; still pending: a1, a2, a3." in ended.failure
+    assert database.tables() == set()
+    assert "Traceback" not in ended.err
+
+
+def test_with_a_transaction_per_migration_what_was_committed_is_told(
+    gate: GateRunner, database: TestDatabase, tmp_path: Path
+) -> None:
+    project = make_project(tmp_path / "each", options=", transaction_per_migration=True").chain("a1", "a2")
+    project.add("a3", "a2", BROKEN)
+    project.add("a4", "a3")
+    gate.folder = project.folder
+    ended = gate("migrate")
+    assert ended.code == 65
+    assert "Committed before it: a1, a2; still pending: a3, a4." in ended.failure
+    assert database.tables() == {"t_a1", "t_a2", "alembic_version"}
+    assert database.stamped() == {"a2"}
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("raise SystemExit(0)", "sys.exit(0)"),
+        ("import os; os._exit(0)", "exit code 0"),
+        ("import os; os._exit(3)", "exit code 3"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("import no_such_module", "no_such_module"),
+    ],
+)
+def test_a_migration_that_ends_in_any_other_way_has_failed_too(
+    gate: GateRunner, project: Project, database: TestDatabase, body: str, told: str
+) -> None:
+    project.add("a3", "a2", body)
+    ended = gate("run", "--", *SERVER, RUN_MIGRATIONS="1")
+    assert (ended.code, ended.out) == (65, "")
+    assert "a3 (3/3)" in ended.failure
+    assert told in ended.failure
+    assert database.tables() == set()
+
+
+def test_an_env_py_that_does_not_commit_has_not_migrated(
+    gate: GateRunner, database: TestDatabase, tmp_path: Path
+) -> None:
+    forgetful = SYNC_ENV.format(driver="psycopg", options="").replace("with context.begin_transaction():", "if True:")
+    gate.folder = make_project(tmp_path / "forgetful", environment=forgetful).chain("a1").folder
+    ended = gate("run", "--", *SERVER, RUN_MIGRATIONS="1")
+    assert (ended.code, ended.out) == (65, "")
+    assert "Does env.py commit" in ended.failure
+    assert database.tables() == set()
+
+
+def test_an_env_py_that_cannot_be_imported_is_named_with_its_line(gate: GateRunner, project: Project) -> None:
+    path = project.folder / "migrations" / "env.py"
+    path.write_text("import no_such_module\n")
+    ended = gate("migrate")
+    assert ended.code == 65
+    assert "no_such_module" in ended.failure
+    assert f"{path}, line 1" in ended.failure
+
+
+def test_a_migration_that_takes_too_long_is_cancelled(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    project.add("a4", "a3", 'op.execute("SELECT pg_sleep(60)")')
+    ended = gate("migrate", GATE_MIGRATION_TIMEOUT="2")
+    assert ended.code == 65
+    assert "GATE_MIGRATION_TIMEOUT" in ended.failure
+    assert "a4 (4/4)" in ended.failure
+    assert database.tables() == set()
+    assert database.backends() == []
+
+
+def test_stay_keeps_running_after_a_failed_migration_heals_and_never_repeats_it(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    tries = project.folder / "tries"
+    project.add("a3", "a2", f"open({str(tries)!r}, 'a').write('once ')\n{BROKEN}")
+    staying = gate.start("run", "--", *SERVER, RUN_MIGRATIONS="1", GATE_ON_FAILURE="stay", GATE_POLL_MAX="0.2")
+    line = staying.await_event("gate.staying")
+    assert line["level"] == "critical"
+    assert "a3" in line["message"]
+    # It looks on and finds the schema behind: only now it can be tempted to migrate.
+    staying.await_event("gate.waiting", lambda e: e.get("verdict") == "EMPTY")
+    assert staying.process.poll() is None
+    assert staying.out == []
+    database.stamp("a3")
+    ended = staying.wait()
+    assert (ended.code, ended.out) == (0, "server started\n")
+    assert ended.names().count("gate.migrating") == 1
+    assert tries.read_text() == "once "
+
+
+@pytest.mark.parametrize(
+    ("environment", "stamp"),
+    [({"GATE_ON_UNKNOWN": "refuse"}, "zz99"), ({"GATE_POLL_MAX": "often"}, "a3")],
+    ids=["refused", "wrong settings"],
+)
+def test_stay_keeps_running_after_every_failure_that_would_end_it(
+    gate: GateRunner, database: TestDatabase, environment: dict[str, str], stamp: str
+) -> None:
+    database.stamp(stamp)
+    staying = gate.start("run", "--", *SERVER, GATE_ON_FAILURE="stay", **environment)
+    staying.await_event("gate.waiting")
+    assert staying.process.poll() is None
+    assert staying.out == []
+    staying.process.terminate()
+    assert staying.wait().code == 143
+
+
+def test_stay_starts_the_server_once_broken_scripts_are_mended(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    database.stamp("a3")
+    good = (project.versions / "a2.py").read_text()
+    (project.versions / "a2.py").write_text("revision = (")
+    staying = gate.start("run", "--", *SERVER, GATE_ON_FAILURE="stay")
+    assert "a2.py" in staying.await_event("gate.staying")["message"]
+    (project.versions / "a2.py").write_text(good)
+    assert staying.wait().out == "server started\n"

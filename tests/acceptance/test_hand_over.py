@@ -1,0 +1,193 @@
+"""After the gate there is the server and nothing of gate's: process, environment, signals, files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import GateRunner, TestDatabase
+from tests.support.programs import GATE
+from tests.support.projects import Project
+
+PRINT_ARGUMENTS = "import json, sys; print(json.dumps(sys.argv[1:]))"
+LIST_DESCRIPTORS = (
+    "import json, os; print(json.dumps({n: os.path.exists(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd')}))"
+)
+ODD_ARGUMENTS = ["", " ", "--", "-c", "--timeout", "3", "--help", "*", "$HOME", "%s", "a\nb", "ü", "'\"\\"]
+
+IGNORE_AND_BLOCK = (
+    "import os, signal, sys\n"
+    "for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1): signal.signal(each, signal.SIG_IGN)\n"
+    "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR2, signal.SIGCHLD})\n"
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""A caller that leaves signals ignored (nohup) and blocked, which both survive an exec."""
+
+
+@pytest.fixture(autouse=True)
+def _current(database: TestDatabase) -> None:
+    database.stamp("a3")
+
+
+def bytes_of(gate: GateRunner, *server: str, stdin: bytes = b"", **environment: str) -> bytes:
+    """What the server printed, byte for byte."""
+    return subprocess.run(
+        [*GATE, "run", "--", *server],
+        input=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=gate.folder,
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": gate.url, **environment},
+        check=True,
+        timeout=60,
+    ).stdout
+
+
+@pytest.mark.parametrize("migrating", ["", "1"])
+def test_the_server_has_gates_process_id_and_no_children(gate: GateRunner, project: Project, migrating: str) -> None:
+    if migrating:
+        project.add("a4", "a3")
+    server = gate.start("run", "--", "sh", "-c", 'echo "$$"; cat "/proc/$$/task/$$/children"', RUN_MIGRATIONS=migrating)
+    ended = server.wait()
+    process, *kin = ended.out.split()
+    assert int(process) == server.pid
+    assert len(kin) == 1  # `cat` itself, and no child of gate's
+
+
+@pytest.mark.parametrize("locale", [(), ("LANG=C.UTF-8",), ("LC_ALL=C",), ("LC_CTYPE=C",)])
+def test_the_server_gets_the_environment_byte_for_byte(gate: GateRunner, locale: tuple[str, ...]) -> None:
+    told = [
+        f"PATH={os.environ['PATH']}",
+        f"DATABASE_URL={gate.url}",
+        "EMPTY=",
+        "LINES=a\nb=c",
+        "GATE_TIMEOUT=60",
+        "odd-name.1=ü",
+        b"NOT_UTF_8=\xff\xfe",
+        *locale,
+    ]
+
+    def env(*program: str) -> bytes:
+        command = ["env", "-i", *told, *program, "env", "-0"]
+        return subprocess.run(command, cwd=gate.folder, capture_output=True, check=True, timeout=60).stdout
+
+    assert env(*GATE, "run", "--") == env()
+
+
+def test_the_servers_arguments_are_untouched(gate: GateRunner) -> None:
+    command = [sys.executable, "-c", PRINT_ARGUMENTS, *ODD_ARGUMENTS]
+    ended = gate("run", "--timeout", "30", "--", *command)
+    assert json.loads(ended.out) == ODD_ARGUMENTS
+
+
+def test_the_servers_folder_and_file_mask_are_untouched(gate: GateRunner) -> None:
+    ended = gate("run", "--", "sh", "-c", "pwd; umask", prefix=("sh", "-c", 'umask 027; exec "$@"', "sh"))
+    assert ended.out.split() == [str(gate.folder), "0027"]
+
+
+def test_standard_input_and_output_pass_byte_for_byte(gate: GateRunner) -> None:
+    content = bytes(range(256)) * 1000
+    assert bytes_of(gate, "cat", stdin=content) == content
+
+
+def test_a_migration_does_not_read_the_servers_standard_input(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    project.add("a4", "a3", "import sys\nassert sys.stdin.read() == ''")
+    assert bytes_of(gate, "cat", stdin=b"for the server", RUN_MIGRATIONS="1") == b"for the server"
+    assert database.stamped() == {"a4"}
+
+
+def test_buffered_output_is_not_lost(gate: GateRunner, project: Project) -> None:
+    # Printed into a pipe it is buffered until the process that printed it ends.
+    project.add("a4", "a3", "print('printed by the migration')")
+    printed = bytes_of(gate, "echo", "printed by the server", RUN_MIGRATIONS="1")
+    assert printed == b"printed by the migration\nprinted by the server\n"
+
+
+@pytest.mark.parametrize("prefix", [(), (sys.executable, "-c", IGNORE_AND_BLOCK)], ids=["plain", "ignored and blocked"])
+@pytest.mark.parametrize("migrating", ["", "1"])
+def test_the_server_has_default_signal_dispositions(
+    gate: GateRunner, project: Project, prefix: tuple[str, ...], migrating: str
+) -> None:
+    if migrating:
+        project.add("a4", "a3")
+    ended = gate("run", "--", "cat", "/proc/self/status", prefix=prefix, RUN_MIGRATIONS=migrating)
+    masks = dict(line.split(":\t") for line in ended.out.splitlines() if line.startswith(("Sig", "ShdPnd")))
+    assert {name: int(masks[name], 16) for name in ("SigIgn", "SigBlk", "SigCgt", "SigPnd")} == {
+        "SigIgn": 0,
+        "SigBlk": 0,
+        "SigCgt": 0,
+        "SigPnd": 0,
+    }
+
+
+@pytest.mark.parametrize("migrating", ["", "1"])
+def test_no_file_descriptor_leaks_to_the_server(gate: GateRunner, project: Project, migrating: str) -> None:
+    if migrating:
+        project.add("a4", "a3")
+    ended = gate("run", "--", sys.executable, "-c", LIST_DESCRIPTORS, RUN_MIGRATIONS=migrating)
+    # The descriptor by which the folder itself was listed is closed by the time it is looked at.
+    assert {number for number, is_open in json.loads(ended.out).items() if is_open} == {"0", "1", "2"}
+
+
+def test_no_connection_stays_while_the_server_runs(gate: GateRunner, project: Project, database: TestDatabase) -> None:
+    project.add("a4", "a3")
+    server = gate.start("run", "--", "sh", "-c", "echo up; exec sleep 60", RUN_MIGRATIONS="1")
+    server.await_output("up")
+    assert database.backends() == []
+
+
+def test_nothing_of_gate_stays_in_memory(gate: GateRunner) -> None:
+    ended = gate("run", "--", "cat", "/proc/self/maps")
+    assert "python" not in ended.out
+
+
+@pytest.mark.parametrize("code", [1, 42, 255])
+def test_the_servers_exit_code_arrives(gate: GateRunner, code: int) -> None:
+    assert gate("run", "--", "sh", "-c", f"exit {code}").code == code
+
+
+def test_the_signal_that_kills_the_server_arrives(gate: GateRunner) -> None:
+    assert gate("run", "--", "sh", "-c", "kill -9 $$").code == -signal.SIGKILL
+
+
+def test_a_signal_after_the_hand_over_is_the_servers(gate: GateRunner) -> None:
+    server = gate.start("run", "--", "sh", "-c", "trap 'exit 9' TERM; echo up; while :; do sleep 0.05; done")
+    server.await_output("up")
+    server.signal(signal.SIGTERM)
+    assert server.wait().code == 9
+
+
+@pytest.mark.parametrize("command", ["no-such-command", "/no/such/command", ""])
+def test_a_command_that_does_not_exist_is_127(gate: GateRunner, command: str) -> None:
+    ended = gate("run", "--", command)
+    assert ended.code == 127
+    assert repr(command) in ended.failure
+    assert "not found" in ended.failure
+
+
+def script(path: Path, text: str, mode: int) -> str:
+    path.write_text(text)
+    path.chmod(mode)
+    return str(path)
+
+
+def test_a_command_that_cannot_be_executed_is_126(gate: GateRunner, tmp_path: Path) -> None:
+    commands = {
+        script(tmp_path / "no_right", "#!/bin/sh\n", 0o644): "Permission denied",
+        script(tmp_path / "no_interpreter", "#!/no/such/interpreter\n", 0o755): "interpreter",
+        script(tmp_path / "no_format", "neither script nor program", 0o755): "Exec format error",
+        str(tmp_path): "Permission denied",
+    }
+    for command, why in commands.items():
+        ended = gate("run", "--", command)
+        assert ended.code == 126, command
+        assert command in ended.failure
+        assert why in ended.failure

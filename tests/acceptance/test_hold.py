@@ -1,0 +1,150 @@
+"""GATE_HOLD: a container that waits looks alive, not ready, and says why; then the port belongs to the server."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from demo.embedded_postgres import free_port
+from tests.conftest import GateRunner, TestDatabase
+from tests.support.environments import path_without
+from tests.support.programs import Running, await_true, start
+from tests.support.projects import Project
+
+BIND = """
+import os, socket, sys
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("fds", sorted(int(fd) for fd in os.listdir("/proc/self/fd")), flush=True)
+print("server started", flush=True)
+"""
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def holding(gate: GateRunner, database: TestDatabase, port: int) -> Running:
+    database.stamp("a1")
+    waiting = gate.start(
+        "run", "--", sys.executable, "-c", BIND, str(port), GATE_HOLD=f"127.0.0.1:{port}", GATE_POLL_MAX="0.5"
+    )
+    await_true(lambda: answers(port), lambda: "".join(waiting.err), waiting.process)
+    await_true(lambda: "drift:" in get(port, "/health/ready").text, lambda: "no drift in the answer", waiting.process)
+    return waiting
+
+
+def answers(port: int) -> bool:
+    try:
+        return get(port, "/health").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def get(port: int, path: str, **headers: str) -> httpx.Response:
+    return httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, timeout=10)
+
+
+def test_alive_and_not_ready_and_saying_why(holding: Running, port: int) -> None:
+    assert get(port, "/health").status_code == 200
+    ready = get(port, "/health/ready")
+    assert ready.status_code == 503
+    assert ready.json()["detail"] == "drift: db=a1 expected=a3"
+    assert "retry-after" in ready.headers
+    elsewhere = get(port, "/items?x=1")
+    assert elsewhere.status_code == 503
+    assert get(port, "/x", accept="text/plain").text == "drift: db=a1 expected=a3\n"
+
+
+def test_a_browser_gets_a_page_that_says_nothing_internal(holding: Running, port: int) -> None:
+    page = get(port, "/items", accept="text/html,*/*;q=0.8")
+    assert page.status_code == 503
+    assert 'http-equiv="refresh"' in page.text
+    assert "drift" not in page.text
+    assert "<script" not in page.text
+    assert "drift: db=a1 expected=a3" in get(port, "/health/ready", accept="text/html").text
+
+
+def test_the_server_gets_the_port_and_no_descriptor_of_gates(
+    holding: Running, port: int, database: TestDatabase
+) -> None:
+    database.stamp("a3")
+    ended = holding.wait()
+    assert ended.code == 0, ended.err
+    assert "server started" in ended.out
+    assert "fds [0, 1, 2, 3, 4]" in ended.out  # its own socket, and the folder that it lists
+
+
+def test_garbage_and_floods_do_not_disturb_the_waiting(holding: Running, port: int, database: TestDatabase) -> None:
+    with ExitStack() as open_sockets:
+        for number in range(500):
+            client = open_sockets.enter_context(socket.socket())
+            client.settimeout(5)
+            client.connect(("127.0.0.1", port))
+            client.sendall(
+                [b"\x16\x03\x01garbage\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"", b"A" * 20_000][number % 4]
+            )
+        database.stamp("a3")
+        ended = holding.wait()
+    assert ended.code == 0, ended.err
+    assert "server started" in ended.out
+    assert "Traceback" not in ended.err
+
+
+def test_progress_of_a_migration_is_answered(gate: GateRunner, project: Project, port: int) -> None:
+    project.add("a4", "a3", 'op.execute("SELECT pg_sleep(2)")')
+    migrating = gate.start("migrate", GATE_HOLD=f"127.0.0.1:{port}")
+    migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
+    await_true(lambda: "revision a4 (4/4)" in get(port, "/health/ready").text, lambda: get(port, "/").text)
+    assert migrating.wait().code == 0
+
+
+def test_a_taken_port_is_told_at_the_start(gate: GateRunner, port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        ended = gate("wait", GATE_HOLD=f"127.0.0.1:{port}")
+    assert ended.code == 78
+    assert "GATE_HOLD" in ended.event("gate.failed")["message"]
+
+
+@pytest.mark.parametrize("value", ["8000", ":0", "host:port", ":99999"])
+def test_a_malformed_address_is_told(gate: GateRunner, value: str) -> None:
+    ended = gate("wait", GATE_HOLD=value if value != "8000" else "8000x")
+    assert ended.code == 78
+    assert "GATE_HOLD must be [host]:port" in ended.event("gate.failed")["message"]
+
+
+def test_the_holding_child_dies_with_gate(holding: Running, port: int) -> None:
+    holding.process.kill()
+    await_true(lambda: not answers(port), lambda: "the port is still answered")
+
+
+def test_serve_answers_for_a_sidecar(gate: GateRunner, database: TestDatabase, port: int) -> None:
+    database.stamp("a1")
+    serving = gate.start("serve", "--listen", f"127.0.0.1:{port}", GATE_TTL="0.1")
+    await_true(lambda: answers(port), lambda: "".join(serving.err), serving.process)
+    assert get(port, "/health/ready").status_code == 503
+    metrics = get(port, "/metrics").text
+    assert "gate_schema_current 0.0" in metrics
+    assert 'gate_schema_verdict{verdict="BEHIND"} 1.0' in metrics
+    assert "gate_pending_revisions 2.0" in metrics
+    database.stamp("a3")
+    await_true(lambda: get(port, "/health/ready").status_code == 200, lambda: get(port, "/health/ready").text)
+    assert "gate_schema_current 1.0" in get(port, "/metrics").text
+    assert get(port, "/nowhere").status_code == 404
+    serving.process.terminate()
+    assert serving.wait().code in {0, -15}
+
+
+def test_without_the_extra_it_is_said_which_one(gate: GateRunner, port: int, tmp_path: Path) -> None:
+    told = path_without(tmp_path / "bare", "uvicorn", "prometheus_client") | {"DATABASE_URL": gate.url}
+    bare = [sys.executable, "-S", "-P", "-m", "gate"]
+    for words, more in (("serve", {}), ("wait", {"GATE_HOLD": f"127.0.0.1:{port}"})):
+        ended = start([*bare, words], told | more, gate.folder).wait()
+        assert ended.code == 78, ended.err
+        assert "schema-gate[http]" in ended.err

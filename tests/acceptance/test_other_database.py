@@ -1,0 +1,78 @@
+"""env.py that connects elsewhere than gate looked: nothing may be applied there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SERVER, GateRunner, TestDatabase
+from tests.support.projects import ASYNC_ENV, SYNC_ENV, make_project
+
+SQLITE_ENV = """
+from alembic import context
+from sqlalchemy import create_engine
+
+with create_engine("sqlite:///{path}").connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+@pytest.mark.parametrize("command", [("migrate",), ("run", "--", *SERVER)])
+def test_env_py_that_connects_to_another_database_applies_nothing(
+    gate: GateRunner,
+    database: TestDatabase,
+    another_database: TestDatabase,
+    tmp_path: Path,
+    driver: str,
+    command: tuple[str, ...],
+) -> None:
+    template = ASYNC_ENV if driver == "asyncpg" else SYNC_ENV
+    environment = template.format(driver=driver, options="").replace(
+        'os.environ["DATABASE_URL"]', repr(another_database.url)
+    )
+    gate.folder = make_project(tmp_path / "elsewhere", environment=environment).chain("a1", "a2").folder
+    ended = gate(*command, RUN_MIGRATIONS="1")
+    assert (ended.code, ended.out) == (78, "")
+    assert another_database.name in ended.failure
+    assert "Nothing was applied" in ended.failure
+    assert another_database.tables() == database.tables() == set()
+
+
+def test_env_py_that_connects_to_another_kind_of_database_applies_nothing(
+    gate: GateRunner, database: TestDatabase, tmp_path: Path
+) -> None:
+    path = tmp_path / "test.db"
+    gate.folder = make_project(tmp_path / "lite", environment=SQLITE_ENV.format(path=path)).chain("a1").folder
+    ended = gate("migrate")
+    assert ended.code == 78
+    assert "sqlite" in ended.failure
+    assert "Nothing was applied" in ended.failure
+    assert database.tables() == set()
+    assert not path.exists() or path.stat().st_size == 0
+
+
+def test_the_same_database_by_another_name_of_its_host_is_no_other_database(
+    gate: GateRunner, database: TestDatabase, tmp_path: Path
+) -> None:
+    url = database.url.replace("127.0.0.1", "localhost")
+    environment = SYNC_ENV.format(driver="psycopg", options="").replace('os.environ["DATABASE_URL"]', repr(url))
+    gate.folder = make_project(tmp_path / "same", environment=environment).chain("a1").folder
+    assert gate("migrate").code == 0
+    assert database.stamped() == {"a1"}
+
+
+def test_a_migration_url_leads_the_migration_there_and_the_last_look_goes_where_the_server_will(
+    gate: GateRunner, database: TestDatabase, another_database: TestDatabase
+) -> None:
+    # Migrated is the one, used is the other: the server must not start on a database that nobody migrated.
+    waiting = gate.start("run", "--", *SERVER, RUN_MIGRATIONS="1", MIGRATION_DATABASE_URL=another_database.url)
+    line = waiting.await_event("gate.waiting")
+    assert (line["verdict"], line["database"]) == ("EMPTY", database.name)
+    assert another_database.stamped() == {"a3"}
+    assert waiting.out == []
+    database.stamp("a3")
+    assert waiting.wait().out == "server started\n"

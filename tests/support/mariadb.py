@@ -1,0 +1,82 @@
+"""A real MariaDB on loopback."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pymysql
+
+from demo.embedded_postgres import free_port
+from tests.support.programs import await_true
+
+INIT = "CREATE USER tester@'127.0.0.1';\nGRANT ALL ON *.* TO tester@'127.0.0.1';\n"
+"""One statement a line, as --init-file wants them."""
+
+
+@dataclass
+class MariaDb:
+    """One server with a trusted `tester`."""
+
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="gate-mariadb-")))
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> MariaDb:
+        """Initialise it, start it, wait until it answers."""
+        user = "mysql" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, user)
+        self.port = free_port()
+        data = f"--datadir={self.folder}/data"
+        with (self.folder / "log").open("wb") as log:
+            subprocess.run(
+                ["mariadb-install-db", "--no-defaults", data, f"--user={user}"],
+                stdout=log, stderr=log, check=True,
+            )  # fmt: skip
+            (self.folder / "init.sql").write_text(INIT)
+            (self.folder / "init.sql").chmod(0o644)
+            self.process = subprocess.Popen(
+                [
+                    "mariadbd", "--no-defaults", data, f"--user={user}", f"--port={self.port}",
+                    "--bind-address=127.0.0.1",
+                    f"--socket={self.folder}/socket", f"--init-file={self.folder}/init.sql", "--skip-name-resolve",
+                ],
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        await_true(self._answers, lambda: (self.folder / "log").read_text())
+        return self
+
+    def _answers(self) -> bool:
+        try:
+            self.execute("SELECT 1")
+        except pymysql.Error:
+            return False
+        return True
+
+    def execute(self, statement: str, database: str | None = None) -> list[tuple[object, ...]]:
+        """Run one statement."""
+        with (
+            pymysql.connect(
+                host="127.0.0.1", port=self.port, user="tester", database=database, autocommit=True
+            ) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    def url(self, database: str) -> str:
+        """The URL of one database."""
+        return f"mysql+pymysql://tester@127.0.0.1:{self.port}/{database}"
+
+    def remove(self) -> None:
+        """Stop it and leave nothing behind."""
+        if self.process:
+            self.process.terminate()
+            self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)

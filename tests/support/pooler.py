@@ -1,0 +1,76 @@
+"""A real PgBouncer in front of a real PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo.embedded_postgres import EmbeddedPostgres, free_port
+from tests.support.programs import await_true
+
+CONFIGURATION = """\
+[databases]
+* = host=127.0.0.1 port={server} user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = {mode}
+default_pool_size = {size}
+query_wait_timeout = 20
+ignore_startup_parameters = extra_float_digits
+"""
+
+
+@dataclass
+class Pooler:
+    """PgBouncer in one of its modes."""
+
+    folder: Path
+    server: EmbeddedPostgres
+    mode: str
+    size: int
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Pooler:
+        """Start it and wait until it listens."""
+        program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+        self.port = free_port()
+        self.folder.mkdir()
+        configuration = self.folder / "pgbouncer.ini"
+        configuration.write_text(
+            CONFIGURATION.format(server=self.server.port, port=self.port, mode=self.mode, size=self.size)
+        )
+        configuration.chmod(0o644)
+        user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name  # it refuses to run as root
+        with (self.folder / "log").open("wb") as log, configuration.open("rb") as readable:
+            self.process = subprocess.Popen(
+                [program, f"/proc/self/fd/{readable.fileno()}"],
+                stdout=log,
+                stderr=log,
+                user=user,
+                pass_fds=[readable.fileno()],
+            )
+            await_true(self._listens, lambda: (self.folder / "log").read_text())
+        return self
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def url(self, database: str) -> str:
+        """The URL of one database through the pooler."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def stop(self) -> None:
+        """End it."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()

@@ -1,0 +1,118 @@
+"""Tiny Alembic projects, written where a test wants them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SYNC_ENV = """
+import os
+from alembic import context
+from sqlalchemy import create_engine, make_url, pool
+
+url = make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+{driver}")
+with create_engine(url, poolclass=pool.NullPool).connect() as connection:
+    context.configure(connection=connection{options})
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+ASYNC_ENV = """
+import asyncio, os
+from alembic import context
+from sqlalchemy import make_url, pool
+from sqlalchemy.ext.asyncio import create_async_engine
+
+
+def migrate(connection):
+    context.configure(connection=connection{options})
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def main():
+    url = make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+{driver}")
+    engine = create_async_engine(url, poolclass=pool.NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(migrate)
+        await connection.commit()
+    await engine.dispose()
+
+
+asyncio.run(main())
+"""
+
+SCRIPT = '''"""{message}"""
+
+from alembic import op
+
+revision = {id!r}
+down_revision = {down!r}
+branch_labels = {labels!r}
+depends_on = {depends_on!r}
+
+
+def upgrade():
+{upgrade}
+
+
+def downgrade():
+    pass
+'''
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with alembic.ini, env.py and scripts."""
+
+    folder: Path
+
+    @property
+    def versions(self) -> Path:
+        """Where the scripts are."""
+        return self.folder / "migrations" / "versions"
+
+    def add(
+        self,
+        revision: str,
+        down: str | tuple[str, ...] | None = None,
+        upgrade: str = "pass",
+        *,
+        depends_on: str | tuple[str, ...] | None = None,
+        labels: str | tuple[str, ...] | None = None,
+        message: str = "",
+    ) -> Path:
+        """Write one script; `upgrade` is the body of its function."""
+        body = "\n".join(f"    {line}" for line in upgrade.splitlines())
+        text = SCRIPT.format(
+            id=revision,
+            down=down,
+            labels=labels,
+            depends_on=depends_on,
+            message=message or f"make {revision}",
+            upgrade=body,
+        )
+        path = self.versions / f"{revision}.py"
+        path.write_text(text)
+        return path
+
+    def chain(self, *revisions: str, table: bool = True) -> Project:
+        """Write revisions that follow each other; each makes a table named after it."""
+        down = None
+        for revision in revisions:
+            self.add(revision, down, f'op.execute("CREATE TABLE t_{revision} (id int)")' if table else "pass")
+            down = revision
+        return self
+
+
+def make_project(
+    folder: Path, *, driver: str = "psycopg", options: str = "", environment: str | None = None
+) -> Project:
+    """Make a project without scripts; its env.py takes DATABASE_URL, by the driver, and passes `options` on."""
+    project = Project(folder)
+    project.versions.mkdir(parents=True)
+    template = ASYNC_ENV if driver == "asyncpg" else SYNC_ENV
+    text = environment if environment is not None else template.format(driver=driver, options=options)
+    (folder / "migrations" / "env.py").write_text(text)
+    (folder / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s/migrations\n")
+    return project

@@ -1,0 +1,185 @@
+"""The rooms of DESIGN 9: imports go only sideways or down, and each library has its door."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import gate
+from tests.support.projects import Project
+
+SOURCE = Path(gate.__file__).parent
+
+FLOORS = {
+    "pure": "errors settings urls revisions drift decision explanation readiness script_text",
+    "adapters": (
+        "configuration script_directory alembic_loader migrator stamp statement database log wait signals handoff "
+        "termination errand"
+    ),
+    "deeds": "look lock predecessor other_engines progress child migrate upgrade",
+    "flow": "assembly announce run borrowed watch advisory",
+    "doors": "guard report cli __init__ __main__ asgi wsgi serve hold",
+}
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS.values()) for room in rooms.split()}
+
+DOORS = {
+    "tenacity": {"wait"},
+    "structlog": {"log"},
+    "alembic": {"upgrade", "alembic_loader"},
+    "psycopg": {"database", "look"},
+    "sqlalchemy": {"other_engines", "upgrade", "borrowed"},
+}
+FOR_THE_OUTSIDE = {"os", "sys", "subprocess", "socket", "threading", "signal", "pathlib", "time", "random", "asyncio"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module. `eager` = it is loaded when the room is."""
+
+    module: str
+    line: int
+    eager: bool
+
+
+def rooms() -> list[str]:
+    return sorted(path.stem for path in SOURCE.glob("*.py"))
+
+
+def tree(room: str) -> ast.Module:
+    return ast.parse((SOURCE / f"{room}.py").read_bytes())
+
+
+def imports(room: str) -> list[Import]:
+    return [*_imports(tree(room), eager=True)]
+
+
+def _imports(node: ast.AST, *, eager: bool) -> Iterator[Import]:
+    match node:
+        case ast.Import(names=names):
+            yield from (Import(alias.name, node.lineno, eager) for alias in names)
+        case ast.ImportFrom(module="gate", names=names):
+            yield from (Import(_of_gate(alias.name), node.lineno, eager) for alias in names)
+        case ast.ImportFrom(module=str(module), level=0):
+            yield Import(module, node.lineno, eager)
+        case ast.ImportFrom():
+            pytest.fail(f"a relative import in line {node.lineno}: rooms are named in full")
+    for child in ast.iter_child_nodes(node):
+        lazy = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or _only_for_types(node)
+        yield from _imports(child, eager=eager and not lazy)
+
+
+def _of_gate(name: str) -> str:
+    return f"gate.{name}" if (SOURCE / f"{name}.py").exists() else "gate.__init__"
+
+
+def _only_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def gates(room: str) -> list[Import]:
+    return [each for each in imports(room) if each.module.startswith("gate.")]
+
+
+def test_there_are_rooms_and_they_import_each_other() -> None:
+    assert len(rooms()) > 20
+    assert any(each.module == "gate.drift" for each in gates("explanation"))
+
+
+def test_every_room_stands_on_one_floor() -> None:
+    missing = [room for room in rooms() if room not in FLOOR]
+    assert missing == [], "give each new room its floor in FLOORS"
+    assert sum(len(names.split()) for names in FLOORS.values()) == len(FLOOR)
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_a_room_imports_only_sideways_or_down(room: str) -> None:
+    climbing = [
+        f"line {each.line}: {each.module}"
+        for each in gates(room)
+        if FLOOR[each.module.removeprefix("gate.")] > FLOOR[room]
+    ]
+    assert climbing == []
+
+
+def test_no_rooms_need_each_other_to_be_loaded() -> None:
+    needs = {room: {e.module.removeprefix("gate.") for e in gates(room) if e.eager} for room in rooms()}
+    order = [*TopologicalSorter(needs).static_order()]
+    assert {*order} == {*rooms()}
+
+
+@pytest.mark.parametrize("room", [room for room in rooms() if room in FLOORS["pure"].split()])
+def test_a_pure_room_knows_neither_the_clock_nor_the_outside(room: str) -> None:
+    assert [each for each in imports(room) if each.module.split(".")[0] in FOR_THE_OUTSIDE] == []
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_each_library_has_its_door(library: str) -> None:
+    users = {room for room in rooms() if any(e.module.split(".")[0] == library for e in imports(room))}
+    assert users <= DOORS[library]
+    assert users, f"nobody uses {library} any more: take it out of DOORS and of pyproject.toml"
+
+
+@pytest.mark.parametrize("library", ["psycopg", "sqlalchemy", "alembic"])
+def test_a_heavy_library_is_loaded_only_by_who_needs_it(library: str) -> None:
+    eager = {room for room in rooms() for e in imports(room) if e.eager and e.module.split(".")[0] == library}
+    assert eager <= (set() if library == "psycopg" else {"upgrade", "other_engines"})
+
+
+def test_only_the_command_line_parses_arguments() -> None:
+    names = {
+        room
+        for room in rooms()
+        for node in ast.walk(tree(room))
+        if "ArgumentParser" in {getattr(node, "attr", ""), getattr(node, "id", ""), getattr(node, "name", "")}
+    }
+    assert names == {"cli"}
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_every_room_says_what_it_is_for(room: str) -> None:
+    assert ast.get_docstring(tree(room))
+
+
+def test_there_is_no_room_for_whatever_fits_nowhere() -> None:
+    assert {"utils", "util", "helpers", "common", "misc"}.isdisjoint(rooms())
+
+
+def loaded_by(program: str, project: Project, **environment: str) -> set[str]:
+    """The modules that a fresh Python has loaded after the program."""
+    show = f"{program}\nimport sys\nprint('\\nLOADED', *sys.modules)"
+    command = [sys.executable, "-P", "-c", show]
+    done = subprocess.run(
+        command, env=environment, cwd=project.folder, capture_output=True, text=True, check=True, timeout=60
+    )
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("LOADED")]
+    return set(line.split())
+
+
+HEAVY = {"sqlalchemy", "alembic", "structlog", "tenacity"}
+
+
+def test_a_check_loads_nothing_of_what_waiting_and_migrating_need(project: Project) -> None:
+    modules = loaded_by("import gate.cli, gate.report", project)
+    assert {"gate.cli", "gate.report", "gate.look"} <= modules
+    assert modules & (HEAVY | {"psycopg"}) == set()
+
+
+def test_telling_the_heads_loads_no_library_at_all(project: Project) -> None:
+    modules = loaded_by("from gate.cli import command\nassert command(['heads']) == 0", project)
+    assert "gate.script_directory" in modules
+    assert modules & (HEAVY | {"psycopg", "tomllib"}) == set()
+
+
+def test_a_whole_check_as_far_as_the_connection_loads_psycopg_alone(project: Project) -> None:
+    url = f"postgresql:///shop?host={project.folder}"
+    program = "from gate.cli import command\nassert command(['check']) == 69"
+    modules = loaded_by(program, project, DATABASE_URL=url)
+    assert "psycopg" in modules
+    assert modules & HEAVY == set()
