@@ -132,9 +132,9 @@ class GateRunner:
         self.running.callback(watched.end)
         return watched
 
-    def __call__(self, *arguments: str, **environment: str) -> Ended:
+    def __call__(self, *arguments: str, prefix: Sequence[str] = (), **environment: str) -> Ended:
         """Run it to its end."""
-        return self.start(*arguments, **environment).wait()
+        return self.start(*arguments, prefix=prefix, **environment).wait()
 
 
 @pytest.fixture

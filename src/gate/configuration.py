@@ -67,7 +67,7 @@ def read(config: Sequence[str], variable: str | None, section: str | None) -> Co
         tuple(versions) or ((script_location / "versions").absolute(),),
         options.flag("recursive_version_locations"),
         options.flag("sourceless"),
-        options.ini_text("sqlalchemy.url"),
+        options.url(),
         options.ini_text("databases"),
     )
 
@@ -119,6 +119,13 @@ class _Options:
             raise BadSettings(
                 f"{self.ini}: the % in {name} of [{self.section}] cannot be interpolated; write %% for a plain %."
             ) from None
+
+    def url(self) -> str | None:
+        """None if its % cannot be interpolated: it stops nobody who does not need it."""
+        try:
+            return self.ini_text("sqlalchemy.url")
+        except BadSettings:
+            return None
 
     def text(self, name: str) -> str | None:
         found = self.ini_text(name)
@@ -199,7 +206,8 @@ def _parse_toml(path: str) -> dict[str, Any]:
         tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise BadSettings(f"{path} is no readable TOML file: {_why(error)}") from None
-    table = tables.get("tool", {}).get("alembic", {})
+    tool = tables.get("tool", {})
+    table = tool.get("alembic", {}) if isinstance(tool, dict) else None
     if not isinstance(table, dict):
         raise BadSettings(f"{path}: [tool.alembic] must be a table.")
     return table

@@ -10,7 +10,7 @@ SHOWN = 5
 
 def happened(drift: Drift, database: str) -> str:  # noqa: PLR0911 - one sentence for one verdict
     """One sentence on what a look found."""
-    ids = ", ".join(map(printable, drift.unknown))
+    ids, database = ", ".join(map(printable, drift.unknown)), printable(database)
     match drift.verdict:
         case Verdict.CURRENT:
             return f"Database {database} is at the head(s) of this image."
@@ -73,5 +73,5 @@ def redundant(drift: Drift) -> str:
 def count(drift: Drift) -> str:
     """The number of pending revisions and the first few of them."""
     number = len(drift.pending)
-    named = ", ".join(drift.pending[:SHOWN]) + (", …" if number > SHOWN else "")
+    named = ", ".join(map(printable, drift.pending[:SHOWN])) + (", …" if number > SHOWN else "")
     return f"{number} revision{'' if number == 1 else 's'} ({named})" if number else "no revision"

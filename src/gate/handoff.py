@@ -33,9 +33,11 @@ def environment() -> dict[str, str]:
     """The environment as gate was given it: Python adds LC_CTYPE in a container without a locale (PEP 538)."""
     given = dict(os.environ)
     with suppress(OSError):
-        names = Path("/proc/self/environ").read_bytes().split(b"\0")
-        if not any(name.startswith(b"LC_CTYPE=") for name in names):
-            given.pop("LC_CTYPE", None)
+        variables = Path("/proc/self/environ").read_bytes().split(b"\0")
+        given.pop("LC_CTYPE", None)
+        own = [os.fsdecode(v).partition("=")[2] for v in variables if v.startswith(b"LC_CTYPE=")]
+        if own:
+            given["LC_CTYPE"] = own[0]
     return given
 
 

@@ -88,7 +88,9 @@ def _hidden(value: Any) -> Any:
         return urls.hide(value, frozenset(_secrets))
     if isinstance(value, list | tuple):
         return [_hidden(each) for each in value]
-    return value
+    if isinstance(value, dict):
+        return {key: _hidden(each) for key, each in value.items()}
+    return value if value is None or isinstance(value, int | float) else _hidden(str(value))
 
 
 def _line(_: object, __: str, event: MutableMapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from gate.errors import BadScripts
 
-FORBIDDEN = "@-+"
+FORBIDDEN = "@-+:"
 """Characters that Alembic refuses in an id, since they mean something in a revision's address."""
 
 RESERVED = frozenset({"base", "head", "heads"})
@@ -178,9 +178,9 @@ def _by_label(revisions: Mapping[str, Revision]) -> dict[str, Revision]:
     found: dict[str, Revision] = {}
     for revision in revisions.values():
         for label in revision.labels:
-            other = revisions.get(label) or found.setdefault(label, revision)
-            if other is not revision:
+            if other := revisions.get(label) or found.get(label):
                 raise BadScripts(f"The branch label {label!r} of {revision.path} is taken by {other.path}; rename one.")
+            found[label] = revision
     return found
 
 

@@ -141,10 +141,13 @@ def _bindings(module: ast.Module) -> dict[str, Value | Opaque]:
         match statement:
             case ast.Assign(targets=targets, value=value):
                 found = _evaluate(value, bound)
+                bound.update(dict.fromkeys(_bound_by(value), OPAQUE))
                 for target in targets:
                     _assign(target, found, bound)
             case ast.AnnAssign(target=target, value=ast.expr() as value):
-                _assign(target, _evaluate(value, bound), bound)
+                found = _evaluate(value, bound)
+                bound.update(dict.fromkeys(_bound_by(value), OPAQUE))
+                _assign(target, found, bound)
             case ast.AnnAssign():
                 pass
             case ast.ImportFrom(names=[ast.alias(name="*")]):
@@ -191,6 +194,11 @@ def _bound_by(node: ast.AST) -> Iterator[str]:
             yield name
             yield from (each for inner in ast.walk(node) if isinstance(inner, ast.Global) for each in inner.names)
             return
+        case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+            yield from (inner.target.id for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr))
+            return
+        case ast.Lambda():
+            return
         case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
             yield from (alias.asname or alias.name.split(".")[0] for alias in aliases)
             if any(alias.name == "*" for alias in aliases):
@@ -212,7 +220,7 @@ def _reflects(statement: ast.stmt) -> bool:
 
 
 def _line_of(module: ast.Module, name: str) -> int:
-    return next((s.lineno for s in module.body if name in {*_bound_by(s)}), 1)
+    return max((s.lineno for s in module.body if name in {*_bound_by(s)}), default=1)
 
 
 def _passed(module: ast.Module, name: str) -> Iterator[ast.expr]:

@@ -18,6 +18,12 @@ from gate.errors import BadSettings
 
 _T = TypeVar("_T")
 TRUE = frozenset({"1", "true", "yes", "on"})
+LONGEST = 10.0**9
+"""Seconds, 31 years: what every clock and thread can count."""
+
+LONGEST_LOOK = 86400.0
+"""Seconds: libpq counts milliseconds in 31 bits."""
+
 FALSE = frozenset({"0", "false", "no", "off"})
 
 
@@ -144,8 +150,8 @@ def read(environment: Mapping[str, str], flags: Mapping[str, str] | None = None)
         version_table_schema=reader.text("GATE_VERSION_TABLE_SCHEMA"),
         timeout=reader.seconds("GATE_TIMEOUT", 0),
         poll_max=reader.seconds("GATE_POLL_MAX", 10, least=0.1),
-        connect_timeout=reader.seconds("GATE_CONNECT_TIMEOUT", 5, least=0.1),
-        query_timeout=reader.seconds("GATE_QUERY_TIMEOUT", 5, least=0.1),
+        connect_timeout=reader.seconds("GATE_CONNECT_TIMEOUT", 5, least=0.1, most=LONGEST_LOOK),
+        query_timeout=reader.seconds("GATE_QUERY_TIMEOUT", 5, least=0.1, most=LONGEST_LOOK),
         lock_timeout=reader.seconds("GATE_LOCK_TIMEOUT", None),
         locking=reader.choice("GATE_LOCK", "auto none") == "auto",
         migration_timeout=reader.seconds("GATE_MIGRATION_TIMEOUT", 0),
@@ -198,7 +204,7 @@ class _Reader:
             self._mistake(variable, "must be 1, true, yes or on, or 0, false, no or off")
         return value in TRUE
 
-    def seconds(self, variable: str, default: _T, least: float = 0) -> float | _T:
+    def seconds(self, variable: str, default: _T, least: float = 0, most: float = LONGEST) -> float | _T:
         text = self.text(variable)
         if text is None:
             return default
@@ -206,9 +212,9 @@ class _Reader:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not (least <= value < math.inf):
-            atleast = f"of at least {least:g}" if least else "from 0 on"
-            self._mistake(variable, f"must be a number of seconds {atleast}, such as 30 or 2.5")
+        if not (least <= value <= most):
+            until = "on" if most == LONGEST else f"to {most:.0f}"
+            self._mistake(variable, f"must be a number of seconds from {least:g} {until}, such as 30 or 2.5")
         return value
 
     def choice(self, variable: str, words: str) -> str:

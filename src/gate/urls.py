@@ -59,7 +59,11 @@ _FORM = re.compile(
 )
 _HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d*))?\Z")
 _USERINFO = re.compile(r"(://[^:/?#\s@]*):[^\s]*@")
-_PARAMETER = re.compile(r"(?i)\b((?:ssl)?password|passwd|pwd)(\s*[=:]\s*)(\"[^\"]*\"|'(?:[^'\\]|\\.)*'|[^\s&,;)]+)")
+_PARAMETER = re.compile(
+    r"(?i)(password['\"]?|passwd['\"]?|pwd['\"]?)(\s*[=:]\s*)(\"[^\"]*\"|'(?:[^'\\]|\\.)*'|[^\s&,;)]+)"
+)
+
+PERCENT = "in a password or a name write @ as %40, : as %3A, / as %2F, ? as %3F and % as %25."
 
 HIDDEN = "***"
 
@@ -122,6 +126,8 @@ def _conninfo(match: re.Match[str], variable: str) -> dict[str, str]:
         found["password"] = unquote(match["password"])
     if match["database"]:
         found["dbname"] = unquote(match["database"])
+    if "@" in (match["database"] or ""):
+        raise BadSettings(f"{variable}: {PERCENT}")
     hosts, ports = _hosts(match["hosts"], variable)
     _take_parameters(found, hosts, ports, match["query"] or "", variable)
     if any(hosts):
@@ -136,10 +142,7 @@ def _hosts(text: str, variable: str) -> tuple[list[str], list[str]]:
     for part in text.split(",") if text else []:
         match = _HOST.match(part)
         if not match or "@" in part:
-            raise BadSettings(
-                f"{variable}: what stands between // and the next / is not host:port; "
-                "in a password write @ as %40, : as %3A, / as %2F and % as %25."
-            )
+            raise BadSettings(f"{variable}: what stands between // and the next / is not host:port; {PERCENT}")
         hosts.append(unquote(match["host"]).strip("[]"))
         ports.append(match["port"] or "")
     return hosts, ports
@@ -164,9 +167,12 @@ def _take_parameters(found: dict[str, str], hosts: list[str], ports: list[str], 
             case _ if (name := OTHER_NAMES.get(key, key)) in LIBPQ:
                 found[name] = value
             case _ if key not in DRIVERS_OWN:
-                raise BadSettings(
-                    f"{variable}: the parameter {key!r} is not known to PostgreSQL's clients; correct or remove it."
-                )
+                raise BadSettings(f"{variable}: {_named(key, query)} is not known to PostgreSQL's clients; correct it.")
+
+
+def _named(key: str, query: str) -> str:
+    """The parameter's name, unless it may be a part of a password with a `?` in it."""
+    return "a parameter behind the ?" if "@" in query or not key.isidentifier() else f"the parameter {key!r}"
 
 
 def _sslmode(value: str, variable: str) -> str:

@@ -40,8 +40,7 @@ def bytes_of(gate: GateRunner, *server: str, stdin: bytes = b"", **environment: 
     return subprocess.run(
         [*GATE, "run", "--", *server],
         input=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         cwd=gate.folder,
         env={"PATH": os.environ["PATH"], "DATABASE_URL": gate.url, **environment},
         check=True,
@@ -62,7 +61,7 @@ def test_the_server_has_gates_process_id_and_no_children(gate: GateRunner, proje
 
 @pytest.mark.parametrize("locale", [(), ("LANG=C.UTF-8",), ("LC_ALL=C",), ("LC_CTYPE=C",)])
 def test_the_server_gets_the_environment_byte_for_byte(gate: GateRunner, locale: tuple[str, ...]) -> None:
-    told = [
+    told: list[str | bytes] = [
         f"PATH={os.environ['PATH']}",
         f"DATABASE_URL={gate.url}",
         "EMPTY=",
@@ -74,7 +73,7 @@ def test_the_server_gets_the_environment_byte_for_byte(gate: GateRunner, locale:
     ]
 
     def env(*program: str) -> bytes:
-        command = ["env", "-i", *told, *program, "env", "-0"]
+        command: list[str | bytes] = ["env", "-i", *told, *program, "env", "-0"]
         return subprocess.run(command, cwd=gate.folder, capture_output=True, check=True, timeout=60).stdout
 
     assert env(*GATE, "run", "--") == env()

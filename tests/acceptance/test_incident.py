@@ -52,8 +52,7 @@ def test_pending_revisions_are_named_in_the_order_in_which_they_would_run(
     gate: GateRunner, database: TestDatabase
 ) -> None:
     database.stamp("a1")
-    ended = gate("wait", GATE_TIMEOUT="0.3")
-    assert ended.event("gate.waiting")["next_revisions"] == ["a2", "a3"]
+    assert gate.start("wait").await_event("gate.waiting")["next_revisions"] == ["a2", "a3"]
     assert gate("check").out.splitlines()[2:4] == ["  a2  make a2", "  a3  make a3"]
 
 

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.conftest import SERVER, GateRunner, TestDatabase
+from tests.support.namespaces import silent_host
 from tests.support.projects import Project
 
 
@@ -22,6 +23,21 @@ def test_a_wait_with_a_limit_ends_with_124_and_says_why(
     assert "GATE_TIMEOUT" in ended.failure
     assert "drift: db=a1 expected=a3" in ended.failure
     assert ended.event("gate.failed")["exit_code"] == 124
+
+
+def test_a_limit_that_the_first_look_outlasts_still_says_why(gate: GateRunner) -> None:
+    with silent_host() as host:
+        url = f"postgresql://postgres@127.0.0.1:{host.getsockname()[1]}/shop"
+        ended = gate("wait", DATABASE_URL=url, GATE_TIMEOUT="0.5", GATE_CONNECT_TIMEOUT="1", GATE_QUERY_TIMEOUT="1")
+    assert ended.code == 124
+    assert "did not answer" in ended.failure
+
+
+def test_the_limit_holds_while_a_look_hangs(gate: GateRunner) -> None:
+    with silent_host() as host:
+        url = f"postgresql://postgres@127.0.0.1:{host.getsockname()[1]}/shop"
+        ended = gate.start("wait", DATABASE_URL=url, GATE_TIMEOUT="0.5", GATE_CONNECT_TIMEOUT="60").wait(within=10)
+    assert ended.code == 124
 
 
 def test_a_migrator_with_a_limit_ends_while_its_database_is_away(gate: GateRunner) -> None:

