@@ -34,7 +34,8 @@ class EmbeddedPostgres:
         cluster = PostgresServer(self.folder / "data", cleanup_mode=None, postgres_version=self.version)
         cluster.pgdata.mkdir(exist_ok=True)
         if not (cluster.pgdata / "PG_VERSION").exists():
-            cluster.ensure_pgdata_inited()
+            with PostgresServer._lock:  # noqa: SLF001 - two test workers would make its user at once
+                cluster.ensure_pgdata_inited()
             self._allow(cluster.pgdata / "pg_hba.conf")
         self.port = self.port or free_port()
         program, data = str(cluster.bin_path / "postgres"), str(cluster.pgdata)

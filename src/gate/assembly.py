@@ -62,7 +62,7 @@ class Assembly:
         return found
 
 
-def assemble(arguments: Namespace, settings: Settings) -> Assembly:
-    """Read the configuration and the image; raises `BadSettings` and `BadScripts`."""
+def assemble(arguments: Namespace, settings: Settings, *, whole: bool = False) -> Assembly:
+    """Read the configuration and the image (`whole`: every line of it); raises `BadSettings` and `BadScripts`."""
     found = configuration.read(arguments.config, settings.alembic_config, arguments.name)
-    return Assembly(settings, found, script_directory.read(found))
+    return Assembly(settings, found, script_directory.read(found, whole=whole))

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import traceback
+from contextlib import suppress
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -201,8 +202,6 @@ def _say(text: str) -> None:
 
 def _leave(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with suppress(OSError, ValueError):  # whoever closed the pipe has read enough
             stream.flush()
-        except (OSError, ValueError):
-            code = code or 74
     os._exit(code)

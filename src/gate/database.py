@@ -79,6 +79,7 @@ class Database:
         url = self.url()
         limits = {
             "application_name": application_name,
+            "client_encoding": "utf8",
             "connect_timeout": str(math.ceil(self.connect_timeout)),
             "tcp_user_timeout": str(round(1000 * (self.connect_timeout + self.query_timeout))),
             "keepalives_idle": "5",

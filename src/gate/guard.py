@@ -113,7 +113,7 @@ class _Guard:
         told = settings.read(os.environ, self.arguments.flags)
         log.configure(told.log_format, told.log_level)
         with Hold(told.hold, told.health_path) as hold:
-            assembled = assemble(self.arguments, told)
+            assembled = assemble(self.arguments, told, whole=told.run_migrations or self.arguments.command == "migrate")
             for event, remark in assembled.remarks().items():
                 log.emit("warning", event, remark)
             self._gate(assembled, told, hold, stay=migrating is False).stand()

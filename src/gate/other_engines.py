@@ -34,6 +34,9 @@ LONGEST_NAME = 64
 
 def read(database: Database, name: TableName) -> Stamp:
     """Look once; raises `DatabaseUnavailable`, and `BadSettings` for a URL whose driver is not installed."""
+    url = make_url(database.url().verbatim)
+    if _is_missing_file(url):
+        return Stamp(url.database or "", "main", None)
     with _connection(database) as connection:
         try:
             return stamp_of(connection, name)
@@ -158,7 +161,7 @@ def _holder(connection: Connection, key: LockKey) -> Migrator | None:
 @contextmanager
 def _connection(database: Database) -> Iterator[Connection]:
     url = _blocking(make_url(database.url().verbatim))
-    _refuse_missing_file(url)
+    _refuse_missing_folder(url)
     try:
         arguments = {
             TIMEOUT_ARGUMENT[d]: math.ceil(database.connect_timeout) for d in (_driver(url),) if d in TIMEOUT_ARGUMENT
@@ -180,7 +183,13 @@ def _driver(url: URL) -> str:
     return url.get_dialect().driver
 
 
-def _refuse_missing_file(url: URL) -> None:
+def _is_missing_file(url: URL) -> bool:
+    """Connecting would make the file, and a look must leave nothing behind."""
+    _refuse_missing_folder(url)
+    return url.get_backend_name() == "sqlite" and bool(url.database) and not os.path.exists(url.database or "")
+
+
+def _refuse_missing_folder(url: URL) -> None:
     """SQLite would make an empty database out of a misspelt path, in a folder that need not be the mounted one."""
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
         folder = os.path.dirname(os.path.abspath(url.database))

@@ -18,7 +18,7 @@ from gate.urls import hide
 def heads(arguments: Namespace) -> int:
     """Tell what the image expects, without a database."""
     try:
-        graph = _assembled(arguments).image.graph
+        graph = _assembled(arguments, whole=True).image.graph
     except GateError as error:
         return _failed(error, arguments)
     if arguments.json:
@@ -83,9 +83,9 @@ def _busy(arguments: Namespace) -> int:
     return 75 if migrator else 0
 
 
-def _assembled(arguments: Namespace) -> Assembly:
+def _assembled(arguments: Namespace, *, whole: bool = False) -> Assembly:
     told = settings.read(os.environ, arguments.flags)
-    assembled = assemble(arguments, told)
+    assembled = assemble(arguments, told, whole=whole)
     for remark in assembled.remarks().values():
         print(f"gate: {remark}", file=sys.stderr)
     return assembled

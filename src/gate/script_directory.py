@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gate import plain_script
 from gate.configuration import Configuration
 from gate.errors import BadScripts
 from gate.revisions import Graph
-from gate.script_text import NotLiteral, Script, VersionTable, read_environment, read_script
+from gate.script_text import NotLiteral, Script, VersionTable, check_syntax, read_environment, read_script
+
+READ_WHOLE = 250
+"""Up to so many scripts each look sees that Python can read all of each (0.1 ms a script). Beyond, what an applied
+script does in its functions is left to `gate heads` at build time and to the migration itself."""
 
 LONGEST = 8 << 20
 """Bytes; a longer script is data in the wrong place, and reading it would cost the container's memory."""
@@ -26,13 +32,15 @@ class Image:
     asked_alembic: str = ""
 
 
-def read(configuration: Configuration) -> Image:
-    """Read all scripts of the image.
+def read(configuration: Configuration, *, whole: bool = False) -> Image:
+    """Read all scripts of the image; `whole` = see also that Python can read every line of them.
 
     Raises `BadScripts` with the file, and the line where there is one.
     """
     version_table = _read_environment(configuration.script_location / "env.py")
-    scripts, because = _read_scripts(configuration)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an old escape in somebody's script is not gate's to report
+        scripts, because = _read_scripts(configuration, whole=whole)
     if because:
         from gate.alembic_loader import ask  # noqa: PLC0415 - only for scripts that compute their revision
 
@@ -49,16 +57,28 @@ def _read_environment(path: Path) -> VersionTable:
         raise BadScripts(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def _read_scripts(configuration: Configuration) -> tuple[list[Script], str]:
+def _read_scripts(configuration: Configuration, *, whole: bool) -> tuple[list[Script], str]:
     scripts: list[Script] = []
-    for path in _files(configuration):
+    files = list(_files(configuration))
+    whole = whole or len(files) <= READ_WHOLE
+    for path in files:
         if not path.endswith(".py"):
             return [], f"{path} is compiled and cannot be read as text"
-        found = read_script(_source(path), path, os.path.basename(path))
+        found = _read_script(path, whole=whole)
         if isinstance(found, NotLiteral):
             return [], f"{found.path}, line {found.line}: {found.name} is computed and cannot be read as text"
         scripts.append(found)
     return scripts, _unexplained_label(scripts)
+
+
+def _read_script(path: str, *, whole: bool) -> Script | NotLiteral:
+    source = _source(path)
+    plain = plain_script.read(source, path)
+    if plain is None:
+        return read_script(source, path, os.path.basename(path))
+    if whole:
+        check_syntax(source, path)
+    return Script(plain)
 
 
 def _unexplained_label(scripts: list[Script]) -> str:
@@ -74,19 +94,35 @@ def _files(configuration: Configuration) -> Iterator[str]:
     """The files that Alembic would load, in its order (its `Script._list_py_dir` and `_from_path`)."""
     seen: set[str] = set()
     for location in configuration.version_locations:
-        for folder, folders, names in os.walk(os.path.realpath(location), onerror=_unreadable_folder):
-            if folder.endswith("__pycache__"):
-                continue
-            _refuse_script_folders(folder, folders, recursive=configuration.recursive)
-            compiled = _compiled(folder, names) if configuration.sourceless else []
-            for name in (*sorted(names), *compiled):
-                path = _real(folder, name)
-                if _is_script(os.path.basename(path), sourceless=configuration.sourceless) and path not in seen:
-                    seen.add(path)
-                    yield path
-            if not configuration.recursive:
-                break
-            folders.sort()
+        for path in _listed(os.path.realpath(location), configuration):
+            if _is_script(os.path.basename(path), sourceless=configuration.sourceless) and path not in seen:
+                seen.add(path)
+                yield path
+
+
+def _listed(folder: str, configuration: Configuration) -> Iterator[str]:
+    entries = sorted(_entries(folder), key=lambda entry: entry.name)
+    folders = [entry.name for entry in entries if entry.is_dir()]
+    names = [entry.name for entry in entries if not entry.is_dir()]
+    _refuse_script_folders(folder, folders, recursive=configuration.recursive)
+    for entry in entries:
+        if not entry.is_dir():
+            yield os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+    if configuration.sourceless:
+        yield from _compiled(folder, names)
+    for name in folders if configuration.recursive else ():
+        if not name.endswith("__pycache__"):
+            yield from _listed(os.path.join(folder, name), configuration)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise BadScripts(f"{folder} cannot be listed: {error.strerror}; make it readable for this user.") from None
 
 
 def _is_script(name: str, *, sourceless: bool) -> bool:
@@ -98,13 +134,7 @@ def _compiled(folder: str, names: list[str]) -> list[str]:
     """What `sourceless` adds: cached bytecode whose source is gone."""
     cache = os.path.join(folder, "__pycache__")
     sources = {name.split(".")[0] for name in names}
-    found = os.listdir(cache) if os.path.isdir(cache) else []
-    return [os.path.join("__pycache__", name) for name in sorted(found) if name.split(".")[0] not in sources]
-
-
-def _real(folder: str, name: str) -> str:
-    path = os.path.join(folder, name)
-    return os.path.realpath(path) if os.path.islink(path) else path
+    return [entry.path for entry in _entries(cache) if entry.name.split(".")[0] not in sources]
 
 
 def _refuse_script_folders(folder: str, folders: list[str], *, recursive: bool) -> None:
@@ -116,20 +146,31 @@ def _refuse_script_folders(folder: str, folders: list[str], *, recursive: bool) 
             )
 
 
-def _unreadable_folder(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise BadScripts(f"{error.filename} cannot be listed: {error.strerror}; make it readable for this user.")
-
-
 def _source(path: str) -> bytes:
     try:
         # O_NONBLOCK: a named pipe by a script's name must not hold the gate
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise BadScripts(f"{path}, line 1: this is no regular file; put the script there.")
-            if status.st_size > LONGEST:
-                raise BadScripts(f"{path}, line 1: {status.st_size >> 20} MB are too long for a migration script.")
-            return file.read()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
-        raise BadScripts(f"{path}, line 1: cannot be read: {error.strerror}; make it readable for this user.") from None
+        raise _unreadable(path, error) from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadScripts(f"{path}, line 1: this is no regular file; put the script there.")
+        if status.st_size > LONGEST:
+            raise BadScripts(f"{path}, line 1: {status.st_size >> 20} MB are too long for a migration script.")
+        return _whole(descriptor, status.st_size)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    finally:
+        os.close(descriptor)
+
+
+def _whole(descriptor: int, size: int) -> bytes:
+    content = os.read(descriptor, size + 1)
+    while len(content) < size and (more := os.read(descriptor, size)):
+        content += more
+    return content
+
+
+def _unreadable(path: str, error: OSError) -> BadScripts:
+    return BadScripts(f"{path}, line 1: cannot be read: {error.strerror}; make it readable for this user.")

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+import symtable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from gate.errors import BadScripts
 from gate.revisions import Revision
 
+_T = TypeVar("_T")
 Value = str | tuple[str, ...] | None
 NAMES = ("revision", "down_revision", "depends_on", "branch_labels")
 REFLECTION = frozenset({"globals", "locals", "vars", "exec", "eval", "setattr", "__import__"})
@@ -96,10 +98,19 @@ def read_environment(source: bytes, path: str) -> VersionTable:
     )
 
 
+def check_syntax(source: bytes, path: str) -> None:
+    """See that Python can read the whole script, without building a tree of it."""
+    _readable(lambda: symtable.symtable(source, path, "exec"), path)
+
+
 def parse(source: bytes, path: str) -> ast.Module:
     """Parse as Python would, whatever encoding the file declares."""
+    return _readable(lambda: ast.parse(source, path), path)
+
+
+def _readable(parse: Callable[[], _T], path: str) -> _T:
     try:
-        return ast.parse(source, path)
+        return parse()
     except SyntaxError as error:
         raise BadScripts(f"{path}, line {error.lineno or 1}: Python cannot read this script: {error.msg}.") from None
     except (ValueError, RecursionError, MemoryError) as error:

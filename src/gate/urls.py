@@ -67,6 +67,9 @@ PERCENT = "in a password or a name write @ as %40, : as %3A, / as %2F, ? as %3F 
 
 HIDDEN = "***"
 
+SHORTEST = 3
+"""A shorter secret is hidden only where passwords stand: elsewhere its letters say nothing about it."""
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
@@ -112,7 +115,7 @@ def from_environment(names: dict[str, str]) -> DatabaseUrl:
 
 def hide(text: str, secrets: frozenset[str] = frozenset()) -> str:
     """Hide known passwords in a foreign text, and whatever stands where passwords stand."""
-    for secret in sorted(secrets, key=len, reverse=True):
+    for secret in sorted((s for s in secrets if len(s) >= SHORTEST), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     text = _USERINFO.sub(rf"\1:{HIDDEN}@", text)
     return _PARAMETER.sub(rf"\1\2{HIDDEN}", text)

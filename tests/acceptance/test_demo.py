@@ -17,5 +17,5 @@ def test_demo_goes_as_told_and_leaves_no_files(tmp_path: Path) -> None:
     )  # fmt: skip
     assert told.returncode == 0, told.stdout + told.stderr
     assert "drift: db=0002 expected=0003" in told.stdout
-    assert told.stdout.index("gate.waiting") < told.stdout.index("gate.migrated") < told.stdout.index("gate.starting")
+    assert told.stdout.index("gate.waiting") < told.stdout.index("gate.migrating") < told.stdout.index("gate.starting")
     assert list(tmp_path.glob("gate-pg-*")) == []
