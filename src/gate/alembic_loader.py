@@ -16,6 +16,10 @@ from dataclasses import asdict
 from gate.configuration import Configuration
 from gate.errors import BadScripts
 from gate.revisions import Revision
+from gate.urls import hide
+
+MOST_TEXT = 500
+"""Characters of what Alembic said."""
 
 PATIENCE = 120
 """Seconds that importing all scripts may take; a project of 10,000 revisions needs about four."""
@@ -43,7 +47,8 @@ def ask(configuration: Configuration, because: str) -> list[Revision]:
     except ValueError:
         answer = {}
     if "revisions" not in answer:
-        raise BadScripts(f"{because}, and Alembic cannot load it either: {answer.get('error', 'its process died')}.")
+        shortened = hide(answer.get("error", "its process died"))[:MOST_TEXT]
+        raise BadScripts(f"{because}, and Alembic cannot load it either: {shortened}.")
     return [_revision(each) for each in answer["revisions"]]
 
 
@@ -82,7 +87,7 @@ def main() -> None:
         try:
             found = answer(*sys.argv[1:4])
         except (Exception, SystemExit) as error:  # noqa: BLE001 - scripts may raise anything; all of it is told
-            found = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"}
+            found = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:20000]}"}
     sys.stdout.write(json.dumps(found))
 
 

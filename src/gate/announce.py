@@ -22,14 +22,13 @@ class Announcer:
 
     termination: TerminationLog
     doing: str = "gate waits and does not start the server"
-    last: str = field(default="", init=False)
     _said: object = field(default=None, init=False)
     _next: float = field(default=0.0, init=False)
     _distance: float = field(default=FIRST_DISTANCE, init=False)
 
     def trouble(self, error: GateError, pause: Pause) -> None:
         """Nothing could be seen, or what was seen ended an attempt."""
-        self.last = text = " ".join(str(error).splitlines())
+        text = told(error)
         if self._due(text, pause):
             self.termination.write(text)
             kind = type(error).__name__
@@ -38,7 +37,6 @@ class Announcer:
     def drifted(self, seen: Seen, pause: Pause, *, locked_out: bool = False) -> None:
         """The schema does not fit; `locked_out` = this gate would migrate, and another one does."""
         drift, migrator = seen.drift, seen.stamp.migrator
-        self.last = f"{drift}. {explanation.happened(drift, seen.stamp.database)} {_advice(seen)}"
         if not self._due((str(drift), drift.verdict, migrator and migrator.revision, locked_out), pause):
             return
         self.termination.write(f"{drift.verdict} {drift}. {explanation.happened(drift, seen.stamp.database)}")
@@ -67,6 +65,13 @@ class Announcer:
         self._distance = FIRST_DISTANCE if changed else min(2 * self._distance, LONGEST_DISTANCE)
         self._said, self._next = finding, pause.elapsed + self._distance
         return True
+
+
+def told(finding: Seen | GateError) -> str:
+    """A finding in one line."""
+    if isinstance(finding, GateError):
+        return " ".join(str(finding).splitlines())
+    return f"{finding.drift}. {explanation.happened(finding.drift, finding.stamp.database)} {_advice(finding)}".rstrip()
 
 
 def _advice(seen: Seen) -> str:

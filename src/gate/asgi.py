@@ -4,7 +4,7 @@ FastAPI::
 
     ready = Ready(engine)
     app = FastAPI(lifespan=ready.lifespan)
-    app.add_route("/health/ready", ready)
+    app.router.routes.append(Route("/health/ready", ready))
 """
 
 from __future__ import annotations

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gate import configuration, database, script_directory
 from gate.configuration import Configuration
 from gate.database import Database
+from gate.errors import BadSettings
 from gate.look import Looker
 from gate.script_directory import Image
 from gate.settings import Settings, UrlSource
@@ -64,5 +66,14 @@ class Assembly:
 
 def assemble(arguments: Namespace, settings: Settings, *, whole: bool = False) -> Assembly:
     """Read the configuration and the image (`whole`: every line of it); raises `BadSettings` and `BadScripts`."""
+    _learn_passwords(settings)
     found = configuration.read(arguments.config, settings.alembic_config, arguments.name)
     return Assembly(settings, found, script_directory.read(found, whole=whole))
+
+
+def _learn_passwords(told: Settings) -> None:
+    """Know them before any script can show them; what is wrong with a URL is told when it is needed."""
+    for source in (told.database_url, told.migration_database_url):
+        with suppress(BadSettings):
+            if source:
+                Database(source, None, 0, 0).url()

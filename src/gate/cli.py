@@ -6,8 +6,8 @@ import argparse
 import os
 import sys
 import traceback
-from contextlib import suppress
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from gate import __version__

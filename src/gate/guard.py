@@ -123,8 +123,6 @@ class _Guard:
         migrating = not stay and (name == "migrate" or (name == "run" and told.run_migrations))
         looker = assembled.looker(migrating=migrating)
         last = assembled.looker() if migrating and assembled.has_migration_url and told.database_url else None
-        for each in (looker, last):
-            log.conceal(each.database.url().secrets if each else frozenset())
         return Gate(
             policy=_policy(told, migrating=migrating, stay=stay),
             looker=looker,

@@ -19,6 +19,8 @@ def become(command: Sequence[str]) -> NoReturn:
 
     Raises `CommandNotFound` (127) or `CommandNotExecutable` (126), as a shell has them.
     """
+    if not command[0]:
+        raise CommandNotFound("The command is an empty word; is the variable that should name it unset?")
     _flush()
     signals.restore()
     try:

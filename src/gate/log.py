@@ -21,7 +21,6 @@ REPLACE = "\r\x1b[K"
 """Return to the line's beginning and clear it (ECMA-48, EL)."""
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
-_secrets: set[str] = set()
 _terminal = False
 _showing = False
 
@@ -42,11 +41,6 @@ def configure(style: str = "auto", level: str = "info") -> None:
         logger_factory=_Stderr,
         cache_logger_on_first_use=False,
     )
-
-
-def conceal(secrets: frozenset[str]) -> None:
-    """Never show these again: passwords as they are known from now on."""
-    _secrets.update(secrets)
 
 
 def progress(text: str) -> None:
@@ -85,7 +79,7 @@ def _hide(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping
 
 def _hidden(value: Any) -> Any:
     if isinstance(value, str):
-        return urls.hide(value, frozenset(_secrets))
+        return urls.hide(value)
     if isinstance(value, list | tuple):
         return [_hidden(each) for each in value]
     if isinstance(value, dict):

@@ -45,7 +45,8 @@ class Looker:
 
         Raises `DatabaseUnavailable` if nothing can be seen, `BadSettings` if the settings are why.
         """
-        found = self._read(limit or self.database.connect_timeout + self.database.query_timeout + GRACE)
+        own = self.database.connect_timeout + self.database.query_timeout + GRACE
+        found = self._read(min(limit or own, own))
         return Seen(found, drift.compare(self.graph, found.rows, other_tables=found.other_tables))
 
     def _read(self, limit: float) -> Stamp:

@@ -13,6 +13,10 @@ from gate import log
 from gate.drift import Drift
 from gate.errors import BadSettings, MigrationFailed
 from gate.migrator import Migrator
+from gate.urls import hide
+
+MOST_TEXT = 500
+"""Characters of an error of a migration that are shown."""
 
 EXISTS_ALREADY = frozenset({"42P07", "42701", "42710"})
 """SQLSTATE of a duplicate table, column and object."""
@@ -79,7 +83,8 @@ class Progress:
             raise BadSettings(f"{self.failure['message']} Nothing was applied.")
         if self.failure:
             where = f" ({self.failure['where']})" if self.failure["where"] else ""
-            raise MigrationFailed(f"The upgrade failed{self.at()}: {self.failure['message']}{where}.{self._cure()}")
+            message = hide(self.failure["message"])[:MOST_TEXT]
+            raise MigrationFailed(f"The upgrade failed{self.at()}: {message}{where}.{self._cure()}")
         name = f"`{' '.join(command)}`" if command else "The upgrading process"
         if code < 0:
             raise MigrationFailed(f"{name} was killed by {signal.Signals(-code).name}{self.at()}.")

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gate import explanation, log, wait
-from gate.announce import Announcer
+from gate.announce import Announcer, told
 from gate.child import Plan
 from gate.decision import Decision, Policy, decide
 from gate.drift import Drift, Verdict
-from gate.errors import DatabaseUnavailable, LockBusy, LockTimeout, MigrationFailed, Refused, TimedOut
+from gate.errors import DatabaseUnavailable, GateError, LockBusy, LockTimeout, MigrationFailed, Refused, TimedOut
 from gate.hold import Hold
 from gate.look import Looker, Seen
 from gate.migrate import migrate
@@ -20,6 +20,9 @@ from gate.readiness import Readiness
 from gate.wait import Pause
 
 AWAY = "the database cannot be looked at; the log says why"
+
+LEAST_LOOK = 1.0
+"""Seconds that a look gets however near the end of GATE_TIMEOUT is."""
 
 WATCHED_CAP = 2.0
 """Seconds: the longest pause while a migrator is at work, so that its end is noticed soon."""
@@ -39,6 +42,8 @@ class Gate:
     lock_limit: float = 0
     poll_max: float = 10
     _seen: Seen | None = field(default=None, init=False)
+    _last: Seen | GateError | None = field(default=None, init=False)
+    _deadline: float = field(default=0.0, init=False)
     _finding: Callable[[Pause], None] = field(default=lambda _: None, init=False)
     _locked_out_since: float | None = field(default=None, init=False)
     _watched: Migrator | None = field(default=None, init=False)
@@ -48,10 +53,11 @@ class Gate:
 
         Raises every `GateError` that ends the waiting.
         """
+        self._deadline = time.monotonic() + self.limit
         try:
             wait.until(self._step, cap=self._cap, limit=self.limit, before_pause=self._say)
         except TimedOut as error:
-            raise TimedOut(f"{error} {self.announcer.last}") from None
+            raise TimedOut(f"{error} {told(self._last) if self._last else ''}".rstrip()) from None
 
     def _say(self, pause: Pause) -> None:
         self._finding(pause)
@@ -64,10 +70,10 @@ class Gate:
                 seen = self._migrate(seen)
                 decision = self._decide(seen.drift)
             if decision is Decision.GO and self.last:
-                seen = self.last.look()
+                seen = self.last.look(self._patience())
                 decision = Decision.WAIT if (found := self._decide(seen.drift)) is Decision.UPGRADE else found
         except DatabaseUnavailable as error:
-            trouble = error
+            trouble = self._last = error
             self._show()
             return self._waits(lambda pause: self.announcer.trouble(trouble, pause))
         except LockBusy:
@@ -82,7 +88,7 @@ class Gate:
             self.hold.tell(Readiness(seen.drift, migrating=str(seen.stamp.migrator) if seen.stamp.migrator else None))
 
     def _act(self, decision: Decision, seen: Seen) -> bool:
-        self._locked_out_since = None
+        self._locked_out_since, self._last = None, seen
         if decision is Decision.GO:
             _going(seen)
             self.announcer.termination.clear()
@@ -92,10 +98,14 @@ class Gate:
         return self._waits(lambda pause: self.announcer.drifted(seen, pause))
 
     def _look(self) -> Seen:
-        self._seen = self.looker.look()
+        self._seen = self.looker.look(self._patience())
         self._watched = self._seen.stamp.migrator or self._watched
         self._show(self._seen)
         return self._seen
+
+    def _patience(self) -> float | None:
+        """How long a look may take: GATE_TIMEOUT holds while one hangs, too."""
+        return max(LEAST_LOOK, self._deadline - time.monotonic()) if self.limit else None
 
     def _decide(self, drift: Drift) -> Decision:
         return decide(drift.verdict, self.policy)
@@ -121,7 +131,7 @@ class Gate:
         self._locked_out_since = self._locked_out_since or now
         if self.lock_limit and now - self._locked_out_since >= self.lock_limit:
             raise LockTimeout(self._holder())
-        seen = self._seen
+        seen = self._last = self._seen
         assert seen
         return self._waits(lambda pause: self.announcer.drifted(seen, pause, locked_out=True))
 

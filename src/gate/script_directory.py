@@ -102,17 +102,23 @@ def _files(configuration: Configuration) -> Iterator[str]:
 
 def _listed(folder: str, configuration: Configuration) -> Iterator[str]:
     entries = sorted(_entries(folder), key=lambda entry: entry.name)
-    folders = [entry.name for entry in entries if entry.is_dir()]
-    names = [entry.name for entry in entries if not entry.is_dir()]
-    _refuse_script_folders(folder, folders, recursive=configuration.recursive)
-    for entry in entries:
-        if not entry.is_dir():
-            yield os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+    folders = [entry for entry in entries if _is_folder(entry)]
+    files = [entry for entry in entries if not _is_folder(entry)]
+    _refuse_script_folders(folders, recursive=configuration.recursive)
+    for entry in files:
+        yield os.path.realpath(entry.path) if entry.is_symlink() else entry.path
     if configuration.sourceless:
-        yield from _compiled(folder, names)
-    for name in folders if configuration.recursive else ():
-        if not name.endswith("__pycache__"):
-            yield from _listed(os.path.join(folder, name), configuration)
+        yield from _compiled(folder, [entry.name for entry in files])
+    for entry in folders if configuration.recursive else ():
+        if not entry.name.endswith("__pycache__") and not entry.is_symlink():
+            yield from _listed(entry.path, configuration)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle
+        return False
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
@@ -137,11 +143,11 @@ def _compiled(folder: str, names: list[str]) -> list[str]:
     return [entry.path for entry in _entries(cache) if entry.name.split(".")[0] not in sources]
 
 
-def _refuse_script_folders(folder: str, folders: list[str], *, recursive: bool) -> None:
-    for name in folders:
-        if name.endswith(".py") and not recursive:
+def _refuse_script_folders(folders: list[os.DirEntry[str]], *, recursive: bool) -> None:
+    for entry in folders:
+        if entry.name.endswith(".py") and not recursive:
             raise BadScripts(
-                f"{os.path.join(folder, name)}, line 1: a folder stands where a script should be "
+                f"{entry.path}, line 1: a folder stands where a script should be "
                 "(a container mount makes one when its source is missing); put the script there."
             )
 

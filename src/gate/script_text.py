@@ -100,7 +100,7 @@ def read_environment(source: bytes, path: str) -> VersionTable:
 
 def check_syntax(source: bytes, path: str) -> None:
     """See that Python can read the whole script, without building a tree of it."""
-    _readable(lambda: symtable.symtable(source, path, "exec"), path)
+    _readable(lambda: symtable.symtable(source, path, "exec"), path)  # type: ignore[arg-type] # bytes as well
 
 
 def parse(source: bytes, path: str) -> ast.Module:

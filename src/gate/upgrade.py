@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
+MOST_TEXT = 20_000
+"""Characters of an error that are told; the parent shortens them after it has hidden the passwords."""
+
+
 class WrongDatabase(Exception):
     """The lock is not held in the database that env.py connects to."""
 
@@ -180,7 +184,7 @@ def _described(error: BaseException, original: BaseException) -> str:
         return str(error)
     if isinstance(error, SystemExit):
         return f"it called sys.exit({error.code!r})"
-    text = " ".join(str(original).split())[:400]
+    text = " ".join(str(original).split())[:MOST_TEXT]
     statement = " ".join(str(getattr(error, "statement", None) or "").split())[:120]
     return f"{type(original).__name__}: {text}" + (f" (in: {statement})" if statement else "")
 

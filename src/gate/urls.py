@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, quote, unquote, unquote_plus
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
 
 from gate.errors import BadSettings
 
@@ -91,31 +91,40 @@ class DatabaseUrl:
         return self.engine in POSTGRESQL
 
 
+_parsed: set[str] = set()
+"""Every password that came by in this process: `hide` knows the old one, too, after a rotation."""
+
+
 def parse(text: str, variable: str) -> DatabaseUrl:
-    """Read a URL.
+    """Read a URL, and never show its password again.
 
     Raises `BadSettings` with the variable's name and never with a part of the URL that could be secret.
     """
     match = _FORM.match(text)
     if not match:
         raise BadSettings(f"{variable} is no database URL; write it as postgresql://user:password@host:5432/database.")
+    _parsed.update(_secrets(match, {}))
     engine = match["engine"].lower()
     if engine not in POSTGRESQL:
         return DatabaseUrl(engine, f"a {engine} database", verbatim=text, secrets=_secrets(match, {}))
     conninfo = _conninfo(match, variable)
-    return DatabaseUrl(engine, _display(conninfo), conninfo, text, _secrets(match, conninfo))
+    secrets = _secrets(match, conninfo)
+    _parsed.difference_update(_secrets(match, {}) - secrets)
+    return DatabaseUrl(engine, _display(conninfo), conninfo, text, secrets)
 
 
 def from_environment(names: dict[str, str]) -> DatabaseUrl:
     """The database of libpq's own variables, which libpq reads by itself when it connects."""
     pairs = {"host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "service": "PGSERVICE"}
     known = {key: names[variable] for key, variable in pairs.items() if names.get(variable)}
-    return DatabaseUrl("postgresql", _display(known), {}, "", _spellings(names.get("PGPASSWORD", "")))
+    secrets = _spellings(names.get("PGPASSWORD", ""))
+    _parsed.update(secrets)
+    return DatabaseUrl("postgresql", _display(known), {}, "", secrets)
 
 
 def hide(text: str, secrets: frozenset[str] = frozenset()) -> str:
-    """Hide known passwords in a foreign text, and whatever stands where passwords stand."""
-    for secret in sorted((s for s in secrets if len(s) >= SHORTEST), key=len, reverse=True):
+    """Hide in a foreign text these secrets, every password that was ever parsed, and what stands where passwords do."""
+    for secret in sorted((s for s in secrets | _parsed if len(s) >= SHORTEST), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     text = _USERINFO.sub(rf"\1:{HIDDEN}@", text)
     return _PARAMETER.sub(rf"\1\2{HIDDEN}", text)
@@ -207,4 +216,6 @@ def _spellings(password: str) -> frozenset[str]:
     if not password:
         return frozenset()
     decoded = unquote(password)
-    return frozenset({password, decoded, unquote_plus(password), quote(decoded), quote(decoded, safe="")})
+    encoded = {quote(decoded), quote(decoded, safe=""), quote(decoded, safe=" +"), quote_plus(decoded)}
+    lower = {re.sub("%..", lambda hexadecimal: hexadecimal[0].lower(), spelling) for spelling in encoded}
+    return frozenset({password, decoded, unquote_plus(password), repr(decoded)[1:-1], *encoded, *lower})

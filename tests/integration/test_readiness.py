@@ -26,12 +26,13 @@ from tests.support.projects import Project, make_project
 
 FASTAPI = """
 from fastapi import FastAPI
+from starlette.routing import Route
 from sqlalchemy import create_engine
 from gate.asgi import Ready
 
 ready = Ready(create_engine({url!r}), ttl=0.2)
 app = FastAPI(lifespan=ready.lifespan)
-app.add_route("/health/ready", ready)
+app.router.routes.append(Route("/health/ready", ready))
 """
 STARLETTE = """
 from starlette.applications import Starlette

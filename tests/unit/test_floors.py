@@ -18,7 +18,7 @@ from tests.support.projects import Project
 SOURCE = Path(gate.__file__).parent
 
 FLOORS = {
-    "pure": "errors settings urls revisions drift decision explanation readiness script_text",
+    "pure": "errors settings urls revisions drift decision explanation readiness script_text plain_script",
     "adapters": (
         "configuration script_directory alembic_loader migrator stamp statement database log wait signals handoff "
         "termination errand death hold"

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 SOURCE = {path.stem: path.read_text() for path in (ROOT / "src" / "gate").glob("*.py")}
 
-NO_ERRORS = {"0", "1", "74", "128+n"}
+NO_ERRORS = {"0", "1", "128+n"}
 """Exit codes that no error class stands for: passed, drift, a full disk behind standard output, a signal."""
 
 POLICY_OF = {Verdict.UNKNOWN: "GATE_ON_UNKNOWN", Verdict.UNSTAMPED: "GATE_ON_UNSTAMPED"}

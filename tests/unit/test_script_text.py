@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gate import plain_script
 from gate.errors import BadScripts
 from gate.revisions import Revision
 from gate.script_text import NotLiteral, Script, VersionTable, read_environment, read_script
@@ -17,7 +18,41 @@ PATH = "versions/one.py"
 
 
 def read(source: str | bytes, file_name: str = "one.py") -> Script | NotLiteral:
-    return read_script(source.encode() if isinstance(source, str) else source, PATH, file_name)
+    """By the tree; where the pattern reads the script, too, both must say the same."""
+    text = source.encode() if isinstance(source, str) else source
+    found = read_script(text, PATH, file_name)
+    plain = plain_script.read(text, PATH)
+    assert plain is None or (isinstance(found, Script) and found == Script(plain))
+    return found
+
+
+def test_what_alembic_generates_is_plain() -> None:
+    generated = b'''"""add the price
+
+Revision ID: ae1027a6acf
+Revises: 1975ea83b712
+Create Date: 2026-01-01 00:00:00.000000
+
+"""
+from typing import Sequence, Union
+
+from alembic import op
+import sqlalchemy as sa
+
+
+# revision identifiers, used by Alembic.
+revision: str = 'ae1027a6acf'
+down_revision: Union[str, Sequence[str], None] = '1975ea83b712'
+branch_labels: Union[str, Sequence[str], None] = None
+depends_on: Union[str, Sequence[str], None] = ("b1", 'b2',)
+
+
+def upgrade() -> None:
+    """Upgrade schema."""
+    pass
+'''
+    plain = Revision("ae1027a6acf", ("1975ea83b712",), ("b1", "b2"), (), "add the price", PATH)
+    assert plain_script.read(generated, PATH) == plain
 
 
 def revision(source: str | bytes) -> Revision:
