@@ -27,6 +27,11 @@ test: lint ## lint, then all tests; what this machine lacks is skipped with its 
 # Most tests wait for processes and clocks, so two of them at once share two cores well.
 WORKERS ?= 2
 
+.PHONY: nightly
+nightly: $(READY) ## thousands of drawn histories and a hundred kills (an hour)
+	GATE_TEST_EXAMPLES=4000 $(BIN)/pytest -n $(WORKERS) --timeout 3000 tests/unit/test_alembic_agrees.py tests/unit/test_script_text.py
+	GATE_TEST_ROUNDS=100 $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_death.py
+
 .PHONY: lint
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

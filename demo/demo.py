@@ -34,8 +34,8 @@ READ_PER_SECOND = 60
 """Characters of narration that a person reads in a second, roughly; without a terminal nobody is waited for."""
 
 OLD, NEW = "0002", "0003"
-ANSWERS = ("/health", "/items")
-"""What the server is asked once it runs. GET /health/ready belongs here as soon as the example has it."""
+ANSWERS = ("/health", "/health/ready", "/items")
+"""What the server is asked once it runs."""
 
 
 class NotAsToldError(Exception):
@@ -78,9 +78,11 @@ def without_gate(stage: Stage) -> None:
     stage.get("/health", expected=200)
     stage.get("/items", expected=500)
     cause = server.await_line("UndefinedColumn", "the failed query is not in the server's traceback")
-    server.stop()
     tell("It is up, it calls itself healthy, and every query fails. Why stands only at the end of a long traceback:")
     show("web", cause.strip())
+    tell("Only the readiness endpoint, which this application has from gate already, knows better:")
+    stage.get("/health/ready", expected=503)
+    server.stop()
 
 
 def with_gate(stage: Stage) -> Program:

@@ -66,7 +66,7 @@ def test_every_flag_of_the_help_is_told(command: str) -> None:
 def test_no_flag_is_told_that_no_command_takes() -> None:
     helps = "".join(start([*GATE, command, "--help"], {}, ROOT).wait().out for command in COMMANDS)
     told = set(re.findall(r"`[^`]*?(--[a-z][\w-]*)", README))
-    assert {flag for flag in told if not re.search(rf"{flag}\b", helps)} == set()
+    assert {flag for flag in told if not re.search(rf"{flag}\b", helps)} == {"--check-heads"}  # Alembic's
 
 
 def test_exit_codes_are_those_of_the_code() -> None:
@@ -115,7 +115,8 @@ def test_log_lines_that_are_shown_have_events_of_the_code() -> None:
         for event in events(block)
     }
     assert {"gate.waiting", "gate.revision_applied", "gate.starting"} <= shown
-    assert {event for event in shown if f'"{event}"' not in "".join(SOURCE.values())} == set()
+    rooms = {f"gate.{room}" for room in SOURCE}
+    assert {event for event in shown - rooms if f'"{event}"' not in "".join(SOURCE.values())} == set()
 
 
 def events(block: str) -> list[str]:
