@@ -20,7 +20,9 @@ def become(command: Sequence[str]) -> NoReturn:
     Raises `CommandNotFound` (127) or `CommandNotExecutable` (126), as a shell has them.
     """
     if not command[0]:
-        raise CommandNotFound("The command is an empty word; is the variable that should name it unset?")
+        raise CommandNotFound(
+            "The command '' was not found: it is an empty word. Is the variable unset that should name it?"
+        )
     _flush()
     signals.restore()
     try:

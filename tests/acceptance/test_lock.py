@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import psycopg
 import pytest
 
+from demo.embedded_postgres import EmbeddedPostgres
 from gate.migrator import LOCK_CLASS, LockKey
 from tests.conftest import SERVER, GateRunner, TestDatabase
 from tests.support.programs import await_true
@@ -121,3 +124,25 @@ def sleeping(database: TestDatabase) -> int:
     )
     assert isinstance(found[0][0], int)
     return found[0][0]
+
+
+@pytest.fixture
+def postgres_18() -> Iterator[EmbeddedPostgres]:
+    server = EmbeddedPostgres(version=18, options=("transaction_timeout=2s", "idle_session_timeout=2s")).start()
+    yield server
+    server.remove()
+
+
+def test_five_race_on_postgresql_18_with_every_timeout_set_against_them(
+    gate: GateRunner, project: Project, postgres_18: EmbeddedPostgres
+) -> None:
+    gate.url = postgres_18.url("postgres")
+    project.add("a4", "a3", 'op.execute("SET transaction_timeout = 0")\nop.execute("SELECT pg_sleep(3)")')
+    environment = (project.folder / "migrations" / "env.py").read_text()
+    mild = "    connection.exec_driver_sql('SET transaction_timeout = 0')\n    connection.commit()\n"
+    quiet = environment.replace("    context.configure", f"{mild}    context.configure")
+    (project.folder / "migrations" / "env.py").write_text(quiet)
+    ended = [r.wait() for r in [gate.start("migrate") for _ in range(5)]]
+    assert [e.code for e in ended] == [0] * 5, "\n".join(e.err for e in ended)
+    assert sum("gate.migrating" in e.names() for e in ended) == 1
+    assert postgres_18.execute("SELECT version_num FROM alembic_version") == [("a4",)]

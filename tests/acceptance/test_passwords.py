@@ -48,7 +48,7 @@ def lower_case(url: str) -> str:
 
 def run_all(gate: GateRunner, url: str, **environment: str) -> list[Ended]:
     """Every command with this URL, at the same time."""
-    told = {"DATABASE_URL": url, "RUN_MIGRATIONS": "1", "GATE_TIMEOUT": "1", "GATE_LOG_LEVEL": "debug", **environment}
+    told = {"DATABASE_URL": url, "RUN_MIGRATIONS": "1", "GATE_TIMEOUT": "4", "GATE_LOG_LEVEL": "debug", **environment}
     return [each.wait() for each in [gate.start(*command, **told) for command in COMMANDS]]
 
 
