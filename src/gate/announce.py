@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gate import explanation, log
+from gate.drift import Verdict
 from gate.errors import GateError
 from gate.look import Seen
 from gate.migrator import Migrator
@@ -72,6 +73,34 @@ def told(finding: Seen | GateError) -> str:
     if isinstance(finding, GateError):
         return " ".join(str(finding).splitlines())
     return f"{finding.drift}. {explanation.happened(finding.drift, finding.stamp.database)} {_advice(finding)}".rstrip()
+
+
+def going(seen: Seen) -> None:
+    """Log with what finding the gate is passed."""
+    drift, database = seen.drift, seen.stamp.database
+    happened = explanation.happened(drift, database)
+    fields = {"verdict": drift.verdict, "drift": str(drift), "database": database}
+    match drift.verdict:
+        case Verdict.UNKNOWN:
+            text = f"{drift}. {happened} Nothing migrated; gate goes on. {explanation.cure(drift)}"
+            log.emit("critical", "gate.unknown", text, **fields)
+        case Verdict.UNSTAMPED:
+            log.emit("info", "gate.unstamped", f"{happened} gate goes on (GATE_ON_UNSTAMPED=go).", **fields)
+        case _:
+            log.emit("info", "gate.current", happened, **fields)
+    if drift.redundant:
+        log.emit("warning", "gate.redundant_rows", explanation.redundant(drift), **fields)
+
+
+def refusal(seen: Seen, *, migrating: bool) -> str:
+    """Why the policy forbids to go on, in one line."""
+    drift = seen.drift
+    happened = explanation.happened(drift, seen.stamp.database)
+    why = {
+        Verdict.UNKNOWN: "GATE_ON_UNKNOWN=refuse forbids to go on.",
+        Verdict.UNSTAMPED: "GATE_ON_UNSTAMPED=refuse forbids to go on.",
+    }.get(drift.verdict, "gate does not migrate it.")
+    return f"{drift}. {happened} {why} {explanation.cure(drift)}" + (" Nothing migrated." if migrating else "")
 
 
 def _advice(seen: Seen) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gate import explanation, log, wait
-from gate.announce import Announcer, told
+from gate.announce import Announcer, going, refusal, told
 from gate.child import Plan
 from gate.decision import Decision, Policy, decide
-from gate.drift import Drift, Verdict
+from gate.drift import Drift
 from gate.errors import DatabaseUnavailable, GateError, LockBusy, LockTimeout, MigrationFailed, Refused, TimedOut
 from gate.hold import Hold
 from gate.look import Looker, Seen
@@ -90,11 +90,11 @@ class Gate:
     def _act(self, decision: Decision, seen: Seen) -> bool:
         self._locked_out_since, self._last = None, seen
         if decision is Decision.GO:
-            _going(seen)
+            going(seen)
             self.announcer.termination.clear()
             return True
         if decision is Decision.REFUSE:
-            raise Refused(_refusal(seen, migrating=self.policy.migrating))
+            raise Refused(refusal(seen, migrating=self.policy.migrating))
         return self._waits(lambda pause: self.announcer.drifted(seen, pause))
 
     def _look(self) -> Seen:
@@ -150,29 +150,3 @@ class Gate:
     def _cap(self) -> float:
         watched = self._locked_out_since or (self._seen and self._seen.stamp.migrator)
         return min(WATCHED_CAP, self.poll_max) if watched else self.poll_max
-
-
-def _going(seen: Seen) -> None:
-    drift, database = seen.drift, seen.stamp.database
-    happened = explanation.happened(drift, database)
-    fields = {"verdict": drift.verdict, "drift": str(drift), "database": database}
-    match drift.verdict:
-        case Verdict.UNKNOWN:
-            text = f"{drift}. {happened} Nothing migrated; gate goes on. {explanation.cure(drift)}"
-            log.emit("critical", "gate.unknown", text, **fields)
-        case Verdict.UNSTAMPED:
-            log.emit("info", "gate.unstamped", f"{happened} gate goes on (GATE_ON_UNSTAMPED=go).", **fields)
-        case _:
-            log.emit("info", "gate.current", happened, **fields)
-    if drift.redundant:
-        log.emit("warning", "gate.redundant_rows", explanation.redundant(drift), **fields)
-
-
-def _refusal(seen: Seen, *, migrating: bool) -> str:
-    drift = seen.drift
-    happened = explanation.happened(drift, seen.stamp.database)
-    why = {
-        Verdict.UNKNOWN: "GATE_ON_UNKNOWN=refuse forbids to go on.",
-        Verdict.UNSTAMPED: "GATE_ON_UNSTAMPED=refuse forbids to go on.",
-    }.get(drift.verdict, "gate does not migrate it.")
-    return f"{drift}. {happened} {why} {explanation.cure(drift)}" + (" Nothing migrated." if migrating else "")

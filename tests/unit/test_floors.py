@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -13,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import gate
-from tests.support.projects import Project
 
 SOURCE = Path(gate.__file__).parent
 
@@ -151,37 +148,3 @@ def test_every_room_says_what_it_is_for(room: str) -> None:
 
 def test_there_is_no_room_for_whatever_fits_nowhere() -> None:
     assert {"utils", "util", "helpers", "common", "misc"}.isdisjoint(rooms())
-
-
-def loaded_by(program: str, project: Project, **environment: str) -> set[str]:
-    """The modules that a fresh Python has loaded after the program."""
-    show = f"{program}\nimport sys\nprint('\\nLOADED', *sys.modules)"
-    command = [sys.executable, "-P", "-c", show]
-    done = subprocess.run(
-        command, env=environment, cwd=project.folder, capture_output=True, text=True, check=True, timeout=60
-    )
-    [line] = [line for line in done.stdout.splitlines() if line.startswith("LOADED")]
-    return set(line.split())
-
-
-HEAVY = {"sqlalchemy", "alembic", "structlog", "tenacity"}
-
-
-def test_a_check_loads_nothing_of_what_waiting_and_migrating_need(project: Project) -> None:
-    modules = loaded_by("import gate.cli, gate.report", project)
-    assert {"gate.cli", "gate.report", "gate.look"} <= modules
-    assert modules & (HEAVY | {"psycopg"}) == set()
-
-
-def test_telling_the_heads_loads_no_library_at_all(project: Project) -> None:
-    modules = loaded_by("from gate.cli import command\nassert command(['heads']) == 0", project)
-    assert "gate.script_directory" in modules
-    assert modules & (HEAVY | {"psycopg", "tomllib"}) == set()
-
-
-def test_a_whole_check_as_far_as_the_connection_loads_psycopg_alone(project: Project) -> None:
-    url = f"postgresql:///shop?host={project.folder}"
-    program = "from gate.cli import command\nassert command(['check']) == 69"
-    modules = loaded_by(program, project, DATABASE_URL=url)
-    assert "psycopg" in modules
-    assert modules & HEAVY == set()
