@@ -46,11 +46,11 @@ def read(config: Sequence[str], variable: str | None, section: str | None) -> Co
     """
     ini, toml = _paths(config, variable)
     options = _Options(ini, toml, section or "alembic")
-    named = [name for name in (*config, variable) if name and not Path(name).is_file()]
-    if named:
-        raise BadSettings(f"The Alembic configuration {named[0]} is not a file; correct -c or ALEMBIC_CONFIG.")
     location = options.text("script_location")
     if not location:
+        missing = [name for name in (*config, variable) if name and not Path(name).is_file()]
+        if missing:  # Alembic itself minds a missing file only if nothing else says where the scripts are
+            raise BadSettings(f"The Alembic configuration {missing[0]} is not a file; correct -c or ALEMBIC_CONFIG.")
         raise BadSettings(_nothing_found(options, section))
     script_location = options.path(location)
     if not script_location.is_dir():
