@@ -76,7 +76,7 @@ class _Stderr:
 def _hide(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Nothing secret, and the fields in the order in which a person looks for them."""
     first = {key: event[key] for key in ("timestamp", "level", "event", "message")}
-    return {key: _hidden(value) for key, value in (first | event).items()}
+    return {key: _hidden(value) for key, value in {**first, **event}.items()}
 
 
 def _hidden(value: Any) -> Any:
