@@ -70,10 +70,14 @@ class Borrower:
             return await asyncio.to_thread(self.look)
         if type(source).__name__ == "AsyncConnection":
             return self._seen(await source.run_sync(self._read))
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - whoever brings an engine has it loaded
+
         await asyncio.to_thread(lambda: self.assembly)
         try:
             async with source.connect() as connection:
                 return self._seen(await connection.run_sync(self._read))
+        except SQLAlchemyError as error:
+            raise DatabaseUnavailable(f"The database cannot be reached ({type(error).__name__}).") from None
         except OSError as error:  # asyncpg's refusals are no SQLAlchemyError
             raise DatabaseUnavailable(
                 f"The database cannot be reached: {error.strerror or type(error).__name__}."

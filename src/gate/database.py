@@ -77,6 +77,8 @@ class Database:
         import psycopg  # noqa: PLC0415 - whoever only reads scripts does not pay for it
 
         url = self.url()
+        if not url.is_postgresql:  # libpq would go to the place that PG* names
+            raise DatabaseUnavailable(f"{url.display} does not speak PostgreSQL.")
         limits = {
             "application_name": application_name,
             "client_encoding": "utf8",

@@ -12,7 +12,7 @@ from gate import database, drift, stamp
 from gate.database import Database
 from gate.drift import Drift
 from gate.errand import Errand
-from gate.errors import DatabaseUnavailable, GateError
+from gate.errors import BadSettings, DatabaseUnavailable, GateError
 from gate.revisions import Graph
 from gate.stamp import Stamp, TableName
 
@@ -70,6 +70,14 @@ class Looker:
         return found
 
     def _read_here(self) -> Stamp:
+        try:
+            return self._read_by_engine()
+        except BadSettings as error:
+            if self.database.source is None or not self.database.source.path:
+                raise
+            raise DatabaseUnavailable(str(error)) from None  # a mounted secret that is just being replaced
+
+    def _read_by_engine(self) -> Stamp:
         if not self.database.url().is_postgresql:
             from gate import other_engines  # noqa: PLC0415 - SQLAlchemy is loaded only where it is needed
 

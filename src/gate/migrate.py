@@ -8,11 +8,14 @@ from collections.abc import Callable
 from gate import log, predecessor
 from gate.child import Plan, upgrade
 from gate.drift import Drift, Verdict
-from gate.errors import GateError, Interrupted, MigrationFailed
+from gate.errors import DatabaseUnavailable, GateError, Interrupted, LockLost, MigrationFailed
 from gate.explanation import SHOWN, count
 from gate.lock import Lock, hold, without
 from gate.look import Looker, Seen
 from gate.progress import Progress
+
+MOST_NAMED = 20
+"""How many committed revisions a line names."""
 
 TOLD_WITHIN = 0.5
 """Seconds for the look that tells how far a cancelled upgrade got; gate promises to end within two."""
@@ -39,7 +42,10 @@ def migrate(plan: Plan, looker: Looker, wanted: Callable[[Drift], bool]) -> Seen
             database=before.stamp.database,
         )
         progress = Progress(before.drift, len(before.drift.pending))
-        lock.tell(progress.migrator())
+        try:
+            lock.tell(progress.migrator())
+        except LockLost as error:
+            raise DatabaseUnavailable(f"{error}. Nothing was migrated; gate tries again.") from None
         _upgraded(plan, lock, progress, looker)
         return _verified(looker, progress, lock)
 
@@ -101,7 +107,10 @@ def _committed(looker: Looker, planned: Drift) -> str:
         after = looker.look(limit=TOLD_WITHIN).drift
     except GateError:
         return "Whether anything was committed cannot be seen now."
-    done = [id_ for id_ in planned.pending if id_ not in set(after.pending)]
+    pending = set(after.pending)
+    done = [id_ for id_ in planned.pending if id_ not in pending]
+    if len(done) > MOST_NAMED:
+        done = [f"{len(done)} revisions, the last {done[-1]}"]
     left = ", ".join(after.pending[:SHOWN])
     return f"Committed before it: {', '.join(done) or 'nothing'}; still pending: {left or 'nothing'}."
 

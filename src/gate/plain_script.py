@@ -14,7 +14,7 @@ from gate.revisions import Revision
 _STRING = rb"(?:'[^'\\\n]*'|\"[^\"\\\n]*\")"
 _LITERAL = rb"(?:None|%s|\((?:[ \t]*%s[ \t]*,)*(?:[ \t]*%s)?[ \t]*\))" % (_STRING, _STRING, _STRING)
 
-_DOCSTRING = re.compile(rb"(?:[ \t]*(?:#[^\n]*)?\n)*(?P<quote>\"\"\"|''')(?P<text>[^\\]*?)(?P=quote)[ \t]*\n")
+_DOCSTRING = re.compile(rb"(?:[ \t]*(?:#[^\n]*)?\n)*(?P<quote>\"\"\"|''')(?P<text>[^\\]*?)(?P=quote)(?!\")[ \t]*\n")
 _HEAD = re.compile(
     rb"(?:[ \t]*(?:#[^\n]*)?\n|import [\w., \t]+\n|from [\w.]+ import [\w, \t]+(?:#[^\n]*)?\n"
     rb"|(?:revision|down_revision|branch_labels|depends_on)[ \t]*(?::[ \t]*[\w.,\[\] \t|]+)?="
@@ -29,6 +29,12 @@ _NOT_PLAIN = re.compile(
     rb"|(?:def|async def|class)[ \t]+(?:revision|down_revision|branch_labels|depends_on)\b)"
 )
 """A line of the body that is neither a definition nor a part of one, or that defines one of the names."""
+
+_IMPORTED = re.compile(
+    rb"^(?:import|from)\b[^\n]*\b(?:revision|down_revision|branch_labels|depends_on)\b", re.MULTILINE
+)
+_ODD_DEFINITION = re.compile(rb"^(?:async def|def|class)[ \t]*(?:\\|[^\n(:]*[^\x00-\x7f])", re.MULTILINE)
+"""A definition whose name stands on another line, or is spelt in letters that Python normalises."""
 
 _SUSPECTS = (
     b"\r",
@@ -55,7 +61,9 @@ def read(source: bytes, path: str) -> Revision | None:
     begin = docstring.end() if docstring else 0
     head = _HEAD.match(source, begin)
     end = head.end() if head else begin
-    if end < len(source) and (not _BODY.match(source, end) or _NOT_PLAIN.search(source, end)):
+    if end < len(source) and (not _BODY.match(source, end) or _NOT_PLAIN.search(source, max(end - 1, 0))):
+        return None
+    if _IMPORTED.search(source, begin, end) or _ODD_DEFINITION.search(source, end):
         return None
     try:
         message = docstring["text"].decode() if docstring else ""

@@ -79,6 +79,8 @@ class Progress:
 
         Raises `MigrationFailed`, or `BadSettings` if the child would not begin.
         """
+        if self.failure and self.failure["kind"] == "database" and self.step:
+            raise MigrationFailed(self.failure["message"], self.revision)
         if self.failure and self.failure["kind"] == "database":
             raise BadSettings(f"{self.failure['message']} Nothing was applied.")
         if self.failure:

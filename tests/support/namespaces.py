@@ -16,8 +16,8 @@ from tests.support.programs import Running, await_true, children
 PID_1 = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 """What makes the program behind it PID 1; signals to `unshare` do not reach it."""
 
-NAME_SERVER = "127.53.53.53"
-"""On loopback, and surely nobody else's."""
+NAME_SERVER = f"127.53.{os.getpid() >> 8 & 255}.{os.getpid() & 254 | 1}"
+"""On loopback, and surely nobody else's: two test workers ask at once."""
 
 
 def need_namespaces() -> None:

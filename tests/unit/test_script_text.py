@@ -433,3 +433,18 @@ def test_a_version_table_that_env_py_computes_is_told_as_computed(source: str) -
 def test_an_env_py_that_python_cannot_read_is_refused_with_its_line() -> None:
     with pytest.raises(BadScripts, match=r"^env\.py, line 2: "):
         read_environment(b"import os\ndef (", "env.py")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "import os as revision\n\ndef upgrade(): pass\n",
+        "from x import y as depends_on\n\ndef upgrade(): pass\n",
+        "def revision(): pass\n",
+        "def \\\n revision(): pass\n",
+        "def \uff52evision(): pass\n",
+        "class down_revision: pass\n",
+    ],
+)
+def test_the_pattern_leaves_a_name_that_is_bound_otherwise_to_the_tree(odd: str) -> None:
+    assert plain_script.read((PLAIN + odd).encode(), PATH) is None
