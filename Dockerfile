@@ -1,5 +1,5 @@
-# The example application behind gate:  docker build -t gate-example .
-# An existing image needs three lines, which README.md has.
+# The example application behind gate:  docker build -t shop .
+# An existing image needs three lines, which README.md has; deploy/ has the recipes for special ones.
 
 ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim
 
@@ -15,15 +15,17 @@ ENV PATH=/opt/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY constraints.txt examples/fastapi/requirements.txt ./
 RUN pip install --constraint constraints.txt --requirement requirements.txt
 
-# gate from this checkout. In an image of yours it is one more line of requirements.txt: schema-gate.
+# gate from this checkout; in an image of yours it is one more line of requirements.txt: schema-gate. The extra [http]
+# is for GATE_HOLD and `gate serve`.
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-RUN pip install --constraint constraints.txt .
+RUN pip install --constraint constraints.txt '.[http]'
 
 # ---- the image that runs.
 FROM ${PYTHON_IMAGE}
 
 # Nothing is written at run time, so the root filesystem may be read-only; and no log line waits in a buffer.
+# No setting of gate stands here: updaters that recreate a container keep the variables of the image that it came from.
 ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 
 # Official images ship the standard library without bytecode, which makes every start several times slower.

@@ -9,6 +9,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(shell $(name) -c 'prin
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_TO_BENCH := $(VENV)/.ready-to-bench
 NEEDS_PYTHON = needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11
 
 .PHONY: help
@@ -31,6 +32,14 @@ WORKERS ?= 2
 nightly: $(READY) ## thousands of drawn histories and a hundred kills (an hour)
 	GATE_TEST_EXAMPLES=4000 $(BIN)/pytest -n $(WORKERS) --timeout 3000 tests/unit/test_alembic_agrees.py tests/unit/test_script_text.py
 	GATE_TEST_ROUNDS=100 $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_death.py
+
+.PHONY: bench
+bench: $(READY_TO_BENCH) ## measure what gate costs: benchmarks/RESULTS.md (half an hour; QUICK=1: a few minutes, to build/)
+	@QUICK=$(QUICK) $(BIN)/python -W ignore:XDG_RUNTIME_DIR -m benchmarks
+
+.PHONY: deployments
+deployments: $(READY) ## compose, k8s and Watchtower in real containers (podman, Go; in the making, not part of `make test`)
+	$(BIN)/pytest tests/deployments
 
 .PHONY: lint
 lint: $(READY) ## ruff and mypy
@@ -57,4 +66,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --constraint constraints.txt pip
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group test
+	@touch $@
+
+$(READY_TO_BENCH): $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
 	@touch $@

@@ -1,0 +1,1 @@
+"""What gate costs, measured: `make bench` writes RESULTS.md and results.png."""

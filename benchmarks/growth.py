@@ -1,0 +1,66 @@
+"""How the reader, the graph and the drift grow with the number of revisions."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from statistics import median
+
+from benchmarks.chapter import Chapter, Target
+from benchmarks.project import Project
+from benchmarks.stage import Stage
+from gate import configuration, drift, script_directory
+from gate.revisions import Graph
+
+SIZES = (1_000, 2_000, 5_000, 10_000)
+LINEAR = 1.5
+"""What a revision among ten thousand may cost more than one among a thousand: caches of the processor run full."""
+
+PARTS = (
+    "read the image (files and graph)",
+    "the graph alone",
+    "drift, current",
+    "drift, behind by all",
+)
+
+
+def measure(stage: Stage) -> Chapter:
+    sizes = SIZES[:2] if stage.quick else SIZES
+    seconds = {size: _parts(stage.project(size), 3 if stage.quick else 7) for size in sizes}
+    first, last = (seconds[size] for size in (sizes[0], sizes[-1]))
+    growth = [(b / sizes[-1]) / (a / sizes[0]) for a, b in zip(first, last, strict=True)]
+    return Chapter(
+        "Growth",
+        "CPU time inside one process, median of several; every fifty revisions hold a branch and its merge. The last"
+        " column is the cost of one revision in the largest project as a ratio to the smallest: 1 is linear.",
+        ["part", *(f"{size:,}" for size in sizes), "growth per revision"],
+        [
+            [part, *(f"{1000 * seconds[size][n]:,.1f} ms" for size in sizes), f"{growth[n]:.2f} ×"]
+            for n, part in enumerate(PARTS)
+        ],
+        [
+            Target(f"{part}: a revision among {sizes[-1]:,} / among {sizes[0]:,}", each, LINEAR)
+            for part, each in zip(PARTS, growth, strict=True)
+        ],
+    )
+
+
+def _parts(project: Project, rounds: int) -> list[float]:
+    os.chdir(project.folder)
+    found = configuration.read([], None, None)
+    revisions = script_directory.read(found).graph.revisions.values()
+    parts: list[Callable[[Graph], object]] = [
+        lambda _: script_directory.read(found),
+        lambda _: Graph(revisions).heads,
+        lambda graph: drift.compare(graph, [project.head]),
+        lambda graph: drift.compare(graph, []),
+    ]
+    return [median(_cpu(part, Graph(revisions)) for _ in range(rounds)) for part in parts]
+
+
+def _cpu(part: Callable[[Graph], object], graph: Graph) -> float:
+    """Seconds for one part; the graph is a new one, which remembers nothing yet."""
+    began = time.process_time()
+    part(graph)
+    return time.process_time() - began

@@ -1,0 +1,41 @@
+"""RESULTS.md: the targets first, then every table with how it came about."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from benchmarks.chapter import Chapter
+
+PREFACE = """\
+What gate costs
+===============
+
+Written by `{command}`; whole processes that ran in turn, medians, and ratios within one run. Others may have used the
+machine at the same time: trust the ratios more than the milliseconds.
+"""
+
+
+def document(command: str, surroundings: Sequence[Sequence[str]], chapters: Sequence[Chapter], picture: str) -> str:
+    targets = [target.row() for chapter in chapters for target in chapter.targets]
+    parts = [
+        PREFACE.format(command=command),
+        _table(["", ""], surroundings),
+        f"![Bars: gate check beside a bare script and alembic current]({picture})\n" if picture else "",
+        "\nTargets\n-------\n",
+        _table(["what", "measured", "target", "met"], targets),
+        *(part for chapter in chapters for part in _chapter(chapter)),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _chapter(chapter: Chapter) -> Iterator[str]:
+    yield f"\n{chapter.title}\n{'-' * len(chapter.title)}\n"
+    yield textwrap.fill(chapter.how, 120, break_on_hyphens=False, break_long_words=False) + "\n"
+    if chapter.rows:
+        yield _table(chapter.head, chapter.rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,0 +1,206 @@
+"""Real containers by podman: images, one PostgreSQL on a network of its own, what a test starts; all gone at the end.
+
+Base images stand under local names, so that no registry is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import subprocess
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.programs import await_true
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON_IMAGE, POSTGRES_IMAGE = "localhost/standin-python", "localhost/standin-postgres"
+HARDENED = ("--read-only", "--cap-drop=all", "--security-opt=no-new-privileges")
+UTF8 = "C.UTF-8"
+"""The locale without which the stand-in for PostgreSQL makes databases whose text psycopg will not decode."""
+
+ASK = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:{port}{path}', timeout=10).read().decode())"
+OLDER = """\
+FROM {image}
+USER 0
+RUN rm migrations/versions/0003_add_stock.py && rm -r migrations/versions/__pycache__
+USER 10001
+"""
+"""The example as it was before its last migration."""
+
+OTHER = """\
+FROM {image}
+USER 0
+RUN sed -i 's/^def upgrade.*/&\\n    {statement}/' migrations/versions/0003_add_stock.py
+RUN rm -r migrations/versions/__pycache__
+USER 10001
+"""
+"""The example with a last migration that begins otherwise."""
+
+
+def podman(*arguments: str, within: float = 120, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["podman", *arguments],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=within, check=False, **options,
+    )  # fmt: skip
+
+
+def must(*arguments: str, within: float = 120) -> str:
+    done = podman(*arguments, within=within)
+    assert done.returncode == 0, f"podman {' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stdout.strip()
+
+
+@cache
+def lacking() -> str:
+    """What this machine lacks for these tests, "" if nothing."""
+    if not shutil.which("podman"):
+        return "podman is not installed"
+    for image in (PYTHON_IMAGE, POSTGRES_IMAGE):
+        if podman("image", "exists", image).returncode:
+            return f"podman has no image {image}"
+    probe = podman("run", "--rm", PYTHON_IMAGE, "true")
+    return f"podman cannot run a container here: {probe.stderr.strip()}" if probe.returncode else ""
+
+
+def need_containers() -> None:
+    if lacking():
+        pytest.skip(lacking())
+
+
+@dataclass
+class Container:
+    """One container that runs or ran."""
+
+    name: str
+
+    def logs(self) -> str:
+        done = podman("logs", self.name)
+        return done.stdout + done.stderr
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.logs().splitlines() if line.startswith("{")]
+
+    def event(self, name: str) -> dict[str, Any] | None:
+        return next((event for event in self.events() if event["event"] == name), None)
+
+    def await_event(self, name: str, where: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
+        found: list[dict[str, Any]] = []
+
+        def seen() -> bool:
+            found[:] = [event for event in self.events() if event["event"] == name and where(event)]
+            return bool(found)
+
+        await_true(seen, lambda: f"no {name} in:\n{self.logs()}")
+        return found[0]
+
+    def await_log(self, text: str) -> None:
+        await_true(lambda: text in self.logs(), lambda: f"no {text!r} in:\n{self.logs()}")
+
+    def try_to_get(self, path: str, port: int = 8000) -> subprocess.CompletedProcess[str]:
+        return podman("exec", self.name, "python3", "-c", ASK.format(path=path, port=port))
+
+    def get(self, path: str, port: int = 8000) -> str:
+        """The answer, as soon as there is one that is no error."""
+        answers: list[str] = []
+
+        def answered() -> bool:
+            done = self.try_to_get(path, port)
+            answers.append(done.stdout.strip())
+            return done.returncode == 0
+
+        await_true(answered, lambda: f"no answer to {path}:\n{self.logs()}")
+        return answers[-1]
+
+    def state(self, what: str) -> str:
+        return must("inspect", f"--format={{{{.State.{what}}}}}", self.name)
+
+    def stop(self) -> int:
+        """Send SIGTERM as `docker stop` does, with more patience than any test has; give the exit code."""
+        must("stop", "--time=100", self.name)
+        return int(self.state("ExitCode"))
+
+    def wait(self) -> int:
+        """Wait until it ends; give its exit code."""
+        return int(must("wait", self.name))
+
+
+@dataclass
+class Containers:
+    """What a session's container tests share."""
+
+    token: str = field(default_factory=lambda: f"gate-test-{secrets.token_hex(4)}")
+    running: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def image(self) -> str:
+        """The example behind gate."""
+        return f"localhost/{self.token}"
+
+    @property
+    def older_image(self) -> str:
+        """The same without its last migration."""
+        return f"{self.image}-older"
+
+    def build(self) -> None:
+        # The build stage gets a name as well, so that it can be removed as the image is.
+        base = f"--build-arg=PYTHON_IMAGE={PYTHON_IMAGE}"
+        self.build_image(f"{self.image}-build", ROOT, base, "--target=build")
+        self.build_image(self.image, ROOT, base)
+
+    def build_image(self, tag: str, context: Path, *arguments: str) -> None:
+        """Build one image, and remove it at the end."""
+        self.running.callback(podman, "rmi", "--force", tag)
+        must("build", "--network=host", f"--tag={tag}", *arguments, str(context), within=500)
+
+    def build_from(self, text: str, tag: str, folder: Path) -> None:
+        """Build one image from the text of a Dockerfile."""
+        folder.mkdir(exist_ok=True)
+        (folder / "Dockerfile").write_text(text)
+        self.build_image(tag, folder)
+
+    def build_other(self, statement: str, folder: Path) -> str:
+        """Build the example with this statement at the beginning of its last migration; give the image's name."""
+        tag = f"{self.image}-{secrets.token_hex(4)}"
+        self.build_from(OTHER.format(image=self.image, statement=statement), tag, folder)
+        return tag
+
+    def start_postgres(self) -> None:
+        must("network", "create", self.token)
+        self.running.callback(podman, "network", "rm", "--force", self.token)
+        self.run(f"{self.token}-db", POSTGRES_IMAGE, POSTGRES_PASSWORD="secret", LC_ALL=UTF8)
+        ready = ("exec", f"{self.token}-db", "psql", "-h", "/tmp", "-U", "postgres", "-c", "SELECT 1")
+        await_true(lambda: podman(*ready).returncode == 0, lambda: must("logs", f"{self.token}-db"))
+
+    def run(self, name: str, *arguments: str, **environment: str) -> Container:
+        self.running.callback(podman, "rm", "--force", "--time=0", name)
+        variables = [f"--env={key}={value}" for key, value in environment.items()]
+        must("run", "--detach", f"--name={name}", f"--network={self.token}", *variables, *arguments)
+        return Container(name)
+
+    def start(self, url: str, *command: str, image: str = "", options: tuple[str, ...] = (), **told: str) -> Container:
+        """Start a container of the image as it should be run: no root, no capability, nothing to write to."""
+        name = f"{self.token}-{secrets.token_hex(4)}"
+        return self.run(name, *HARDENED, *options, image or self.image, *command, DATABASE_URL=url, **told)
+
+    def migrate(self, url: str, image: str = "") -> None:
+        """Let another container migrate."""
+        network, told = f"--network={self.token}", f"--env=DATABASE_URL={url}"
+        must("run", "--rm", network, told, *HARDENED, "--entrypoint=gate", image or self.image, "migrate")
+
+    def create_database(self) -> str:
+        name = f"shop_{secrets.token_hex(4)}"
+        must("exec", f"{self.token}-db", "createdb", "-h", "/tmp", "-U", "postgres", name)
+        return f"postgresql://postgres:secret@{self.token}-db:5432/{name}"
+
+    def execute(self, url: str, statement: str) -> str:
+        """Run one statement in a database of `create_database`."""
+        name = url.rpartition("/")[2]
+        return must("exec", f"{self.token}-db", "psql", "-h", "/tmp", "-U", "postgres", "-tAc", statement, name)

@@ -1,0 +1,118 @@
+"""Podman's Docker-compatible socket for Watchtower, which was written for Docker's.
+
+Two things that Docker does and podman 4.3 does not stand between them, and this relay mends them, nothing else:
+
+- podman describes a container's limits as RLIMIT_NOFILE and creates none from that name, only from `nofile`;
+- a command that is to run in a container without a stream attached is refused, and one that was attached cannot be
+  started as well. Watchtower does both. The relay lets podman start it detached, once.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
+from typing import Any
+
+from tests.support.programs import await_true
+
+
+class _Podman(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("podman", timeout=120)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class _Server(ThreadingMixIn, UnixStreamServer):
+    daemon_threads = True
+    podman: Path
+
+
+class _Relay(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def relay(self) -> None:
+        path = self.path.partition("?")[0]
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if re.search(r"/containers/create$", path):
+            body = json.dumps(_with_docker_limits(json.loads(body))).encode()
+        elif re.search(r"/containers/[^/]+/exec$", path):
+            body = json.dumps({**json.loads(body), "Tty": False, "AttachStdout": True, "AttachStderr": True}).encode()
+        elif re.search(r"/exec/[^/]+/start$", path):
+            self._start()
+            return
+        self._answer(*self._ask(body))
+
+    do_GET = do_POST = do_DELETE = do_HEAD = do_PUT = relay  # noqa: N815 - as http.server names them
+
+    def _start(self) -> None:
+        if "Upgrade" in self.headers:  # to attach: nothing is said
+            self._answer(*self._ask(json.dumps({"Detach": True, "Tty": False}).encode()))
+        else:
+            self._answer(200, [], b"")
+
+    def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        podman = _Podman(self.server.podman)
+        headers = {"Content-Type": self.headers.get("Content-Type") or "application/json", "Connection": "close"}
+        podman.request(self.command, self.path, body or None, headers)
+        response = podman.getresponse()
+        found = response.status, response.getheaders(), response.read()
+        podman.close()
+        return found
+
+    def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            if name.lower() not in {"content-length", "transfer-encoding", "connection", "date", "server"}:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def _with_docker_limits(container: dict[str, Any]) -> dict[str, Any]:
+    for limit in container.get("HostConfig", {}).get("Ulimits") or []:
+        limit["Name"] = limit["Name"].removeprefix("RLIMIT_").lower()
+    return container
+
+
+@contextmanager
+def docker_socket(folder: Path) -> Iterator[str]:
+    """Give the address of a socket that answers as Docker's does."""
+    own, relayed = folder / "podman.sock", folder / "docker.sock"
+    service = subprocess.Popen(
+        ["podman", "system", "service", "--time=0", f"unix://{own}"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        await_true(lambda: _listens(own), lambda: "podman's socket does not answer")
+        with _Server(str(relayed), _Relay) as relay:
+            relay.podman = own
+            threading.Thread(target=relay.serve_forever, daemon=True).start()
+            yield f"unix://{relayed}"
+            relay.shutdown()
+    finally:
+        service.terminate()
+        service.wait()
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0

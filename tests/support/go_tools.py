@@ -1,0 +1,34 @@
+"""Programs that are built from their Go modules, each once for the session, in a pinned version."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+
+@cache
+def go_tool(module: str, version: str) -> str:
+    """Build the program of one module; give its path. Skips where Go is lacking.
+
+    Built in the module's own folder, with the versions that its go.sum names.
+    """
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip(f"needs Go, to build {module}")
+    folder = Path(tempfile.mkdtemp(prefix="gate-go-"))
+    described = _run(go, "mod", "download", "-json", f"{module}@{version}", cwd=folder)
+    program = folder / "program"
+    _run(go, "build", "-buildvcs=false", "-o", str(program), ".", cwd=Path(json.loads(described)["Dir"]))
+    return str(program)
+
+
+def _run(*command: str, cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=550, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
