@@ -74,6 +74,9 @@ def _doer(name: str) -> Callable[[Arguments], int]:
         return {"check": report.check, "heads": report.heads}[name]
     if name == "serve":
         return _serve
+    from gate import signals  # noqa: PLC0415 - likewise
+
+    signals.answer()  # before anything slow is loaded: PID 1 is deaf until then
     from gate import guard  # noqa: PLC0415 - likewise
 
     return guard.guard
