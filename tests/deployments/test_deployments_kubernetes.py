@@ -1,7 +1,7 @@
 """k8s/: each overlay built, held to two versions of the API's schema and to the restricted standard, and played.
 
 `podman kube play` is no cluster. What it cannot do is changed before (`playable`): a Deployment becomes a Pod that
-ends, the Secret a folder with the same owner and mode, the native sidecar an ordinary container, and the probes go.
+ends, the Secret a folder with the same owner and mode, the native sidecar an ordinary container; probes and ports go.
 """
 
 from __future__ import annotations
@@ -128,6 +128,9 @@ def test_sidecar_is_a_native_one() -> None:
 
 # ---- played
 
+KEPT = {"io.podman.annotations.init.container.type": "always"}
+"""Else podman removes an init container that has ended."""
+
 Change = Callable[[Resource], None]
 
 
@@ -149,9 +152,10 @@ class Player:
         change(pod)
         for container in containers_of(pod):
             container["image"] = f"{self.containers.image}:latest"
-            for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
-                container.pop(probe, None)
-        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": pod}
+            # podman would publish the ports on this machine, and has no timer for the probes.
+            for left_out in ("ports", "livenessProbe", "readinessProbe", "startupProbe"):
+                container.pop(left_out, None)
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "annotations": KEPT}, "spec": pod}
 
     def play(self, resource: Resource, change: Change = lambda _: None) -> Callable[[str], Container]:
         """Play one pod; give what finds its containers by their names."""
@@ -160,15 +164,16 @@ class Player:
         manifest.write_text(json.dumps(self.playable(name, resource["spec"]["template"]["spec"], change)))
         # It returns when the init containers have ended, which is what some of them wait for.
         command = ("kube", "play", f"--network={self.containers.token}", str(manifest))
-        playing = threading.Thread(target=podman, args=command, kwargs={"within": 300})
+        done: list[subprocess.CompletedProcess[str]] = []
+        playing = threading.Thread(target=lambda: done.append(podman(*command, within=300)))
         playing.start()
         self.running.callback(playing.join)
         self.running.callback(podman, "pod", "rm", "--force", "--time=0", name)
 
         def find(container: str) -> Container:
             found = Container(f"{name}-{container}")
-            exists = ("container", "exists", found.name)
-            await_true(lambda: podman(*exists).returncode == 0, lambda: f"no container {found.name}")
+            started = ("inspect", "--format={{.State.StartedAt.Year}}", found.name)
+            await_true(lambda: podman(*started).stdout.strip() not in {"", "1"}, lambda: f"{found.name}: {done}")
             return found
 
         return find

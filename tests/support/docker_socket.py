@@ -1,10 +1,11 @@
 """Podman's Docker-compatible socket for Watchtower, which was written for Docker's.
 
-Two things that Docker does and podman 4.3 does not stand between them, and this relay mends them, nothing else:
+Three things that Docker does and podman 4.3 does not stand between them, and this relay mends them, nothing else:
 
 - podman describes a container's limits as RLIMIT_NOFILE and creates none from that name, only from `nofile`;
+- Watchtower creates a container by its name with the slash in front, which podman does not take for a name;
 - a command that is to run in a container without a stream attached is refused, and one that was attached cannot be
-  started as well. Watchtower does both. The relay lets podman start it detached, once.
+  started as well. Watchtower does both. The relay attaches, reads to the end, and says to both that it is well.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class _Relay(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if re.search(r"/containers/create$", path):
+            self.path = self.path.replace("name=%2F", "name=")
             body = json.dumps(_with_docker_limits(json.loads(body))).encode()
         elif re.search(r"/containers/[^/]+/exec$", path):
             body = json.dumps({**json.loads(body), "Tty": False, "AttachStdout": True, "AttachStderr": True}).encode()
@@ -60,10 +62,19 @@ class _Relay(BaseHTTPRequestHandler):
     do_GET = do_POST = do_DELETE = do_HEAD = do_PUT = relay  # noqa: N815 - as http.server names them
 
     def _start(self) -> None:
-        if "Upgrade" in self.headers:  # to attach: nothing is said
-            self._answer(*self._ask(json.dumps({"Detach": True, "Tty": False}).encode()))
-        else:
-            self._answer(200, [], b"")
+        if "Upgrade" in self.headers:
+            self._attach()
+        self._answer(200, [], b"")
+
+    def _attach(self) -> None:
+        body = b'{"Detach": false, "Tty": false}'
+        with socket.socket(socket.AF_UNIX) as podman:
+            podman.connect(str(self.server.podman))
+            head = f"POST {self.path} HTTP/1.1\r\nHost: podman\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+            sized = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            podman.sendall(head.encode() + sized.encode() + body)
+            while podman.recv(65536):
+                pass
 
     def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         podman = _Podman(self.server.podman)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ def go_tool(module: str, version: str) -> str:
     if go is None:
         pytest.skip(f"needs Go, to build {module}")
     folder = Path(tempfile.mkdtemp(prefix="gate-go-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     described = _run(go, "mod", "download", "-json", f"{module}@{version}", cwd=folder)
     program = folder / "program"
     _run(go, "build", "-buildvcs=false", "-o", str(program), ".", cwd=Path(json.loads(described)["Dir"]))
