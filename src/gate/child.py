@@ -10,17 +10,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
-from gate import log, predecessor, statement
+from gate import log
 from gate.configuration import Configuration
 from gate.database import environment_for
 from gate.errors import LockLost, MigrationFailed
 from gate.lock import Lock
 from gate.migrator import Job
 from gate.progress import Progress
+from gate.slowness import Slowness
 
 TICK = 0.1
 """Seconds between two glances at a child that says nothing."""
@@ -28,11 +29,14 @@ TICK = 0.1
 KEEP_EVERY = 2.0
 """Seconds between two looks at the lock's connection."""
 
-LONG = 10.0
-"""Seconds after which a single statement is worth a line; the next line follows after twice the time."""
+HIDDEN = ", or its driver hides it"
+"""What an upgrade that is not gate's own may do."""
 
 OBEY_WITHIN = 1.0
 """Seconds that a cancelled child has before it is killed; gate promises to end within two."""
+
+KILLED_WITHIN = 0.3
+"""Seconds that the supervisor has to kill all below it before it is killed itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,53 +55,66 @@ class Plan:
 def upgrade(plan: Plan, lock: Lock, progress: Progress) -> None:
     """Run the upgrade to its end.
 
-    Raises `MigrationFailed`, `BadSettings` if env.py connects elsewhere, and whatever a signal raises; the child is
-    gone then, and its statement in the server cancelled.
+    Raises `MigrationFailed`, `BadSettings` if env.py connects elsewhere, and whatever a signal raises; the upgrade and
+    all that it started are gone then, and its statements in the server cancelled.
     """
-    reading, writing = os.pipe()
-    child = _start(plan, lock, writing)
-    os.close(writing)
-    try:
-        _Watch(plan, lock, child, progress, _Lines(reading)).until_it_ends()
-    except BaseException:
-        _stop(child, lock, progress)
-        raise
-    finally:
-        os.close(reading)
+    with _started(plan, lock) as child:
+        try:
+            _Watch(plan, lock, child.process, progress, _Lines(child.reports)).until_it_ends()
+        except BaseException:
+            _stop(child, lock, progress, foreign=bool(plan.command))
+            raise
 
 
-def _start(plan: Plan, lock: Lock, writing: int) -> subprocess.Popen[bytes]:
-    environment = environment_for(lock.database, dedicated=plan.dedicated)
-    if plan.command:
-        environment |= _fences(lock, environment)
-    try:
-        return subprocess.Popen(
-            list(plan.command) or _own_command(plan, lock, writing),
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            pass_fds=() if plan.command else (writing,),
-            start_new_session=True,
-        )
-    except OSError as error:
-        program = plan.command[0] if plan.command else sys.executable
-        raise MigrationFailed(f"{program!r} cannot be executed for the upgrade: {error.strerror}.") from None
+@dataclass(slots=True)
+class _Child:
+    """The supervisor of an upgrade. `life`: what gate holds for as long as it lives."""
+
+    process: subprocess.Popen[bytes]
+    life: BinaryIO
+    reports: int
 
 
-def _own_command(plan: Plan, lock: Lock, writing: int) -> list[str]:
+@contextmanager
+def _started(plan: Plan, lock: Lock) -> Iterator[_Child]:
+    living, life = os.pipe()
+    reports, reporting = os.pipe()
+    supervisor = [sys.executable, "-P", "-m", "gate.supervisor", str(living), str(reporting)]
+    with open(life, "wb") as alive, open(reports, "rb"):
+        try:
+            process = subprocess.Popen(
+                [*supervisor, *(plan.command or _own_command(plan, lock, reporting))],
+                stdin=subprocess.DEVNULL,
+                env=environment_for(lock.database, dedicated=plan.dedicated) | _fences(plan, lock),
+                pass_fds=(living, reporting, *lock.descriptors),
+                start_new_session=True,
+            )
+        finally:
+            os.close(living)
+            os.close(reporting)
+        yield _Child(process, alive, reports)
+
+
+def _own_command(plan: Plan, lock: Lock, reporting: int) -> list[str]:
     c = plan.configuration
-    job = Job(os.getpid(), c.ini, c.toml, c.section, list(plan.x), lock.fence, lock.key.working_name)
-    return [sys.executable, "-P", "-m", "gate.upgrade", str(writing), job.to_json()]
+    job = Job(c.ini, c.toml, c.section, list(plan.x), lock.fence, lock.mark)
+    return [sys.executable, "-P", "-m", "gate.upgrade", str(reporting), job.to_json()]
 
 
-def _fences(lock: Lock, environment: dict[str, str]) -> dict[str, str]:
-    """What the environment can carry to somebody else's upgrade: the tag by which a next migrator finds its orphan."""
-    log.emit(
-        "warning",
-        "gate.upgrade_command",
-        "GATE_UPGRADE_COMMAND upgrades: gate cannot see whether it works in the locked database, nor its steps; a "
-        "driver that ignores PGAPPNAME (asyncpg) hides what a killed upgrade leaves running.",
-    )
-    return {"PGAPPNAME": lock.key.working_name, "PYTHONUNBUFFERED": environment.get("PYTHONUNBUFFERED") or "1"}
+def _fences(plan: Plan, lock: Lock) -> dict[str, str]:
+    """What the environment can carry to whatever else connects: the mark by which a next migrator finds its orphan."""
+    fences = {"PGAPPNAME": lock.key.working_name}
+    if plan.command:
+        log.emit(
+            "warning",
+            "gate.upgrade_command",
+            "GATE_UPGRADE_COMMAND upgrades: gate cannot see whether it works in the locked database, nor its steps; a "
+            "driver that ignores PGAPPNAME (asyncpg) hides what a killed upgrade leaves running.",
+        )
+        fences["PYTHONUNBUFFERED"] = os.environ.get("PYTHONUNBUFFERED") or "1"
+        if lock.options:
+            fences["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} {lock.options}".strip()
+    return fences
 
 
 @dataclass(slots=True)
@@ -110,7 +127,7 @@ class _Watch:
 
     def until_it_ends(self) -> None:
         began = kept = time.monotonic()
-        told = LONG
+        slowness = Slowness(self.lock.backends, self.progress, HIDDEN if self.plan.command else "")
         while not self._ended():
             now = time.monotonic()
             log.progress(f"{self.progress.step}/{self.progress.total} {self.progress.revision} {now - began:.0f} s")
@@ -120,7 +137,7 @@ class _Watch:
             if now - kept > KEEP_EVERY:
                 kept = now
                 self._keep()
-                told = self._tell_long(told)
+                slowness.tell(_ours(self.lock, self.progress))
         self.progress.judge(self.child.returncode, self.plan.command)
 
     def _ended(self) -> bool:
@@ -146,43 +163,37 @@ class _Watch:
                 f"{error}. gate stopped the upgrade{self.progress.at()}, so that no second migrator works beside it."
             ) from None
 
-    def _tell_long(self, told: float) -> float:
-        found = statement.running(self.lock.database, self.progress.backend) if self.progress.backend else None
-        if found is None or found.age < LONG:
-            return LONG
-        if found.age < told:
-            return told
-        log.emit(
-            "warning",
-            "gate.long_statement",
-            f"{found} This is{self.progress.at()}.",
-            seconds=round(found.age, 1),
-            revision=self.progress.revision,
-            blocked_by=list(found.blockers) or None,
-        )
-        return 2 * found.age
 
-
-def _stop(child: subprocess.Popen[bytes], lock: Lock, progress: Progress) -> None:
-    """Cancel in the server, give the child a moment to roll back, then kill; a second signal kills at once."""
+def _stop(child: _Child, lock: Lock, progress: Progress, *, foreign: bool) -> None:
+    """Cancel in the server, give the upgrade a moment to roll back, then kill; a second signal kills at once."""
     try:
-        if progress.backend:
-            statement.cancel(lock.database, progress.backend)
-        else:
-            _signal_group(child, signal.SIGTERM)
-        child.wait(OBEY_WITHIN)
+        ours = _ours(lock, progress)
+        if foreign or lock.backends.idle(ours):
+            _signal_group(child.process, signal.SIGTERM)
+        lock.backends.cancel(ours)
+        child.process.wait(OBEY_WITHIN)
     except subprocess.TimeoutExpired:
-        for pid in {progress.backend, *_left(lock)} - {0}:
-            statement.terminate(lock.database, pid)
+        pass
     finally:
-        _signal_group(child, signal.SIGKILL)
-        child.wait()
+        _kill(child)
+    lock.backends.end(_ours(lock, progress))
 
 
-def _left(lock: Lock) -> list[int]:
+def _ours(lock: Lock, progress: Progress) -> set[int]:
+    """The backends in which this migration works: marked ones are its own only while the lock is held."""
     with suppress(Exception):
-        return predecessor.orphans(lock.database, lock.key) if lock.database.url().is_postgresql else []
-    return []
+        lock.keep()
+        return progress.backends | set(lock.backends.marked() if lock.fence else [])
+    return progress.backends
+
+
+def _kill(child: _Child) -> None:
+    """The end of its life lets the supervisor kill what setsid() took out of the group, too."""
+    child.life.close()
+    with suppress(subprocess.TimeoutExpired):
+        child.process.wait(KILLED_WITHIN)
+    _signal_group(child.process, signal.SIGKILL)
+    child.process.wait()
 
 
 def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:

@@ -10,16 +10,18 @@ WHERE locktype = 'advisory' AND classid = 1734440037`, then `SELECT pg_terminate
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gate.backends import Backends, PostgresBackends
 from gate.database import Database, explain
 from gate.errand import Errand
 from gate.errors import BadSettings, LockBusy, LockLost
 from gate.migrator import LOCK_CLASS, LockKey, Migrator
 from gate.stamp import literal
+from gate.urls import DatabaseUrl
 
 if TYPE_CHECKING:
     from gate.database import Connection
@@ -34,21 +36,29 @@ DEAD_PEER = (
 """How soon the server notices that the holder's machine died: in 8.5 s; by its defaults not within 40 (FACTS 6)."""
 
 
+CHECKS_CLIENTS = 140000
+"""The first PostgreSQL that has client_connection_check_interval."""
+
+
 @dataclass(slots=True)
 class Lock:
     """The lock, held, or nothing (GATE_LOCK=none).
 
-    `pid`: its backend in a PostgreSQL, else 0; `fence`: a statement for the migration's own connection, which gives
-    that connection's id, its database, and whether the lock is held there ("" = there is no lock);
-    `transactional`: whether a failed revision leaves nothing behind.
+    `backends`: what its server shows of a migration; `fence`: a statement for the migration's own connection, which
+    gives that connection's database, and whether the lock is held there ("" = there is no lock); `mark`: what
+    the migration's connections are marked with; `transactional`: whether a failed revision leaves nothing behind;
+    `options`: PGOPTIONS for a program that is not gate's; `descriptors`: what must stay open while a migration works.
     """
 
     key: LockKey
     database: Database
-    pid: int = 0
+    backends: Backends = field(default_factory=Backends)
     fence: str = ""
+    mark: str = ""
     transactional: bool = True
     how: str = "holds the migration lock"
+    options: str = ""
+    descriptors: tuple[int, ...] = ()
 
     def tell(self, migrator: Migrator) -> None:
         """Show the progress to whoever waits; raises `LockLost` like `keep`."""
@@ -80,10 +90,25 @@ class AdvisoryLock(Lock):
             raise LockLost(f"The connection that holds the migration lock was lost ({why})") from None
 
 
+def backends_of(database: Database, key: LockKey) -> Backends:
+    """What this database's server shows of a migration."""
+    url = database.url()
+    if url.is_postgresql:
+        return PostgresBackends(database, key)
+    if url.is_mysql:
+        from gate.mysql import MySqlBackends  # noqa: PLC0415 - SQLAlchemy is loaded only where it is needed
+
+        return MySqlBackends(database, key)
+    return Backends()
+
+
 @contextmanager
 def without(database: Database, key: LockKey) -> Iterator[Lock]:
     """GATE_LOCK=none: nobody is kept apart."""
-    yield Lock(key, database, transactional=database.url().is_postgresql, how="migrates without a lock")
+    transactional = database.url().is_postgresql
+    mark = key.working_name if transactional else ""
+    how = "migrates without a lock"
+    yield Lock(key, database, backends_of(database, key), mark=mark, transactional=transactional, how=how)
 
 
 @contextmanager
@@ -93,17 +118,41 @@ def hold(database: Database, key: LockKey) -> Iterator[Lock]:
     Raises `LockBusy` if another migrator has it, `DatabaseUnavailable`, and `BadSettings` where such a lock would be
     worth nothing: a standby, or an engine that accepts it and forgets it, or has none that gate knows.
     """
-    if not database.url().is_postgresql:
-        from gate import other_engines  # noqa: PLC0415 - SQLAlchemy is loaded only where it is needed
+    holding = _hold_advisory if database.url().is_postgresql else _other(database.url())
+    with holding(database, key) as lock:
+        yield lock
 
-        with other_engines.hold(database, key) as other:
-            yield other
-        return
+
+def _other(url: DatabaseUrl) -> Callable[[Database, LockKey], AbstractContextManager[Lock]]:
+    if url.engine == "sqlite":
+        from gate import sqlite_file  # noqa: PLC0415 - SQLAlchemy is loaded only where it is needed
+
+        return sqlite_file.hold
+    if url.is_mysql:
+        from gate import mysql  # noqa: PLC0415 - likewise
+
+        return mysql.hold
+    raise BadSettings(
+        f"gate knows no lock that keeps two migrators apart on {url.engine}. Migrate with one single Job and set "
+        "GATE_LOCK=none for it."
+    )
+
+
+@contextmanager
+def _hold_advisory(database: Database, key: LockKey) -> Iterator[Lock]:
     connection = database.connect()
     try:
         pid = _try(connection, key, database)
         _refuse_worthless(database, key)
-        yield AdvisoryLock(key, database, pid, _fence(key, pid), connection=connection)
+        yield AdvisoryLock(
+            key,
+            database,
+            PostgresBackends(database, key),
+            _fence(key, pid),
+            key.working_name,
+            options=_options(connection, pid),
+            connection=connection,
+        )
     finally:
         with suppress(Exception):
             connection.execute("ROLLBACK")
@@ -153,9 +202,15 @@ def _no_lock(error: Exception, database: Database) -> Exception:
     return explain(error, database.url())
 
 
+def _options(connection: Connection, pid: int) -> str:
+    """A server that notices a dead client within a second (FACTS 6); a pooler refuses options, and shows by its pid."""
+    pooled = connection.info.backend_pid != pid
+    return "" if pooled or connection.info.server_version < CHECKS_CLIENTS else "-c client_connection_check_interval=1s"
+
+
 def _fence(key: LockKey, pid: int) -> str:
     return (
-        "SELECT pg_backend_pid(), current_database(), (SELECT count(*) FROM pg_catalog.pg_locks"
+        "SELECT current_database(), (SELECT count(*) FROM pg_catalog.pg_locks"
         " WHERE locktype = 'advisory' AND granted AND objsubid = 2"
         f" AND classid = {LOCK_CLASS} AND objid = {key.number} AND pid = {pid}"
         " AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))"

@@ -46,20 +46,21 @@ def migrate(plan: Plan, looker: Looker, wanted: Callable[[Drift], bool]) -> Seen
             lock.tell(progress.migrator())
         except LockLost as error:
             raise DatabaseUnavailable(f"{error}. Nothing was migrated; gate tries again.") from None
+        plan.on_progress(progress)
         _upgraded(plan, lock, progress, looker)
         return _verified(looker, progress, lock)
 
 
 def _clear_the_field(lock: Lock) -> None:
     """End what a killed predecessor left running before looking, so that the look sees what it committed."""
-    for pid in predecessor.end_predecessors(lock.database, lock.key) if lock.pid else []:
+    for pid in predecessor.end_predecessors(lock.backends) if lock.fence else []:
         text = f"A killed migrator's statement still ran in backend {pid}; gate ended it."
         log.emit("warning", "gate.predecessor_ended", text, backend=pid)
     _name_invalid_indexes(lock)
 
 
 def _name_invalid_indexes(lock: Lock) -> None:
-    found = predecessor.invalid_indexes(lock.database) if lock.pid else []
+    found = lock.backends.invalid_indexes()
     if found:
         log.emit(
             "warning",

@@ -16,6 +16,9 @@ LOCK_CLASS = int.from_bytes(b"gate", "big")
 
 NAME_BYTES = 63
 
+MYSQL_MARKS = 16
+"""How many connections of one migration can be marked in a MySQL; nobody has seen one that opens more at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class LockKey:
@@ -94,15 +97,14 @@ def _short(revision: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a migrating gate asks of its upgrading child. `fence`: as `Lock.fence`."""
+    """What a migrating gate asks of its upgrading child. `fence`, `mark`: as `Lock` has them."""
 
-    parent: int
     ini: str
     toml: str
     section: str
     x: list[str]
     fence: str
-    working_name: str
+    mark: str
 
     def to_json(self) -> str:
         """As the child's argument; it holds no URL, since every user of a machine can read it."""

@@ -24,15 +24,21 @@ EXISTS_ALREADY = frozenset({"42P07", "42701", "42710"})
 
 @dataclass(slots=True)
 class Progress:
-    """What the child reported. `backend`: the migration's own backend in the server, 0 = not connected yet."""
+    """What the child and its supervisor reported.
+
+    `backends`: the connections that the migration has opened, by their ids in the server; `code`: how the upgrade
+    ended, negative for a signal, None = not yet; `unstartable`: why it did not even begin.
+    """
 
     planned: Drift
     total: int
     step: int = 0
     revision: str = ""
-    backend: int = 0
+    backends: set[int] = field(default_factory=set)
     failure: dict[str, Any] | None = None
     done: bool = False
+    code: int | None = None
+    unstartable: str = ""
     since: int = field(default_factory=lambda: int(time.time()))
 
     def migrator(self) -> Migrator:
@@ -43,7 +49,7 @@ class Progress:
         """Take in one report, and log it if it is a step."""
         match report.pop("what"):
             case "connected":
-                self.backend = report["pid"]
+                self.backends.add(report["pid"])
             case "plan":
                 self.total = report["total"]
             case "started":
@@ -55,6 +61,11 @@ class Progress:
                 self.failure = report
             case "done":
                 self.done = True
+            case "unstartable":
+                self.unstartable = report["why"]
+            case "ended":
+                self.code = report["code"]
+                self._tell_left(report["left"])
 
     def _tell(self, event: str, verb: str, report: dict[str, Any]) -> None:
         revision, seconds = report["revision"], report.get("seconds")
@@ -70,15 +81,24 @@ class Progress:
             seconds=seconds,
         )
 
+    def _tell_left(self, left: int) -> None:
+        if left:
+            text = (
+                f"The upgrade ended and left {left} process(es) behind; gate ended them, so that nothing works unseen."
+            )
+            log.emit("warning", "gate.leftovers_ended", text, processes=left)
+
     def at(self) -> str:
         """Where it stands, to be put behind a verb."""
         return f" in revision {self.revision} ({self.step}/{self.total})" if self.revision else ""
 
-    def judge(self, code: int, command: Sequence[str]) -> None:
+    def judge(self, supervisor: int, command: Sequence[str]) -> None:
         """Find failures; success is for the next look to find, not for an exit code.
 
-        Raises `MigrationFailed`, or `BadSettings` if the child would not begin.
+        `supervisor`: its exit code, which says something only if it could not report. Raises `MigrationFailed`, or
+        `BadSettings` if the child would not begin.
         """
+        code = supervisor if self.code is None else self.code
         if self.failure and self.failure["kind"] == "database" and self.step:
             raise MigrationFailed(self.failure["message"], self.revision)
         if self.failure and self.failure["kind"] == "database":
@@ -87,7 +107,9 @@ class Progress:
             where = f" ({self.failure['where']})" if self.failure["where"] else ""
             message = hide(self.failure["message"])[:MOST_TEXT]
             raise MigrationFailed(f"The upgrade failed{self.at()}: {message}{where}.{self._cure()}")
-        name = f"`{' '.join(command)}`" if command else "The upgrading process"
+        name = f"`{hide(' '.join(command))}`" if command else "The upgrading process"
+        if self.unstartable:
+            raise MigrationFailed(f"{name} cannot be executed for the upgrade: {self.unstartable}.")
         if code < 0:
             raise MigrationFailed(f"{name} was killed by {signal.Signals(-code).name}{self.at()}.")
         if code or not (self.done or command):

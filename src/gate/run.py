@@ -13,6 +13,7 @@ from gate.decision import Decision, Policy, decide
 from gate.drift import Drift
 from gate.errors import DatabaseUnavailable, GateError, LockBusy, LockTimeout, MigrationFailed, Refused, TimedOut
 from gate.hold import Hold
+from gate.lock import backends_of
 from gate.look import Looker, Seen
 from gate.migrate import migrate
 from gate.migrator import Migrator
@@ -24,13 +25,20 @@ AWAY = "the database cannot be looked at; the log says why"
 LEAST_LOOK = 1.0
 """Seconds that a look gets however near the end of GATE_TIMEOUT is."""
 
+LEAST_LIMIT = 0.001
+"""Seconds of a limit that has passed already: 0 would mean none."""
+
 WATCHED_CAP = 2.0
 """Seconds: the longest pause while a migrator is at work, so that its end is noticed soon."""
 
 
 @dataclass(slots=True)
 class Gate:
-    """Everything that passing takes. `last` looks as the server will connect, where that is another way."""
+    """Everything that passing takes.
+
+    `last` looks as the server will connect, where that is another way; `limit`: seconds of the whole since `began`, by
+    the monotonic clock, 0 = none.
+    """
 
     policy: Policy
     looker: Looker
@@ -39,6 +47,7 @@ class Gate:
     plan: Plan | None = None
     last: Looker | None = None
     limit: float = 0
+    began: float = field(default_factory=time.monotonic)
     lock_limit: float = 0
     poll_max: float = 10
     _seen: Seen | None = field(default=None, init=False)
@@ -53,11 +62,13 @@ class Gate:
 
         Raises every `GateError` that ends the waiting.
         """
-        self._deadline = time.monotonic() + self.limit
+        self._deadline = self.began + self.limit
+        left = max(LEAST_LIMIT, self._deadline - time.monotonic()) if self.limit else 0
         try:
-            wait.until(self._step, cap=self._cap, limit=self.limit, before_pause=self._say)
-        except TimedOut as error:
-            raise TimedOut(f"{error} {told(self._last) if self._last else ''}".rstrip()) from None
+            wait.until(self._step, cap=self._cap, limit=left, before_pause=self._say)
+        except TimedOut:
+            found = told(self._last) if self._last else ""
+            raise TimedOut(f"The schema did not fit within {self.limit:g} s (GATE_TIMEOUT). {found}".rstrip()) from None
 
     def _say(self, pause: Pause) -> None:
         self._finding(pause)
@@ -137,11 +148,14 @@ class Gate:
 
     def _holder(self) -> str:
         migrator = self._seen.stamp.migrator if self._seen else None
-        end = f" If it hangs, end it in the database: SELECT pg_terminate_backend({migrator.pid})." if migrator else ""
+        end = f" If it hangs, end it in the database: {self._how_to_end(migrator)}." if migrator else ""
         return (
             f"Another migrator kept the lock for longer than {self.lock_limit:g} s (GATE_LOCK_TIMEOUT): "
             f"{migrator or 'it cannot be seen from here'}.{end}"
         )
+
+    def _how_to_end(self, migrator: Migrator) -> str:
+        return backends_of(self.looker.database, self.looker.table.key).how_to_end(migrator.pid)
 
     def _waits(self, finding: Callable[[Pause], None]) -> bool:
         self._finding = finding

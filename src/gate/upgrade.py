@@ -1,7 +1,7 @@
 """The child that upgrades: Alembic's API in a process of its own, `python -m gate.upgrade FD JOB`.
 
-It tells its parent what happens, one JSON object a line on the descriptor FD, and it dies with its parent. Before
-the first step it proves, on the migration's own connection, that the lock is held in this very database.
+It tells gate what happens, one JSON object a line on the descriptor FD. Before the first step it proves, on the
+migration's own connection, that the lock is held in this very database.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
 
-from gate.death import die_with
-from gate.migrator import Job
+from gate.migrator import MYSQL_MARKS, Job
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -98,57 +97,83 @@ class Fence:
             )
         self._ran = True
         began_here = not connection.in_transaction()
-        pid, database, held = self._look(connection)
+        database, held = self._look(connection)
         if not held:
             raise WrongDatabase(
                 f"env.py connects to the database {database}, where gate holds no lock: it is another one than gate "
                 "looked at. Let env.py take its URL from DATABASE_URL, or set MIGRATION_DATABASE_URL to env.py's."
             )
-        self._report.tell("connected", pid=pid)
         if began_here:
             connection.rollback()
 
-    def _look(self, connection: Connection) -> tuple[int, str, bool]:
+    def _look(self, connection: Connection) -> tuple[str, bool]:
         try:
-            pid, database, held = connection.exec_driver_sql(self._job.fence).one()
+            database, held = connection.exec_driver_sql(self._job.fence).one()
         except DBAPIError as error:
             kind = connection.dialect.name
             raise WrongDatabase(
                 f"env.py connects to another kind of database ({kind}) than gate looked at: {error.orig}."
             ) from None
-        return pid, database, bool(held)
+        return database, bool(held)
 
 
-def mark_connections(name: str) -> None:
-    """Name every connection that env.py or a migration opens, so that the next migrator can find what a kill leaves.
+def mark_connections(report: Report, mark: str) -> None:
+    """Mark every connection that env.py or a migration opens, so that the next migrator can find what a kill leaves.
 
-    The server is asked to notice a dead client within a second, too, in the middle of a statement (PG 14+, FACTS 6).
+    The parent is told each of them, so that it can cancel and end what they run.
     """
 
-    def mark(connection: Connection) -> None:
-        if connection.dialect.name != "postgresql":
+    def marked(connection: Connection) -> None:
+        marking = MARKING.get(connection.dialect.name)
+        if marking is None:
             return
         driver = connection.connection
         cursor = driver.cursor()
-        cursor.execute(
-            f"SELECT set_config('application_name', '{name}', false), (SELECT set_config(name, '1000', false)"
-            " FROM pg_catalog.pg_settings WHERE name = 'client_connection_check_interval')"
-        )
-        cursor.fetchall()
+        pid = marking(cursor, mark, known=bool(connection.info.get(mark)))
         cursor.close()
         driver.commit()
+        if connection.info.get(mark) != pid:
+            connection.info[mark] = pid
+            report.tell("connected", pid=pid)
 
-    event.listen(Engine, "engine_connect", mark)
+    event.listen(Engine, "engine_connect", marked)
+
+
+def _mark_in_postgresql(cursor: Any, mark: str, *, known: bool) -> int:
+    """Its name; the server is also asked to notice a dead client in the middle of a statement (PG 14+, FACTS 6).
+
+    Each time anew: a pooler in transaction mode gives another backend for each transaction.
+    """
+    del known
+    named = f"set_config('application_name', '{mark}', false)" if mark else "NULL"
+    cursor.execute(
+        f"SELECT pg_backend_pid(), {named}, (SELECT set_config(name, '1000', false)"
+        " FROM pg_catalog.pg_settings WHERE name = 'client_connection_check_interval')"
+    )
+    return int(cursor.fetchone()[0])
+
+
+def _mark_in_mysql(cursor: Any, mark: str, *, known: bool) -> int:
+    """A lock of its own, the first that is free, held until the connection ends (`gate.mysql`)."""
+    if mark and not known:
+        for number in range(MYSQL_MARKS):
+            cursor.execute(f"SELECT GET_LOCK('{mark}/{number}', 0)")
+            if cursor.fetchone()[0] == 1:
+                break
+    cursor.execute("SELECT CONNECTION_ID()")
+    return int(cursor.fetchone()[0])
+
+
+MARKING = {"postgresql": _mark_in_postgresql, "mysql": _mark_in_mysql, "mariadb": _mark_in_mysql}
 
 
 def main() -> None:
     """Upgrade to the heads, or report why not and exit 1."""
     report = Report(int(sys.argv[1]))
     job = Job(**json.loads(sys.argv[2]))
-    die_with(job.parent)
     sys.argv[:] = ["alembic", "upgrade", "heads"]  # what env.py would see, should it look
     try:
-        mark_connections(job.working_name)
+        mark_connections(report, job.mark)
         upgrade(job, report)
         report.tell("done")
     except BaseException as error:  # noqa: BLE001 - a migration may raise anything, and all of it is told

@@ -90,6 +90,11 @@ class DatabaseUrl:
         """Whether gate speaks to it by psycopg."""
         return self.engine in POSTGRESQL
 
+    @property
+    def is_mysql(self) -> bool:
+        """Whether it is a MySQL or a MariaDB."""
+        return self.engine in {"mysql", "mariadb"}
+
 
 _parsed: set[str] = set()
 """Every password that came by in this process: `hide` knows the old one, too, after a rotation."""

@@ -49,7 +49,7 @@ def until(
         before_pause(Pause(_elapsed(state), state.next_action.sleep if state.next_action else 0))
 
     def give_up(_: tenacity.RetryCallState) -> None:
-        raise TimedOut(f"The schema did not fit within {limit:g} s (GATE_TIMEOUT).")
+        raise TimedOut
 
     tenacity.Retrying(
         retry=tenacity.retry_if_result(lambda done: not done),

@@ -134,3 +134,45 @@ def test_a_long_statement_is_told_with_what_it_waits_for(
         assert "ALTER TABLE busy" in line["message"]
         assert line["seconds"] >= 10
     assert migrating.wait().code == 0
+
+
+BLOCKS_ITSELF = """
+import os
+from sqlalchemy import create_engine, make_url, text
+op.execute("ALTER TABLE busy ADD COLUMN x int")
+url = make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+psycopg")
+with create_engine(url).begin() as second:
+    second.execute(text("SELECT count(*) FROM busy"))
+"""
+
+
+def test_a_migration_that_blocks_itself_through_a_second_engine_is_told(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    database.execute("CREATE TABLE busy (id int)")
+    project.add("a4", "a3", BLOCKS_ITSELF)
+    migrating = gate.start("migrate")
+    line = migrating.await_event("gate.long_statement")
+    assert "SELECT count(*) FROM busy" in line["message"]
+    assert "it blocks itself" in line["message"]
+    assert line["revision"] == "a4"
+    migrating.process.terminate()
+    assert migrating.wait().code == 143
+    assert database.backends() == []
+
+
+def test_a_migration_that_hangs_outside_the_database_is_told(gate: GateRunner, project: Project) -> None:
+    project.add("a4", "a3", "import time\ntime.sleep(100)")
+    migrating = gate.start("migrate")
+    line = migrating.await_event("gate.no_statement")
+    assert "outside the database" in line["message"]
+    assert "in revision a4 (4/4)" in line["message"]
+    assert line["seconds"] >= 10
+
+
+def test_an_env_py_that_hangs_before_it_connects_is_told(gate: GateRunner, project: Project) -> None:
+    env = project.folder / "migrations" / "env.py"
+    env.write_text("import time\ntime.sleep(100)\n" + env.read_text())
+    line = gate.start("migrate").await_event("gate.no_statement")
+    assert "what env.py imports or connects to" in line["message"]
+    assert "before the first revision" in line["message"]

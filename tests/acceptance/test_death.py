@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 
 from gate.migrator import LockKey
 from tests.conftest import GateRunner, TestDatabase
-from tests.support.programs import Running, alive, await_true
+from tests.support.programs import Running, alive, await_true, children, family
 from tests.support.projects import Project, make_project
 
 KEY = LockKey.of(None, "alembic_version")
@@ -29,12 +30,6 @@ op.execute('''DO $$ BEGIN
   THEN RAISE EXCEPTION 'two migrators at work'; END IF; END $$''')
 """
 """The first thing that every revision of the harness does."""
-
-
-def children(pid: int) -> list[int]:
-    with suppress(FileNotFoundError, ProcessLookupError):
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
 
 
 def works(database: TestDatabase) -> list[object]:
@@ -59,12 +54,12 @@ def test_a_killed_migrator_takes_its_child_and_its_statement_with_it(
     gate: GateRunner, project: Project, database: TestDatabase, whom: str
 ) -> None:
     migrating = sleeping_revision(gate, project)
-    family = children(migrating.process.pid)
-    assert family
+    below = family(migrating.pid)
+    assert len(below) == 2
     assert works(database)
-    for pid in (family if whom == "both" else []) + [migrating.process.pid]:
+    for pid in (below if whom == "both" else []) + [migrating.pid]:
         os.kill(pid, signal.SIGKILL)
-    await_true(lambda: not any(map(alive, family)), lambda: "the child outlived its parent")
+    await_true(lambda: not any(map(alive, below)), lambda: "the child outlived its parent")
     await_true(lambda: not works(database), lambda: "the statement outlived its client")
     mend(project)
     assert gate("migrate").code == 0
@@ -75,7 +70,7 @@ def test_a_killed_child_is_told_with_its_revision_and_what_is_committed(
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:
     migrating = sleeping_revision(gate, project)
-    os.kill(children(migrating.process.pid)[0], signal.SIGKILL)
+    os.kill(family(migrating.pid)[-1], signal.SIGKILL)
     ended = migrating.wait()
     assert ended.code == 65
     message = ended.event("gate.failed")["message"]
@@ -83,6 +78,92 @@ def test_a_killed_child_is_told_with_its_revision_and_what_is_committed(
     assert "Committed before it: nothing" in message
     await_true(lambda: not works(database), lambda: "the statement outlived its client")
     assert "t_a1" not in database.tables()
+
+
+def test_a_killed_supervisor_takes_the_upgrade_with_it_and_is_told(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    migrating = sleeping_revision(gate, project)
+    (supervisor,) = children(migrating.pid)
+    (upgrade,) = children(supervisor)
+    os.kill(supervisor, signal.SIGKILL)
+    ended = migrating.wait()
+    assert ended.code == 65
+    assert "SIGKILL in revision a4 (4/4)" in ended.failure
+    assert not alive(upgrade)
+    await_true(lambda: not works(database), lambda: "the statement outlived its client")
+
+
+STARTS_OTHERS = """
+import subprocess
+for own_session in (False, True):
+    started = subprocess.Popen(["sleep", "1000"], start_new_session=own_session)
+    print("started", started.pid, flush=True)
+"""
+"""What a revision may do: it starts processes, one of them in a session of its own, and goes on."""
+
+
+def started(migrating: Running) -> list[int]:
+    await_true(
+        lambda: sum("started" in line for line in migrating.out) == 2,
+        lambda: f"{migrating.out}{migrating.err}",
+        migrating.process,
+    )
+    return [int(line.split()[1]) for line in migrating.out if line.startswith("started")]
+
+
+def test_what_a_migration_has_started_dies_with_gate(gate: GateRunner, project: Project) -> None:
+    project.add("a4", "a3", f"{STARTS_OTHERS}started.wait()")
+    migrating = gate.start("migrate")
+    others = started(migrating)
+    migrating.process.kill()
+    await_true(lambda: not any(map(alive, others)), lambda: "a process of the migration outlived gate")
+
+
+def test_what_a_migration_leaves_behind_is_ended_and_told(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    project.add("a4", "a3", STARTS_OTHERS)
+    migrating = gate.start("migrate")
+    ended = migrating.wait()
+    assert ended.code == 0
+    assert ended.event("gate.leftovers_ended")["processes"] == 2
+    assert not any(map(alive, started(migrating)))
+    assert database.stamped() == {"a4"}
+
+
+UPGRADES = {
+    "a shell that waits": "sh -c 'echo started $$; sleep 1000 & echo started $!; wait'",
+    "a process of another session": "sh -c 'echo started $$; setsid sleep 1000 & echo started $!; wait'",
+}
+
+
+@pytest.mark.parametrize("name", UPGRADES)
+@pytest.mark.parametrize("whom", ["gate", "gate and supervisor"])
+def test_an_upgrade_command_dies_with_gate(gate: GateRunner, name: str, whom: str) -> None:
+    migrating = gate.start("migrate", GATE_UPGRADE_COMMAND=UPGRADES[name])
+    command, other = started(migrating)
+    doomed = [migrating.pid, *(children(migrating.pid) if whom != "gate" else [])]
+    for pid in doomed:
+        os.kill(pid, signal.SIGKILL)
+    await_true(lambda: not alive(command), lambda: "the command outlived gate")
+    if whom == "gate":
+        await_true(lambda: not alive(other), lambda: "what the command started outlived gate")
+    else:
+        os.kill(other, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_upgrade_commands_statement_ends_with_gate(
+    gate: GateRunner, project: Project, database: TestDatabase, number: signal.Signals
+) -> None:
+    gate.folder = make_project(project.folder / "by-psycopg2", driver="psycopg2").folder
+    Project(gate.folder).add("a1", None, 'op.execute("SELECT pg_sleep(120)")')
+    migrating = gate.start("migrate", GATE_UPGRADE_COMMAND=f"{sys.executable} -m alembic upgrade heads")
+    await_true(lambda: bool(works(database)), lambda: f"no statement: {migrating.err}", migrating.process)
+    migrating.signal(number)
+    migrating.process.wait(10)
+    await_true(lambda: not works(database), lambda: "the statement outlived its client")
 
 
 @contextmanager
@@ -190,9 +271,9 @@ def test_after_a_kill_at_any_moment_every_revision_is_applied_once(
 def kill(victims: list[Running], dice: random.Random) -> None:
     """SIGKILL parents, children, or both, in any order."""
     for victim in victims:
-        parent = victim.process.pid
-        family = children(parent)
-        doomed = dice.choice([[parent], family, [parent, *family], [*family, parent]])
+        parent = victim.pid
+        below = family(parent)
+        doomed = dice.choice([[parent], below, below[:1], below[1:], [parent, *below], [*below, parent]])
         for pid in doomed:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import pymysql
 import pytest
 
 from gate.errors import BadSettings
 from gate.lock import refuse_cockroachdb
+from gate.migrator import LockKey
 from tests.conftest import SERVER, GateRunner
 from tests.support.mariadb import MariaDb
-from tests.support.programs import await_true
+from tests.support.programs import Running, alive, await_true, children
 from tests.support.projects import Project, make_project
 
 ENV = """
@@ -124,6 +128,95 @@ def test_a_stamp_that_came_after_the_first_poll_is_seen_on_mariadb(
     assert waiting.wait().code == 0
 
 
+SLEEPING = "SELECT id FROM information_schema.processlist WHERE info LIKE '%SLEEP(120)%' AND id <> CONNECTION_ID()"
+
+
+def sleeping_on_mariadb(gate: GateRunner, project: Project, mariadb: MariaDb) -> Running:
+    project.add("a4", "a3", 'op.execute("SELECT SLEEP(120)")')
+    migrating = gate.start("migrate")
+    migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
+    await_true(lambda: bool(mariadb.execute(SLEEPING)), lambda: "the migration does not sleep", migrating.process)
+    return migrating
+
+
+def test_the_next_migrator_ends_what_a_killed_one_left_running_on_mariadb(
+    maria: tuple[GateRunner, str], project: Project, mariadb: MariaDb
+) -> None:
+    gate, name = maria
+    migrating = sleeping_on_mariadb(gate, project, mariadb)
+    (orphan,) = mariadb.execute(SLEEPING)
+    migrating.process.kill()
+    project.add("a4", "a3")
+    ended = gate("migrate")
+    assert ended.code == 0, ended.err
+    assert ended.names().index("gate.predecessor_ended") < ended.names().index("gate.migrating")
+    assert (ended.event("gate.predecessor_ended")["backend"],) == orphan
+    assert mariadb.execute(SLEEPING) == []
+    assert mariadb.execute("SELECT version_num FROM alembic_version", name) == [("a4",)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_cancels_the_statement_in_mariadbs_server(
+    maria: tuple[GateRunner, str], project: Project, mariadb: MariaDb, number: signal.Signals
+) -> None:
+    gate, _ = maria
+    migrating = sleeping_on_mariadb(gate, project, mariadb)
+    migrating.signal(number)
+    ended = migrating.wait()
+    assert ended.code == 128 + number
+    assert mariadb.execute(SLEEPING) == []
+    assert "in revision a4 (4/4)" in ended.event("gate.migration_interrupted")["message"]
+
+
+def test_a_killed_migrators_statement_on_mariadb_that_may_not_be_ended_is_named_and_never_migrated_beside(
+    maria: tuple[GateRunner, str], mariadb: MariaDb
+) -> None:
+    gate, name = maria
+    mariadb.execute(f"CREATE USER {name}@'127.0.0.1'")
+    mariadb.execute(f"GRANT ALL ON {name}.* TO {name}@'127.0.0.1'")
+    mark = f"{LockKey.of(None, 'alembic_version').tag}/{zlib.crc32(name.encode()):08x}/0"
+    with pymysql.connect(host="127.0.0.1", port=mariadb.port, user="tester") as orphan, orphan.cursor() as cursor:
+        cursor.execute(f"SELECT GET_LOCK('{mark}', 0)")
+        waiting = gate.start("migrate", DATABASE_URL=mariadb.url(name).replace("tester@", f"{name}@"))
+        assert f"KILL {orphan.thread_id()}" in waiting.await_event("gate.waiting")["message"]
+        assert "gate.migrating" not in "".join(waiting.err)
+    assert waiting.wait().code == 0
+
+
+def test_a_long_statement_on_mariadb_is_told_with_what_it_waits_for(
+    maria: tuple[GateRunner, str], project: Project, mariadb: MariaDb
+) -> None:
+    gate, name = maria
+    mariadb.execute("CREATE TABLE busy (id int)", name)
+    project.add("a4", "a3", 'op.execute("ALTER TABLE busy ADD COLUMN x int")')
+    with pymysql.connect(host="127.0.0.1", port=mariadb.port, user="tester", database=name) as blocker:
+        blocker.cursor().execute("SELECT * FROM busy")
+        migrating = gate.start("migrate")
+        line = migrating.await_event("gate.long_statement")
+        assert "ALTER TABLE busy" in line["message"]
+        assert "Waiting for table metadata lock" in line["message"]
+    assert migrating.wait().code == 0
+
+
+MALFORMED = [
+    "mysql+pymysql://u:pw-secret@127.0.0.1:port/x",
+    "mysql+pymysql://u:pw-secret@127.0.0.1/x?no_such_parameter=1",
+    "mysql+pymysql://u:pw-secret@127.0.0.1/x?connect_timeout=soon",
+]
+
+
+@pytest.mark.parametrize("command", ["check", "migrate"])
+@pytest.mark.parametrize("url", MALFORMED)
+def test_a_malformed_url_is_told_with_its_variable_and_without_its_password(
+    gate: GateRunner, url: str, command: str
+) -> None:
+    ended = gate(command, DATABASE_URL=url, GATE_TIMEOUT="5")
+    assert ended.code == 78, ended.err
+    assert "DATABASE_URL" in ended.err
+    assert "Traceback" not in ended.err
+    assert "pw-secret" not in ended.err
+
+
 def test_sqlite_is_checked_waited_for_and_migrated(sqlite: tuple[GateRunner, Path]) -> None:
     gate, path = sqlite
     assert gate("check").code == 1
@@ -152,6 +245,40 @@ def test_sqlites_lock_is_free_after_its_holder_was_killed(sqlite: tuple[GateRunn
     project.add("a4", "a3")
     assert gate("migrate").code == 0
     assert rows(path, "SELECT version_num FROM alembic_version") == [("a4",)]
+
+
+def test_sqlite_says_what_a_failed_revision_leaves(sqlite: tuple[GateRunner, Path], project: Project) -> None:
+    gate, path = sqlite
+    project.add("a4", "a3", 'op.execute("CREATE TABLE half (id int)")\nop.execute("SELECT nothing")')
+    ended = gate("migrate")
+    assert ended.code == 65
+    assert "commits each DDL statement by itself" in ended.failure
+    assert ("half",) in rows(path, "SELECT name FROM sqlite_master WHERE type = 'table'")
+
+
+def test_a_lock_file_that_cannot_be_opened_is_told(sqlite: tuple[GateRunner, Path], tmp_path: Path) -> None:
+    gate, path = sqlite
+    Path(f"{path}.gate-lock").symlink_to(tmp_path / "nowhere" / "lock")
+    ended = gate("migrate")
+    assert ended.code == 78
+    assert f"{path}.gate-lock" in ended.failure
+    assert "Traceback" not in ended.err
+
+
+def test_sqlites_lock_is_held_for_as_long_as_anything_of_the_migration_lives(
+    sqlite: tuple[GateRunner, Path], project: Project
+) -> None:
+    gate, path = sqlite
+    project.add("a4", "a3", "import time\nprint('begun', flush=True)\ntime.sleep(60)")
+    migrating = gate.start("migrate")
+    migrating.await_output("begun")
+    with open(f"{path}.gate-lock") as lock:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        family = [*children(migrating.pid), *children(children(migrating.pid)[0])]
+        migrating.process.kill()
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        assert not any(map(alive, family))
 
 
 def test_env_py_on_another_sqlite_file_is_refused(

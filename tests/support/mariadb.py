@@ -15,7 +15,7 @@ import pymysql
 from demo.embedded_postgres import free_port
 from tests.support.programs import await_true
 
-INIT = "CREATE USER tester@'127.0.0.1';\nGRANT ALL ON *.* TO tester@'127.0.0.1';\n"
+INIT = "CREATE USER tester@'127.0.0.1';\nGRANT ALL ON *.* TO tester@'127.0.0.1' WITH GRANT OPTION;\n"
 """One statement a line, as --init-file wants them."""
 
 

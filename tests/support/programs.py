@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,14 @@ def await_true(
 
 def children(pid: int) -> list[int]:
     """The processes that this one has started and that are still there."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def family(pid: int) -> list[int]:
+    """The processes that this one and those below it have started, parents first."""
+    return [each for child in children(pid) for each in (child, *family(child))]
 
 
 def alive(pid: int) -> bool:

@@ -17,11 +17,13 @@ SOURCE = Path(gate.__file__).parent
 FLOORS = {
     "pure": "errors settings urls revisions drift decision explanation readiness script_text plain_script",
     "adapters": (
-        "configuration script_directory alembic_loader migrator stamp statement database log wait signals handoff "
+        "configuration script_directory alembic_loader migrator stamp database backends log wait signals handoff "
         "termination errand death hold"
     ),
-    "deeds": "look lock predecessor other_engines progress child migrate upgrade",
-    "flow": "assembly announce run borrowed watch advisory",
+    "deeds": (
+        "look lock predecessor other_engines mysql sqlite_file progress slowness child supervisor migrate upgrade"
+    ),
+    "flow": "assembly announce run passage borrowed watch advisory",
     "doors": "guard report cli __init__ __main__ asgi wsgi serve hold_server",
 }
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS.values()) for room in rooms.split()}
@@ -31,7 +33,7 @@ DOORS = {
     "structlog": {"log"},
     "alembic": {"upgrade", "alembic_loader"},
     "psycopg": {"database", "look"},
-    "sqlalchemy": {"other_engines", "upgrade", "borrowed"},
+    "sqlalchemy": {"other_engines", "mysql", "upgrade", "borrowed"},
     "uvicorn": {"serve", "hold_server"},
     "prometheus_client": {"serve"},
 }
@@ -128,7 +130,7 @@ def test_each_library_has_its_door(library: str) -> None:
 @pytest.mark.parametrize("library", ["psycopg", "sqlalchemy", "alembic"])
 def test_a_heavy_library_is_loaded_only_by_who_needs_it(library: str) -> None:
     eager = {room for room in rooms() for e in imports(room) if e.eager and e.module.split(".")[0] == library}
-    assert eager <= (set() if library == "psycopg" else {"upgrade", "other_engines"})
+    assert eager <= (set() if library == "psycopg" else {"upgrade", "other_engines", "mysql"})
 
 
 def test_only_the_command_line_parses_arguments() -> None:

@@ -58,7 +58,7 @@ def test_at_the_limit_it_looks_a_last_time_and_gives_up_with_the_settings_name()
         looks.append(time.monotonic() - began)
         return False
 
-    with pytest.raises(TimedOut, match=r"within 0\.3 s \(GATE_TIMEOUT\)"):
+    with pytest.raises(TimedOut, match="GATE_TIMEOUT"):
         wait.until(passed, cap=lambda: 0.1, limit=0.3, before_pause=lambda _: None)
     assert looks[-1] >= 0.29
     assert looks[-2] < 0.3

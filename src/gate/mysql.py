@@ -1,0 +1,136 @@
+"""MySQL and MariaDB: one migrator at a time by GET_LOCK, and what is left of a killed one.
+
+The lock is server-wide, so the database's name is part of its name, and its result must be checked (FACTS 7). A server
+does not notice that a client died while its statement runs, and has no application_name by which to find it. So each
+connection of a migration holds a second lock, its mark, which ends with it: whoever holds a mark still works.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from gate.backends import Activity, Backends, busiest, shortened
+from gate.database import Database, explain
+from gate.errors import LockBusy, LockLost
+from gate.lock import Lock
+from gate.migrator import MYSQL_MARKS, LockKey, Migrator
+from gate.other_engines import connected, original
+
+FOREVER = 31536000
+"""Seconds of wait_timeout: an idle holder must not lose the lock."""
+
+
+@dataclass(slots=True)
+class NamedLock(Lock):
+    """Held by one connection for as long as that lives; `mark` is its name."""
+
+    connection: Connection | None = None
+
+    def keep(self) -> None:
+        """By asking who holds it."""
+        assert self.connection is not None
+        try:
+            held = self.connection.execute(text("SELECT IS_USED_LOCK(:n) = CONNECTION_ID()"), {"n": self.mark}).scalar()
+        except SQLAlchemyError as error:
+            raise LockLost(f"The connection that holds the migration lock was lost ({original(error)})") from None
+        if not held:
+            raise LockLost("The server gave the migration lock to somebody else")
+
+
+@contextmanager
+def hold(database: Database, key: LockKey) -> Iterator[Lock]:
+    """Take the lock by one try; raises `LockBusy` if another migrator has it."""
+    with connected(database) as connection:
+        name = _take(connection, key, database)
+        own = connection.execute(text("SELECT CONNECTION_ID()")).scalar_one()
+        schema = str(connection.engine.url.database or "").replace("'", "''")
+        fence = f"SELECT DATABASE(), IS_USED_LOCK('{name}') = {int(own)} AND DATABASE() = '{schema}'"
+        seen = MySqlBackends(database, key)
+        try:
+            yield NamedLock(key, database, seen, fence, name, transactional=False, connection=connection)
+        finally:
+            connection.invalidate()  # ends the connection, and with it the lock
+
+
+def _take(connection: Connection, key: LockKey, database: Database) -> str:
+    try:
+        connection.execute(text(f"SET SESSION wait_timeout = {FOREVER}"))
+        name = lock_name(connection, key)
+        granted = connection.execute(text("SELECT GET_LOCK(:n, 0)"), {"n": name}).scalar()
+    except SQLAlchemyError as error:
+        raise explain(original(error), database.url()) from None
+    if granted != 1:
+        raise LockBusy
+    return name
+
+
+def lock_name(connection: Connection, key: LockKey) -> str:
+    """One name for one version table in one database; of the 64 characters that MySQL keeps it takes 22."""
+    schema = str(connection.execute(text("SELECT DATABASE()")).scalar() or "")
+    return f"{key.tag}/{zlib.crc32(schema.encode()):08x}"
+
+
+def holder(connection: Connection, key: LockKey) -> Migrator | None:
+    """Who migrates: the server tells the connection and no more."""
+    used = connection.execute(text("SELECT IS_USED_LOCK(:n)"), {"n": lock_name(connection, key)}).scalar()
+    return None if used is None else Migrator("", 0, 0, "", 0, int(used))
+
+
+@dataclass(slots=True)
+class MySqlBackends(Backends):
+    """The connections that hold a mark."""
+
+    database: Database
+    key: LockKey
+    sees = True
+
+    def how_to_end(self, pid: int) -> str:
+        """By SQL."""
+        return f"KILL {pid}"
+
+    def marked(self) -> list[int]:
+        """By the marks, in one statement."""
+        with connected(self.database) as connection:
+            return self._marked(connection)
+
+    def _marked(self, connection: Connection) -> list[int]:
+        name = lock_name(connection, self.key)
+        marks = ", ".join(f"IS_USED_LOCK('{name}/{number}')" for number in range(MYSQL_MARKS))
+        row = connection.execute(text(f"SELECT {marks}")).one()
+        return [int(pid) for pid in row if pid is not None]
+
+    def activity(self, pids: Collection[int]) -> Activity | None:
+        """As the process list has it."""
+        wanted = ", ".join(map(str, pids)) or "NULL"
+        columns = "time, CASE command WHEN 'Sleep' THEN NULL ELSE info END, state"
+        statement = f"SELECT {columns} FROM information_schema.processlist WHERE id IN ({wanted})"
+        with suppress(Exception), connected(self.database) as connection:
+            rows = connection.execute(text(statement)).all()
+            return busiest(
+                [Activity(float(age or 0), shortened(info), waiting=_waiting(state)) for age, info, state in rows]
+            )
+        return None
+
+    def cancel(self, pids: Collection[int]) -> None:
+        """By KILL QUERY."""
+        self._kill("KILL QUERY", pids)
+
+    def end(self, pids: Collection[int]) -> None:
+        """By KILL."""
+        self._kill("KILL", pids)
+
+    def _kill(self, kill: str, pids: Collection[int]) -> None:
+        """A connection's id is never given twice, so that nobody else's can be meant."""
+        for pid in pids:
+            with suppress(Exception), connected(self.database) as connection:
+                connection.execute(text(f"{kill} {int(pid)}"))
+
+
+def _waiting(state: object) -> str:
+    return str(state) if str(state or "").startswith("Waiting") else ""

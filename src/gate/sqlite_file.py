@@ -1,0 +1,65 @@
+"""SQLite: one migrator at a time by a lock file beside the database file.
+
+SQLite's own locks would lock gate itself out: it looks and migrates on connections of their own (FACTS 7).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from gate.database import Database
+from gate.errors import BadSettings, LockBusy
+from gate.lock import Lock
+from gate.migrator import LockKey
+from gate.other_engines import engine_url
+
+ENDING = ".gate-lock"
+
+
+@contextmanager
+def hold(database: Database, key: LockKey) -> Iterator[Lock]:
+    """Take the lock by one try; raises `LockBusy`, and `BadSettings` where no lock file can be made."""
+    path = _path(database)
+    descriptor = _open(f"{path}{ENDING}")
+    try:
+        _flock(descriptor)
+        named = path.replace("'", "''")
+        fence = f"SELECT file, file = '{named}' FROM pragma_database_list WHERE name = 'main'"
+        yield Lock(key, database, fence=fence, transactional=False, descriptors=(descriptor,))
+    finally:
+        os.close(descriptor)
+
+
+def _path(database: Database) -> str:
+    path = engine_url(database).database
+    if not path or path == ":memory:":
+        raise BadSettings("An SQLite database in memory belongs to one process; gate can only migrate one in a file.")
+    return os.path.realpath(path)
+
+
+def _open(path: str) -> int:
+    """For reading, which is enough to lock it: another user may have made it."""
+    try:
+        with suppress(FileNotFoundError):
+            return os.open(path, os.O_RDONLY)
+        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise BadSettings(
+            f"The lock file {path} beside the SQLite database cannot be opened ({error.strerror}); make its folder "
+            "writable and the file readable for this user."
+        ) from None
+
+
+def _flock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LockBusy from None
+    except OSError as error:
+        raise BadSettings(
+            f"The file system of the SQLite database gives no locks ({error.strerror}); set GATE_LOCK=none and migrate "
+            "with one single Job."
+        ) from None
