@@ -19,10 +19,14 @@ LONGEST_DISTANCE = 60.0
 
 @dataclass(slots=True)
 class Announcer:
-    """Decides when a finding of the waiting loop is worth a line, and writes it."""
+    """Decides when a finding of the waiting loop is worth a line, and writes it.
+
+    `tried`: this gate has upgraded in vain and does not try again.
+    """
 
     termination: TerminationLog
     doing: str = "gate waits and does not start the server"
+    tried: bool = False
     _said: object = field(default=None, init=False)
     _next: float = field(default=0.0, init=False)
     _distance: float = field(default=FIRST_DISTANCE, init=False)
@@ -41,10 +45,11 @@ class Announcer:
         if not self._due((str(drift), drift.verdict, migrator and migrator.revision, locked_out), pause):
             return
         self.termination.write(f"{drift.verdict} {drift}. {explanation.happened(drift, seen.stamp.database)}")
+        what = f"{drift}. {explanation.happened(drift, seen.stamp.database)}"
         log.emit(
             "warning" if locked_out else "critical",
             "gate.waiting_for_lock" if locked_out else "gate.waiting",
-            f"{drift}. {explanation.happened(drift, seen.stamp.database)} {self._now(pause)} {_advice(seen)}".rstrip(),
+            f"{what} {self._now(pause)} {_advice(seen, tried=self.tried)}".rstrip(),
             verdict=drift.verdict,
             drift=str(drift),
             stamped=list(drift.stamped),
@@ -103,10 +108,10 @@ def refusal(seen: Seen, *, migrating: bool) -> str:
     return f"{drift}. {happened} {why} {explanation.cure(drift)}" + (" Nothing migrated." if migrating else "")
 
 
-def _advice(seen: Seen) -> str:
+def _advice(seen: Seen, *, tried: bool = False) -> str:
     if seen.stamp.migrator:
         return f"Migrating now: {seen.stamp.migrator}. Nothing to do but wait for it."
-    return explanation.cure(seen.drift, standby=seen.stamp.standby)
+    return explanation.cure(seen.drift, standby=seen.stamp.standby, tried=tried)
 
 
 def _migrating(migrator: Migrator | None) -> dict[str, object] | None:

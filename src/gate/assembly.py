@@ -42,6 +42,14 @@ class Assembly:
         """Whether migrating goes another way than the server."""
         return self.settings.migration_database_url is not None
 
+    @property
+    def serves_elsewhere(self) -> bool:
+        """Whether the server will connect another way than a migration does, and gate knows how.
+
+        `sqlalchemy.url` does not count: it is the migrations' own, and often a developer's.
+        """
+        return self.has_migration_url and bool(self.settings.database_url or database.named_by_libpq(os.environ))
+
     def looker(self, *, migrating: bool = False) -> Looker:
         """Look as the server connects, or as a migration does; raises `BadSettings` if no database is named."""
         source = self.settings.migration_database_url if migrating else None

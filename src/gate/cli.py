@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
@@ -32,6 +33,7 @@ LOOKING = frozenset({"GATE_VERSION_TABLE", "GATE_VERSION_TABLE_SCHEMA", "GATE_CO
 
 def main() -> NoReturn:
     """Run gate and end the process, also while a look hangs in a thread."""
+    warnings.simplefilter("ignore")  # a library's advice to developers is no line for an operator
     try:
         code = command(sys.argv[1:])
     except Interrupted as signalled:

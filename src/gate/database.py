@@ -108,13 +108,18 @@ def locate(
         database = Database(source, None, *timeouts)
         database.url()
         return database
-    if environment.get("PGHOST") or environment.get("PGSERVICE"):
+    if named_by_libpq(environment):
         return Database(None, urls.from_environment(dict(environment)), *timeouts)
     if alembic_url and alembic_url != TEMPLATE_URL:
         return Database(None, urls.parse(alembic_url, "sqlalchemy.url of the Alembic configuration"), *timeouts)
     raise BadSettings(
         "No database is named: set DATABASE_URL (or DATABASE_URL_FILE) to postgresql://USER@HOST:5432/DATABASE."
     )
+
+
+def named_by_libpq(environment: Mapping[str, str]) -> bool:
+    """Whether libpq's own variables name a database."""
+    return bool(environment.get("PGHOST") or environment.get("PGSERVICE"))
 
 
 def explain(error: Exception, url: DatabaseUrl) -> DatabaseUnavailable:

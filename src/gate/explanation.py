@@ -37,11 +37,16 @@ def happened(drift: Drift, database: str) -> str:  # noqa: PLR0911 - one sentenc
             )
 
 
-def cure(drift: Drift, *, standby: bool = False) -> str:
-    """What a person can do about it while nobody migrates."""
+def cure(drift: Drift, *, standby: bool = False, tried: bool = False) -> str:  # noqa: PLR0911 - likewise
+    """What a person can do about it while nobody migrates; `tried`: this gate has, in vain, and does not repeat it."""
     match drift.verdict:
         case Verdict.BEHIND | Verdict.EMPTY if standby:
             return "This is a standby, so gate cannot see here who migrates; look at the primary."
+        case Verdict.BEHIND | Verdict.EMPTY if tried:
+            return (
+                "This container does not try again: deploy a mended image, run `gate migrate` from one, or restart the "
+                "container once the cause is gone."
+            )
         case Verdict.BEHIND | Verdict.EMPTY:
             return (
                 "Nobody is migrating: run `gate migrate` (or `alembic upgrade heads`) from this image once, or set "

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import Self
 
 from gate.errors import BadSettings
 from gate.readiness import Readiness, fields
@@ -21,17 +20,16 @@ BACKLOG = 128
 
 
 class Hold:
-    """The holding child; without an address all of this does nothing."""
+    """The holding child; until it is started, and without an address, all of this does nothing."""
 
-    def __init__(self, address: tuple[str, int] | None, health_path: str) -> None:
-        self._child = _start(address, health_path) if address else None
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
         self._told = b""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def start(self, address: tuple[str, int] | None, health_path: str) -> None:
+        """Begin to answer, once; raises `BadSettings` if the port is taken or the extra for HTTP is missing."""
+        if address and self._child is None:
+            self._child = _start(address, health_path)
 
     def tell(self, readiness: Readiness) -> None:
         """Let it answer with this; a child that is slow or gone never holds up the waiting."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
+from demo.embedded_postgres import free_port
 from tests.conftest import SERVER, GateRunner, TestDatabase
+from tests.support.programs import await_true
 from tests.support.projects import SYNC_ENV, Project, make_project
 
 BROKEN = """\
@@ -144,3 +147,72 @@ def test_stay_starts_the_server_once_broken_scripts_are_mended(
     assert "a2.py" in staying.await_event("gate.staying")["message"]
     (project.versions / "a2.py").write_text(good)
     assert staying.wait().out == "server started\n"
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+def answered(port: int, path: str) -> int:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=10).status_code
+    except httpx.TransportError:
+        return 0
+
+
+def test_a_gate_that_stays_answers_on_its_port_between_its_tries(
+    gate: GateRunner, project: Project, database: TestDatabase, port: int
+) -> None:
+    database.stamp("a3")
+    good = (project.versions / "a2.py").read_text()
+    (project.versions / "a2.py").write_text("revision = (")
+    told = {"GATE_ON_FAILURE": "stay", "GATE_HOLD": f"127.0.0.1:{port}", "RUN_MIGRATIONS": "1"}
+    staying = gate.start("run", "--", *SERVER, **told)
+    staying.await_event("gate.waiting")
+    await_true(lambda: answered(port, "/health") == 200, lambda: "nothing answers", staying.process)
+    assert answered(port, "/health/ready") == 503
+    (project.versions / "a2.py").write_text(good)
+    assert staying.wait().out == "server started\n"
+
+
+def test_a_limit_holds_for_a_gate_that_stays(gate: GateRunner, project: Project) -> None:
+    (project.versions / "a2.py").write_text("revision = (")
+    ended = gate("run", "--", *SERVER, GATE_ON_FAILURE="stay", GATE_TIMEOUT="2")
+    assert (ended.code, ended.out) == (124, "")
+    assert "GATE_TIMEOUT" in ended.failure
+    assert "a2.py" in ended.failure
+
+
+def test_a_gate_that_stays_after_a_failed_migration_ends_at_its_limit(gate: GateRunner, project: Project) -> None:
+    project.add("a4", "a3", "raise ValueError('no good')")
+    ended = gate("run", "--", *SERVER, RUN_MIGRATIONS="1", GATE_ON_FAILURE="stay", GATE_TIMEOUT="4")
+    assert ended.code == 124
+    assert "within 4 s (GATE_TIMEOUT)" in ended.failure
+    assert ended.names().count("gate.migrating") == 1
+
+
+def test_a_gate_that_stays_looks_where_it_migrates_if_no_other_database_is_named(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    project.add("a3", "a2", BROKEN)
+    told = {"DATABASE_URL": "", "MIGRATION_DATABASE_URL": database.url, "RUN_MIGRATIONS": "1"}
+    staying = gate.start("run", "--", *SERVER, GATE_ON_FAILURE="stay", GATE_POLL_MAX="0.2", **told)
+    line = staying.await_event("gate.waiting", lambda e: e.get("verdict") == "EMPTY")
+    assert "does not try again" in line["message"]
+    assert "RUN_MIGRATIONS" not in line["message"]
+    database.stamp("a3")
+    assert staying.wait().out == "server started\n"
+
+
+def test_a_gate_that_stayed_over_what_was_wrong_before_any_upgrade_still_migrates(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    good = (project.versions / "a2.py").read_text()
+    (project.versions / "a2.py").write_text("revision = (")
+    staying = gate.start("run", "--", *SERVER, RUN_MIGRATIONS="1", GATE_ON_FAILURE="stay")
+    staying.await_event("gate.waiting")
+    (project.versions / "a2.py").write_text(good)
+    ended = staying.wait()
+    assert (ended.code, ended.out) == (0, "server started\n")
+    assert database.stamped() == {"a3"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -74,5 +75,24 @@ def test_a_migration_url_leads_the_migration_there_and_the_last_look_goes_where_
     assert (line["verdict"], line["database"]) == ("EMPTY", database.name)
     assert another_database.stamped() == {"a3"}
     assert waiting.out == []
+    database.stamp("a3")
+    assert waiting.wait().out == "server started\n"
+
+
+def test_the_last_look_goes_where_libpqs_own_variables_lead_the_server(
+    gate: GateRunner, database: TestDatabase, another_database: TestDatabase
+) -> None:
+    place = urlsplit(database.url)
+    libpq = {
+        "PGHOST": place.hostname or "",
+        "PGPORT": str(place.port),
+        "PGUSER": "postgres",
+        "PGDATABASE": database.name,
+    }
+    told = {"DATABASE_URL": "", "MIGRATION_DATABASE_URL": another_database.url, "RUN_MIGRATIONS": "1", **libpq}
+    waiting = gate.start("run", "--", *SERVER, **told)
+    line = waiting.await_event("gate.waiting")
+    assert (line["verdict"], line["database"]) == ("EMPTY", database.name)
+    assert another_database.stamped() == {"a3"}
     database.stamp("a3")
     assert waiting.wait().out == "server started\n"
