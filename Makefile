@@ -31,7 +31,7 @@ WORKERS ?= 2
 .PHONY: nightly
 nightly: $(READY) ## thousands of drawn histories and a hundred kills (an hour)
 	GATE_TEST_EXAMPLES=4000 $(BIN)/pytest -n $(WORKERS) --timeout 3000 tests/unit/test_alembic_agrees.py tests/unit/test_script_text.py
-	GATE_TEST_ROUNDS=100 $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_death.py
+	GATE_TEST_ROUNDS=100 $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_death.py tests/acceptance/test_engines.py
 
 .PHONY: bench
 bench: $(READY_TO_BENCH) ## measure what gate costs: benchmarks/RESULTS.md (half an hour; QUICK=1: a few minutes, to build/)

@@ -1,6 +1,6 @@
 """Databases other than PostgreSQL, through SQLAlchemy: looking at any of them.
 
-Each look is a connection of its own in AUTOCOMMIT, so that no poll reads from an old snapshot (FACTS 7).
+Each look is a connection of its own, so that no poll reads from an old snapshot (FACTS 7).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from gate.database import Database, explain
-from gate.errors import BadSettings, DatabaseUnavailable
+from gate.errors import BadSettings, DatabaseUnavailable, GateError
 from gate.migrator import LockKey, Migrator
 from gate.stamp import MOST_ROWS, Stamp, TableName
 from gate.urls import hide
@@ -34,7 +34,9 @@ def read(database: Database, name: TableName) -> Stamp:
     with connected(database) as connection:
         try:
             return stamp_of(connection, name)
-        except SQLAlchemyError as error:
+        except GateError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a dialect that gate does not know may raise anything
             raise explain(original(error), database.url()) from None
 
 
@@ -68,7 +70,7 @@ def _holder(connection: Connection, key: LockKey) -> Migrator | None:
 
 @contextmanager
 def connected(database: Database) -> Iterator[Connection]:
-    """Open a connection in AUTOCOMMIT for the block.
+    """Open a connection for the block; in AUTOCOMMIT to MySQL, so that it reads from no old snapshot (FACTS 7).
 
     Raises `DatabaseUnavailable`, and `BadSettings` for a URL that is wrong or whose driver is not installed.
     """
@@ -78,9 +80,11 @@ def connected(database: Database) -> Iterator[Connection]:
         arguments = {
             TIMEOUT_ARGUMENT[d]: math.ceil(database.connect_timeout) for d in (_driver(url),) if d in TIMEOUT_ARGUMENT
         }
-        engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments)
+        engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
         connection = engine.connect()
-    except (ImportError, SQLAlchemyError, TypeError, ValueError) as error:
+        if database.url().is_mysql:  # not every dialect has it, and only this one's connection lives long
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+    except Exception as error:  # noqa: BLE001 - a dialect that gate does not know may raise anything
         raise _unconnected(error, database) from None
     with connection:
         yield connection
@@ -122,7 +126,7 @@ def _unconnected(error: Exception, database: Database) -> Exception:
         return BadSettings(f"The driver that {database.url().display} needs is not installed beside gate: {error}.")
     if isinstance(error, SQLAlchemyError) and "load plugin" in str(error):
         return BadSettings(f"SQLAlchemy knows no dialect for {database.url().display}: {error}. Correct DATABASE_URL.")
-    if not isinstance(error, SQLAlchemyError):  # a driver that was given what it does not take
+    if isinstance(error, TypeError | ValueError):  # a driver that was given what it does not take
         return _malformed(database, hide(str(error), database.url().secrets))
     return explain(original(error), database.url())
 

@@ -17,12 +17,10 @@ import pytest
 
 from gate.migrator import LockKey
 from tests.conftest import GateRunner, TestDatabase
-from tests.support.programs import Running, alive, await_true, children, family
+from tests.support.programs import ROUNDS, Running, alive, await_true, children, family, kill_at_random
 from tests.support.projects import Project, make_project
 
 KEY = LockKey.of(None, "alembic_version")
-ROUNDS = int(os.environ.get("GATE_TEST_ROUNDS", "12"))
-
 ALONE = """\
 op.execute('''DO $$ BEGIN
   IF (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
@@ -254,7 +252,7 @@ def test_after_a_kill_at_any_moment_every_revision_is_applied_once(
         began = time.monotonic()
         moment = dice.uniform(0.3, 2.2)
         await_true(lambda: time.monotonic() - began > moment, lambda: "time stands still")
-        kill(victims, dice)
+        kill_at_random(victims, dice)
         finisher = gate("migrate", GATE_POLL_MAX="0.5")
         ended = [victim.wait() for victim in victims]
     told = "\n".join([finisher.err, *(e.err for e in ended)])
@@ -266,14 +264,3 @@ def test_after_a_kill_at_any_moment_every_revision_is_applied_once(
     assert database.stamped() == {"last"}
     assert database.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
     assert not works(database)
-
-
-def kill(victims: list[Running], dice: random.Random) -> None:
-    """SIGKILL parents, children, or both, in any order."""
-    for victim in victims:
-        parent = victim.pid
-        below = family(parent)
-        doomed = dice.choice([[parent], below, below[:1], below[1:], [parent, *below], [*below, parent]])
-        for pid in doomed:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import shutil
 import signal
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterator
 from itertools import count
@@ -20,7 +22,7 @@ from gate.lock import refuse_cockroachdb
 from gate.migrator import LockKey
 from tests.conftest import SERVER, GateRunner
 from tests.support.mariadb import MariaDb
-from tests.support.programs import Running, alive, await_true, children
+from tests.support.programs import ROUNDS, Running, alive, await_true, children, kill_at_random
 from tests.support.projects import Project, make_project
 
 ENV = """
@@ -153,6 +155,56 @@ def test_the_next_migrator_ends_what_a_killed_one_left_running_on_mariadb(
     assert (ended.event("gate.predecessor_ended")["backend"],) == orphan
     assert mariadb.execute(SLEEPING) == []
     assert mariadb.execute("SELECT version_num FROM alembic_version", name) == [("a4",)]
+
+
+def test_a_lost_lock_stops_the_migration_on_mariadb(
+    maria: tuple[GateRunner, str], project: Project, mariadb: MariaDb
+) -> None:
+    gate, name = maria
+    migrating = sleeping_on_mariadb(gate, project, mariadb)
+    lock = f"{LockKey.of(None, 'alembic_version').tag}/{zlib.crc32(name.encode()):08x}"
+    mariadb.execute(f"KILL {mariadb.execute(f'SELECT IS_USED_LOCK({lock!r})')[0][0]}")
+    ended = migrating.wait()
+    assert ended.code == 65
+    assert "lock was lost" in ended.failure
+    assert "a4" in ended.failure
+    assert mariadb.execute(SLEEPING) == []
+
+
+ALONE = """
+name = op.get_bind().exec_driver_sql("SELECT DATABASE()").scalar()
+working = op.get_bind().exec_driver_sql(
+    "SELECT count(*) FROM information_schema.processlist"
+    " WHERE db = %s AND info LIKE '%%SLEEP(0.%%' AND id <> CONNECTION_ID()",
+    (name,),
+).scalar()
+assert not working, "two migrators at work"
+"""
+"""The first thing that every revision of the harness does."""
+
+
+@pytest.mark.parametrize("number", range(ROUNDS // 3))
+def test_after_a_kill_at_any_moment_every_revision_is_applied_once_on_mariadb(
+    tmp_path: Path, maria: tuple[GateRunner, str], mariadb: MariaDb, number: int
+) -> None:
+    gate, name = maria
+    dice = random.Random(number)
+    harness = make_project(tmp_path / "harness", environment=ENV.replace("on)", "on, transaction_per_migration=True)"))
+    mariadb.execute("CREATE TABLE done (revision text)", name)
+    for step in range(5):
+        insert = f"op.execute(\"INSERT INTO done VALUES ('r{step}')\")"
+        harness.add(f"r{step}", f"r{step - 1}" if step else None, f"{ALONE}{insert}\nop.execute('SELECT SLEEP(0.3)')")
+    gate.folder = harness.folder
+    victims = [gate.start("migrate", GATE_POLL_MAX="0.5") for _ in range(2)]
+    began, moment = time.monotonic(), dice.uniform(0.3, 3)
+    await_true(lambda: time.monotonic() - began > moment, lambda: "time stands still")
+    kill_at_random(victims, dice)
+    finisher = gate("migrate", GATE_POLL_MAX="0.5")
+    told = "\n".join([finisher.err, *(victim.wait().err for victim in victims)])
+    assert finisher.code == 0, told
+    assert "two migrators" not in told
+    assert sorted(mariadb.execute("SELECT revision FROM done", name)) == [(f"r{step}",) for step in range(5)]
+    assert mariadb.execute("SELECT version_num FROM alembic_version", name) == [("r4",)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -301,6 +353,37 @@ def test_an_engine_without_its_driver_says_so_without_the_password(gate: GateRun
     assert ended.code == 78
     assert "Traceback" not in ended.err
     assert "pw-secret" not in ended.err
+
+
+DUCKDB_ENV = (
+    """
+from alembic.ddl.impl import DefaultImpl
+
+
+class DuckDb(DefaultImpl):
+    __dialect__ = "duckdb"
+
+"""
+    + ENV
+)
+
+
+def test_another_engine_is_checked_and_waited_for_and_migrated_only_without_a_lock(
+    gate: GateRunner, project: Project, tmp_path: Path
+) -> None:
+    (project.folder / "migrations" / "env.py").write_text(DUCKDB_ENV)
+    gate.url = f"duckdb:///{tmp_path / 'shop.duckdb'}"
+    assert gate("check").code == 1
+    refused = gate("migrate")
+    assert refused.code == 78
+    assert "no lock that keeps two migrators apart on duckdb" in refused.failure
+    assert "GATE_LOCK=none" in refused.failure
+    waiting = gate.start("run", "--", *SERVER, GATE_POLL_MAX="0.5")
+    assert waiting.await_event("gate.waiting")["verdict"] == "EMPTY"
+    migrated = gate("migrate", GATE_LOCK="none")
+    assert migrated.code == 0, migrated.err
+    assert "without a lock" in migrated.event("gate.migrating")["message"]
+    assert waiting.wait().out == "server started\n"
 
 
 def test_cockroachdb_is_recognised_and_refused_for_migrating() -> None:

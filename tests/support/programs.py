@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,6 +19,9 @@ from typing import Any
 from demo.embedded_postgres import environment_without_settings
 
 GATE = [sys.executable, "-P", "-m", "gate"]
+ROUNDS = int(os.environ.get("GATE_TEST_ROUNDS", "12"))
+"""How often the harnesses kill."""
+
 DEADLINE = 60.0
 """Seconds after which something that a test waits for will never happen."""
 
@@ -146,6 +150,16 @@ def children(pid: int) -> list[int]:
 def family(pid: int) -> list[int]:
     """The processes that this one and those below it have started, parents first."""
     return [each for child in children(pid) for each in (child, *family(child))]
+
+
+def kill_at_random(victims: Sequence[Running], dice: random.Random) -> None:
+    """SIGKILL gates, their supervisors, their upgrades, or several of them, in any order."""
+    for victim in victims:
+        below = family(victim.pid)
+        parent = [victim.pid]
+        for pid in dice.choice([parent, below, below[:1], below[1:], parent + below, below + parent]):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def alive(pid: int) -> bool:
