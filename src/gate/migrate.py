@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 
 from gate import log, predecessor
-from gate.child import Plan, upgrade
+from gate.child import Plan
 from gate.drift import Drift, Verdict
+from gate.engines import hold, without
 from gate.errors import DatabaseUnavailable, GateError, Interrupted, LockLost, MigrationFailed
 from gate.explanation import SHOWN, count
-from gate.lock import Lock, hold, without
+from gate.lock import Lock
 from gate.look import Looker, Seen
+from gate.oversight import upgrade
 from gate.progress import Progress
 
 MOST_NAMED = 20

@@ -17,10 +17,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gate.backends import Activity, Backends, busiest, shortened
 from gate.database import Database, explain
+from gate.dialects import connected, original
 from gate.errors import LockBusy, LockLost
 from gate.lock import Lock
 from gate.migrator import MYSQL_MARKS, LockKey, Migrator
-from gate.other_engines import connected, original
 
 FOREVER = 31536000
 """Seconds of wait_timeout: an idle holder must not lose the lock."""

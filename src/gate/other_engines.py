@@ -1,29 +1,17 @@
-"""Databases other than PostgreSQL, through SQLAlchemy: looking at any of them.
-
-Each look is a connection of its own, so that no poll reads from an old snapshot (FACTS 7).
-"""
+"""Looking at databases other than PostgreSQL, each time on a connection of its own: no old snapshot (FACTS 7)."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from sqlalchemy import URL, ColumnClause, Connection, column, create_engine, inspect, make_url, select, table
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool
+from sqlalchemy import URL, ColumnClause, Connection, column, inspect, select, table
 
+from gate import mysql
 from gate.database import Database, explain
-from gate.errors import BadSettings, DatabaseUnavailable, GateError
+from gate.dialects import connected, engine_url, original, refuse_missing_folder
+from gate.errors import BadSettings, GateError
 from gate.migrator import LockKey, Migrator
 from gate.stamp import MOST_ROWS, Stamp, TableName
-from gate.urls import hide
-
-SYNC_DRIVERS = {"aiosqlite": "pysqlite", "aiomysql": "pymysql", "asyncmy": "pymysql"}
-"""Asynchronous drivers -> a blocking one for gate's own look."""
-
-TIMEOUT_ARGUMENT = {"pymysql": "connect_timeout", "mysqldb": "connect_timeout", "mysqlconnector": "connection_timeout"}
 
 
 def read(database: Database, name: TableName) -> Stamp:
@@ -61,81 +49,10 @@ def stamp_of(connection: Connection, name: TableName) -> Stamp:
 
 
 def _holder(connection: Connection, key: LockKey) -> Migrator | None:
-    if connection.dialect.name not in {"mysql", "mariadb"}:
-        return None
-    from gate import mysql  # noqa: PLC0415 - likewise
-
-    return mysql.holder(connection, key)
-
-
-@contextmanager
-def connected(database: Database) -> Iterator[Connection]:
-    """Open a connection for the block; in AUTOCOMMIT to MySQL, so that it reads from no old snapshot (FACTS 7).
-
-    Raises `DatabaseUnavailable`, and `BadSettings` for a URL that is wrong or whose driver is not installed.
-    """
-    url = _blocking(engine_url(database))
-    _refuse_missing_folder(url)
-    try:
-        arguments = {
-            TIMEOUT_ARGUMENT[d]: math.ceil(database.connect_timeout) for d in (_driver(url),) if d in TIMEOUT_ARGUMENT
-        }
-        engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
-        connection = engine.connect()
-        if database.url().is_mysql:  # not every dialect has it, and only this one's connection lives long
-            connection.execution_options(isolation_level="AUTOCOMMIT")
-    except Exception as error:  # noqa: BLE001 - a dialect that gate does not know may raise anything
-        raise _unconnected(error, database) from None
-    with connection:
-        yield connection
-
-
-def engine_url(database: Database) -> URL:
-    """The URL as SQLAlchemy reads it; raises `BadSettings` if it cannot."""
-    try:
-        return make_url(database.url().verbatim)
-    except (SQLAlchemyError, ValueError):
-        raise _malformed(database, "it is not of the form engine://user:password@host:port/database") from None
-
-
-def _blocking(url: URL) -> URL:
-    name, _, driver = url.drivername.partition("+")
-    return url.set(drivername=f"{name}+{SYNC_DRIVERS[driver]}") if driver in SYNC_DRIVERS else url
-
-
-def _driver(url: URL) -> str:
-    return url.get_dialect().driver
+    return mysql.holder(connection, key) if connection.dialect.name in {"mysql", "mariadb"} else None
 
 
 def _is_missing_file(url: URL) -> bool:
     """Connecting would make the file, and a look must leave nothing behind."""
-    _refuse_missing_folder(url)
+    refuse_missing_folder(url)
     return url.get_backend_name() == "sqlite" and bool(url.database) and not os.path.exists(url.database or "")
-
-
-def _refuse_missing_folder(url: URL) -> None:
-    """SQLite would make an empty database out of a misspelt path, in a folder that need not be the mounted one."""
-    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
-        folder = os.path.dirname(os.path.abspath(url.database))
-        if not os.path.isdir(folder):
-            raise DatabaseUnavailable(f"The folder {folder} of the SQLite database does not exist; mount or make it.")
-
-
-def _unconnected(error: Exception, database: Database) -> Exception:
-    if isinstance(error, ImportError):
-        return BadSettings(f"The driver that {database.url().display} needs is not installed beside gate: {error}.")
-    if isinstance(error, SQLAlchemyError) and "load plugin" in str(error):
-        return BadSettings(f"SQLAlchemy knows no dialect for {database.url().display}: {error}. Correct DATABASE_URL.")
-    if isinstance(error, TypeError | ValueError):  # a driver that was given what it does not take
-        return _malformed(database, hide(str(error), database.url().secrets))
-    return explain(original(error), database.url())
-
-
-def _malformed(database: Database, why: str) -> BadSettings:
-    name = database.source.variable if database.source else "sqlalchemy.url of the Alembic configuration"
-    return BadSettings(f"{name} is no usable URL of {database.url().display}: {why}. Correct it.")
-
-
-def original(error: Exception) -> Exception:
-    """The driver's own error."""
-    return getattr(error, "orig", None) or error

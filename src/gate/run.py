@@ -11,9 +11,9 @@ from gate.announce import Announcer, going, refusal, told
 from gate.child import Plan
 from gate.decision import Decision, Policy, decide
 from gate.drift import Drift
+from gate.engines import backends_of
 from gate.errors import DatabaseUnavailable, GateError, LockBusy, LockTimeout, MigrationFailed, Refused, TimedOut
 from gate.hold import Hold
-from gate.lock import backends_of
 from gate.look import Looker, Seen
 from gate.migrate import migrate
 from gate.migrator import Migrator

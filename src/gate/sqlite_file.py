@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from gate.database import Database
+from gate.dialects import engine_url
 from gate.errors import BadSettings, LockBusy
 from gate.lock import Lock
 from gate.migrator import LockKey
-from gate.other_engines import engine_url
 
 ENDING = ".gate-lock"
 

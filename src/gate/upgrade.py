@@ -20,10 +20,10 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
 
-from gate.migrator import MYSQL_MARKS, Job
+from gate.marks import mark_connections
+from gate.migrator import Job
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -117,63 +117,13 @@ class Fence:
         return database, bool(held)
 
 
-def mark_connections(report: Report, mark: str) -> None:
-    """Mark every connection that env.py or a migration opens, so that the next migrator can find what a kill leaves.
-
-    The parent is told each of them, so that it can cancel and end what they run.
-    """
-
-    def marked(connection: Connection) -> None:
-        marking = MARKING.get(connection.dialect.name)
-        if marking is None:
-            return
-        driver = connection.connection
-        cursor = driver.cursor()
-        pid = marking(cursor, mark, known=bool(connection.info.get(mark)))
-        cursor.close()
-        driver.commit()
-        if connection.info.get(mark) != pid:
-            connection.info[mark] = pid
-            report.tell("connected", pid=pid)
-
-    event.listen(Engine, "engine_connect", marked)
-
-
-def _mark_in_postgresql(cursor: Any, mark: str, *, known: bool) -> int:
-    """Its name; the server is also asked to notice a dead client in the middle of a statement (PG 14+, FACTS 6).
-
-    Each time anew: a pooler in transaction mode gives another backend for each transaction.
-    """
-    del known
-    named = f"set_config('application_name', '{mark}', false)" if mark else "NULL"
-    cursor.execute(
-        f"SELECT pg_backend_pid(), {named}, (SELECT set_config(name, '1000', false)"
-        " FROM pg_catalog.pg_settings WHERE name = 'client_connection_check_interval')"
-    )
-    return int(cursor.fetchone()[0])
-
-
-def _mark_in_mysql(cursor: Any, mark: str, *, known: bool) -> int:
-    """A lock of its own, the first that is free, held until the connection ends (`gate.mysql`)."""
-    if mark and not known:
-        for number in range(MYSQL_MARKS):
-            cursor.execute(f"SELECT GET_LOCK('{mark}/{number}', 0)")
-            if cursor.fetchone()[0] == 1:
-                break
-    cursor.execute("SELECT CONNECTION_ID()")
-    return int(cursor.fetchone()[0])
-
-
-MARKING = {"postgresql": _mark_in_postgresql, "mysql": _mark_in_mysql, "mariadb": _mark_in_mysql}
-
-
 def main() -> None:
     """Upgrade to the heads, or report why not and exit 1."""
     report = Report(int(sys.argv[1]))
     job = Job(**json.loads(sys.argv[2]))
     sys.argv[:] = ["alembic", "upgrade", "heads"]  # what env.py would see, should it look
     try:
-        mark_connections(report, job.mark)
+        mark_connections(job.mark, lambda pid: report.tell("connected", pid=pid))
         upgrade(job, report)
         report.tell("done")
     except BaseException as error:  # noqa: BLE001 - a migration may raise anything, and all of it is told

@@ -17,8 +17,8 @@ from pathlib import Path
 import pymysql
 import pytest
 
+from gate.advisory_lock import refuse_cockroachdb
 from gate.errors import BadSettings
-from gate.lock import refuse_cockroachdb
 from gate.migrator import LockKey
 from tests.conftest import SERVER, GateRunner
 from tests.support.mariadb import MariaDb

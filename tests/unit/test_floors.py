@@ -21,7 +21,8 @@ FLOORS = {
         "termination errand death hold"
     ),
     "deeds": (
-        "look lock predecessor other_engines mysql sqlite_file progress slowness child supervisor migrate upgrade"
+        "look lock advisory_lock mysql sqlite_file engines predecessor dialects other_engines progress slowness child "
+        "oversight supervisor migrate upgrade marks"
     ),
     "flow": "assembly announce run passage borrowed watch advisory",
     "doors": "guard report cli __init__ __main__ asgi wsgi serve hold_server",
@@ -33,7 +34,7 @@ DOORS = {
     "structlog": {"log"},
     "alembic": {"upgrade", "alembic_loader"},
     "psycopg": {"database", "look"},
-    "sqlalchemy": {"other_engines", "mysql", "upgrade", "borrowed"},
+    "sqlalchemy": {"dialects", "other_engines", "mysql", "upgrade", "marks", "borrowed"},
     "uvicorn": {"serve", "hold_server"},
     "prometheus_client": {"serve"},
 }
@@ -130,7 +131,7 @@ def test_each_library_has_its_door(library: str) -> None:
 @pytest.mark.parametrize("library", ["psycopg", "sqlalchemy", "alembic"])
 def test_a_heavy_library_is_loaded_only_by_who_needs_it(library: str) -> None:
     eager = {room for room in rooms() for e in imports(room) if e.eager and e.module.split(".")[0] == library}
-    assert eager <= (set() if library == "psycopg" else {"upgrade", "other_engines", "mysql"})
+    assert eager <= (set() if library == "psycopg" else {"upgrade", "marks", "dialects", "other_engines", "mysql"})
 
 
 def test_only_the_command_line_parses_arguments() -> None:
