@@ -68,11 +68,11 @@ class Borrower:
         source: Any = self._source
         if not self.is_async:
             return await asyncio.to_thread(self.look)
+        await asyncio.to_thread(lambda: self.assembly)  # reading ten thousand scripts would hold the event loop
         if type(source).__name__ == "AsyncConnection":
             return self._seen(await source.run_sync(self._read))
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - whoever brings an engine has it loaded
 
-        await asyncio.to_thread(lambda: self.assembly)
         try:
             async with source.connect() as connection:
                 return self._seen(await connection.run_sync(self._read))
