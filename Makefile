@@ -21,6 +21,10 @@ help: ## tell the targets
 demo: $(READY) ## the incident and its cure, on an embedded PostgreSQL (under a minute)
 	@$(BIN)/python -W ignore:XDG_RUNTIME_DIR -m demo.demo
 
+.PHONY: picture
+picture: $(READY) ## draw the demo for README.md: demo/incident.svg
+	@$(BIN)/python -W ignore:XDG_RUNTIME_DIR -m demo.picture
+
 .PHONY: test
 test: lint ## lint, then all tests; what this machine lacks is skipped with its reason
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
