@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from gate import explanation, log
 from gate.drift import Verdict
 from gate.errors import GateError
+from gate.foreign import few
 from gate.look import Seen
 from gate.migrator import Migrator
 from gate.termination import TerminationLog
@@ -52,10 +53,10 @@ class Announcer:
             f"{what} {self._now(pause)} {_advice(seen, tried=self.tried)}".rstrip(),
             verdict=drift.verdict,
             drift=str(drift),
-            stamped=list(drift.stamped),
-            expected=list(drift.expected),
+            stamped=few(drift.stamped),
+            expected=few(drift.expected),
             pending=len(drift.pending),
-            next_revisions=list(drift.pending[: explanation.SHOWN]) or None,
+            next_revisions=few(drift.pending[: explanation.SHOWN]) or None,
             database=seen.stamp.database,
             migrating=_migrating(migrator),
             **_times(pause),

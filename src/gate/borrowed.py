@@ -92,7 +92,7 @@ class Borrower:
         began_here = not connection.in_transaction()
         try:
             return self._read_by_dialect(connection)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, UnicodeDecodeError) as error:  # a cluster may hold bytes that are no text
             raise DatabaseUnavailable(f"The database cannot be looked at ({type(error).__name__}).") from None
         finally:
             if began_here and connection.in_transaction():

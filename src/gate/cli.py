@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from gate import __version__
 from gate.errors import BadUsage, GateError, Interrupted
+from gate.foreign import printable
 from gate.settings import SETTINGS, Setting, listening_address
 from gate.urls import hide
 
@@ -202,7 +203,7 @@ def _flags(arguments: Arguments) -> dict[str, str]:
 
 def _say(text: str) -> None:
     for line in text.splitlines():
-        print(f"gate: {line}", file=sys.stderr)
+        print(f"gate: {printable(line)}", file=sys.stderr)
 
 
 def _leave(code: int) -> NoReturn:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from gate.foreign import printable
+
 
 class GateError(Exception):
-    """Gate cannot go on. The message is a whole sentence: what is wrong, where, and what to do."""
+    """Gate cannot go on. The message is a whole sentence: what is wrong, where, and what to do.
+
+    Each further mistake is a line of its own; no text that a message quotes can make one.
+    """
 
     exit_code = 70
 
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or self.__doc__)
+    def __init__(self, message: str | None = None, *more: str) -> None:
+        super().__init__("\n".join(map(printable, (message or self.__doc__ or "", *more))))
 
 
 class BadUsage(GateError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gate.drift import Drift, Verdict, printable
+from gate.drift import Drift, Verdict
+from gate.foreign import cut, listed, printable
 
 SHOWN = 5
 """How many pending revisions a line names."""
@@ -10,7 +11,7 @@ SHOWN = 5
 
 def happened(drift: Drift, database: str) -> str:  # noqa: PLR0911 - one sentence for one verdict
     """One sentence on what a look found."""
-    ids, database = ", ".join(map(printable, drift.unknown)), printable(database)
+    ids, database = listed(drift.unknown), printable(database)
     match drift.verdict:
         case Verdict.CURRENT:
             return f"Database {database} is at the head(s) of this image."
@@ -70,7 +71,7 @@ def cure(drift: Drift, *, standby: bool = False, tried: bool = False) -> str:  #
 def redundant(drift: Drift) -> str:
     """What to say of rows that Alembic would reject as overlapping."""
     return (
-        f"The version table holds {', '.join(map(printable, drift.redundant))} beside a descendant. Alembic refuses "
+        f"The version table holds {listed(drift.redundant)} beside a descendant. Alembic refuses "
         "such rows as overlapping at the next upgrade: delete the redundant row(s) from the version table."
     )
 
@@ -78,5 +79,5 @@ def redundant(drift: Drift) -> str:
 def count(drift: Drift) -> str:
     """The number of pending revisions and the first few of them."""
     number = len(drift.pending)
-    named = ", ".join(map(printable, drift.pending[:SHOWN])) + (", …" if number > SHOWN else "")
+    named = ", ".join(cut(printable(cut(id_))) for id_ in drift.pending[:SHOWN]) + (", …" if number > SHOWN else "")
     return f"{number} revision{'' if number == 1 else 's'} ({named})" if number else "no revision"

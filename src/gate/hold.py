@@ -25,6 +25,7 @@ class Hold:
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
         self._told = b""
+        self._rest = b""
 
     def start(self, address: tuple[str, int] | None, health_path: str) -> None:
         """Begin to answer, once; raises `BadSettings` if the port is taken or the extra for HTTP is missing."""
@@ -34,11 +35,18 @@ class Hold:
     def tell(self, readiness: Readiness) -> None:
         """Let it answer with this; a child that is slow or gone never holds up the waiting."""
         line = json.dumps(fields(readiness)).encode() + b"\n"
-        if self._child is None or self._child.stdin is None or line == self._told:
+        if self._child is None or self._child.stdin is None:
             return
         with suppress(BlockingIOError, BrokenPipeError):
-            os.write(self._child.stdin.fileno(), line)
-            self._told = line
+            self._write(self._child.stdin.fileno())
+            if line != self._told:
+                self._rest = self._told = line
+                self._write(self._child.stdin.fileno())
+
+    def _write(self, descriptor: int) -> None:
+        """As much as the pipe takes; the rest comes before the next line, since half a line would be none."""
+        while self._rest:
+            self._rest = self._rest[os.write(descriptor, self._rest) :]
 
     def stop(self) -> None:
         """End the child and reap it: the port is free when this returns."""

@@ -23,6 +23,9 @@ from gate.readiness import RETRY_AFTER
 MOST_CONNECTIONS = 512
 """File descriptors of this process: what a flood can cost."""
 
+LONGEST_LINE = 1 << 20
+"""Bytes of what the parent tells: ten ids of 40 characters, each twelve bytes in JSON, four times over."""
+
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="{after}">
 <title>Back soon</title><body><h1>Back soon</h1>
 <p>This service is being updated. This page looks again by itself.</p>{more}
@@ -63,7 +66,7 @@ class Holding:
 
 
 async def _listen_to_parent(holding: Holding) -> None:
-    reader = asyncio.StreamReader()
+    reader = asyncio.StreamReader(limit=LONGEST_LINE)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
         holding.state = json.loads(line)

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from gate import urls
-from gate.drift import printable
+from gate.foreign import printable
 
 REPLACE = "\r\x1b[K"
 """Return to the line's beginning and clear it (ECMA-48, EL)."""

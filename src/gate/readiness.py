@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from gate.drift import Drift
+from gate.foreign import few
 
 RETRY_AFTER = 5
 """Seconds after which it is worth asking again."""
@@ -85,8 +86,8 @@ def fields(readiness: Readiness) -> dict[str, object]:
     if drift is not None:
         found |= {
             "verdict": drift.verdict,
-            "stamped": list(drift.stamped),
-            "expected": list(drift.expected),
+            "stamped": few(drift.stamped),
+            "expected": few(drift.expected),
             "pending": len(drift.pending),
             "seen_seconds_ago": None if readiness.age is None else round(readiness.age, 1),
             "database_away_seconds": None if readiness.away is None else round(readiness.away, 1),

@@ -9,8 +9,9 @@ from argparse import Namespace
 
 from gate import explanation, settings
 from gate.assembly import Assembly, assemble
-from gate.drift import Verdict, printable
+from gate.drift import Verdict
 from gate.errors import GateError
+from gate.foreign import printable
 from gate.look import Seen
 from gate.urls import hide
 

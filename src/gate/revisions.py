@@ -6,6 +6,7 @@ parents are its `down_revision` and its `depends_on`; an effective head is a rev
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,8 +68,14 @@ class Graph:
         """The id that a row of the version table stands for; Alembic takes a unique prefix, too."""
         if row in self._names:
             return self._names[row].id
-        matches = [name for name in self._names if len(name) >= SHORTEST_PARTIAL and name.startswith(row)]
+        at = bisect_left(self._partial, row)
+        matches = [name for name in self._partial[at : at + 2] if name.startswith(row)]
         return self._names[matches[0]].id if row and len(matches) == 1 else None
+
+    @cached_property
+    def _partial(self) -> list[str]:
+        """The names that a part of them may stand for, sorted: those with a common beginning stand together."""
+        return sorted(name for name in self._names if len(name) >= SHORTEST_PARTIAL)
 
     def closure(self, ids: Iterable[str]) -> set[str]:
         """The ids and all their ancestors, through `down_revision` and `depends_on`."""

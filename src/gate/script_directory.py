@@ -133,7 +133,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 def _is_script(name: str, *, sourceless: bool) -> bool:
     endings = (".py", ".pyc", ".pyo") if sourceless else (".py",)
-    return name.endswith(endings) and not name.startswith((".#", "__init__"))
+    return name.endswith(endings) and not name.startswith((".#", "__init__")) and "\n" not in name
 
 
 def _compiled(folder: str, names: list[str]) -> list[str]:

@@ -272,7 +272,7 @@ class _Reader:
 
     def complain(self) -> None:
         if self._mistakes:
-            raise BadSettings("\n".join(self._mistakes))
+            raise BadSettings(*self._mistakes)
 
     def _mistake(self, variable: str, rule: str) -> None:
         flag = next((s.flag for s in SETTINGS if s.variable == variable), "")

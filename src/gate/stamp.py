@@ -16,7 +16,11 @@ from gate.migrator import LOCK_CLASS, LockKey, Migrator
 
 MOST_ROWS = 1000
 LONGEST_ROW = 255
-"""Bounds for what a hostile or foreign table may make gate read; Alembic's column holds 32 characters."""
+"""Bounds for what a hostile or foreign table may make gate read; Alembic's column holds 32 characters. A longer row is
+told by its beginning and three dots, so that it cannot be taken for the beginning of an id."""
+
+MOST_SCHEMAS = 5
+"""Schemas that a complaint names; where each tenant has one, there are thousands."""
 
 TABLES = "('r','p','v','m','f')"
 """What may be a version table: pg_class.relkind of tables, partitioned and foreign ones, and views."""
@@ -86,10 +90,12 @@ SELECT current_database()::text, current_user::text, current_schema()::text, pg_
   n.nspname::text, has_schema_privilege(n.oid, 'USAGE'), a.attnum IS NOT NULL,
   CASE WHEN a.attnum IS NOT NULL THEN has_column_privilege(c.oid, a.attnum, 'SELECT') END,
   CASE WHEN c.oid IS NULL AND {schema} IS NULL THEN (
-    SELECT string_agg(f.nspname::text, ', ') FROM pg_catalog.pg_class e
-    JOIN pg_catalog.pg_namespace f ON f.oid = e.relnamespace
-    WHERE e.relname = {table} AND e.relkind IN {TABLES}
-      AND f.nspname NOT IN ('pg_catalog', 'information_schema') AND f.nspname !~ '^pg_(toast|temp)') END,
+    SELECT string_agg(g.name, ', ') FROM (
+      SELECT f.nspname::text AS name FROM pg_catalog.pg_class e
+      JOIN pg_catalog.pg_namespace f ON f.oid = e.relnamespace
+      WHERE e.relname = {table} AND e.relkind IN {TABLES}
+        AND f.nspname NOT IN ('pg_catalog', 'information_schema') AND f.nspname !~ '^pg_(toast|temp)'
+      ORDER BY 1 LIMIT {MOST_SCHEMAS}) g) END,
   CASE WHEN c.oid IS NULL THEN EXISTS (
     SELECT FROM pg_catalog.pg_class o JOIN pg_catalog.pg_namespace p ON p.oid = o.relnamespace
     WHERE p.nspname = coalesce({schema}, current_schema()::text) AND o.relkind IN ('r','p','f') AND NOT EXISTS (
@@ -114,8 +120,9 @@ WHERE l.locktype = 'advisory' AND l.classid = {LOCK_CLASS} AND l.objid = {key.nu
 def rows_statement(schema: str, table: str) -> str:
     """The rows of a version table that is known to exist and to be readable, as one array."""
     return (
-        f"SELECT array_agg(left(r.v, {LONGEST_ROW})) FROM (SELECT coalesce(version_num::text, '') AS v"
-        f" FROM {identifier(schema)}.{identifier(table)} LIMIT {MOST_ROWS}) r"
+        f"SELECT array_agg(CASE WHEN length(r.v) > {LONGEST_ROW} THEN left(r.v, {LONGEST_ROW}) || '...' ELSE r.v END)"
+        f" FROM (SELECT coalesce(version_num::text, '') AS v FROM {identifier(schema)}.{identifier(table)}"
+        f" LIMIT {MOST_ROWS}) r"
     )
 
 

@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 
 from gate import urls
+from gate.foreign import printable
 
 DEFAULT = "/dev/termination-log"
 LIMIT = 4096
@@ -24,7 +25,9 @@ class TerminationLog:
         if self._path is None or text == self._written:
             return
         self._written = text
-        content = urls.hide(text).encode("utf-8", "backslashreplace")[:LIMIT].decode(errors="ignore").encode()
+        content = (
+            printable(urls.hide(text)).encode("utf-8", "backslashreplace")[:LIMIT].decode(errors="ignore").encode()
+        )
         with suppress(OSError):
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             try:

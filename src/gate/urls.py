@@ -58,7 +58,8 @@ _FORM = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d*))?\Z")
-_USERINFO = re.compile(r"(://[^:/?#\s@]*):[^\s]*@")
+_WORD = re.compile(r"\S+")
+_BEFORE_PASSWORD = re.compile(r"://[^:/?#\s@]*:")
 _PARAMETER = re.compile(
     r"(?i)(password['\"]?|passwd['\"]?|pwd['\"]?)(\s*[=:]\s*)(\"[^\"]*\"|'(?:[^'\\]|\\.)*'|[^\s&,;)]+)"
 )
@@ -131,8 +132,17 @@ def hide(text: str, secrets: frozenset[str] = frozenset()) -> str:
     """Hide in a foreign text these secrets, every password that was ever parsed, and what stands where passwords do."""
     for secret in sorted((s for s in secrets | _parsed if len(s) >= SHORTEST), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
-    text = _USERINFO.sub(rf"\1:{HIDDEN}@", text)
+    if "://" in text:
+        text = _WORD.sub(_without_password, text)
     return _PARAMETER.sub(rf"\1\2{HIDDEN}", text)
+
+
+def _without_password(word: re.Match[str]) -> str:
+    """Without what stands between `://user:` and the last `@`; one search for each word, however long it is."""
+    text = word[0]
+    at = text.rfind("@")
+    before = _BEFORE_PASSWORD.search(text, 0, max(at, 0))
+    return f"{text[: before.end()]}{HIDDEN}{text[at:]}" if before else text
 
 
 def _conninfo(match: re.Match[str], variable: str) -> dict[str, str]:

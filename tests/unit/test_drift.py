@@ -188,3 +188,12 @@ def test_the_drift_line_is_one_line_whatever_is_stamped(rows: tuple[str, ...], l
 )
 def test_a_check_reports_by_the_first_column_of_the_decision_table(verdict: Verdict, *, fits: bool) -> None:
     assert Drift(verdict, (), ()).fits is fits
+
+
+def test_a_thousand_rows_of_one_long_history_are_judged_at_once() -> None:
+    """One walk for all rows; a walk for each took hours, and gigabytes."""
+    ids = [f"r{n}" for n in range(20000)]
+    image = Graph(Revision(id_, (before,) if before else ()) for id_, before in zip(ids, ["", *ids], strict=False))
+    found = drift.compare(image, ids[-1000:])
+    assert found.verdict is Verdict.CURRENT
+    assert len(found.redundant) == 999

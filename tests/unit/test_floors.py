@@ -15,7 +15,7 @@ import gate
 SOURCE = Path(gate.__file__).parent
 
 FLOORS = {
-    "pure": "errors settings urls revisions drift decision explanation readiness script_text plain_script",
+    "pure": "foreign errors settings urls revisions drift decision explanation readiness script_text plain_script",
     "adapters": (
         "configuration script_directory alembic_loader migrator stamp database backends log wait signals handoff "
         "termination errand death hold"

@@ -15,8 +15,8 @@ ROOMS = {
     *(
         f"gate.{room}"
         for room in (
-            "__main__ assembly cli configuration database decision drift errand errors explanation look migrator "
-            "plain_script report revisions script_directory script_text settings stamp urls"
+            "__main__ assembly cli configuration database decision drift errand errors explanation foreign look "
+            "migrator plain_script report revisions script_directory script_text settings stamp urls"
         ).split()
     ),
 }

@@ -135,6 +135,7 @@ def test_everything_that_a_script_says_is_read(migrations: Path) -> None:
         "__pycache__/a9.py",
         "old/a9.py",
         ".git/a9.py",
+        "a\n9.py",
     ],
 )
 def test_files_that_alembic_ignores_are_ignored(migrations: Path, name: str) -> None:

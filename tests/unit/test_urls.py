@@ -365,3 +365,9 @@ def test_no_password_is_ever_in_what_gate_shows_of_a_url(around: str, host: str)
         assert SECRET not in str(error)  # noqa: PT017 - either outcome is right
     else:
         assert SECRET not in repr(url) + url.display + urls.hide(text, url.secrets)
+
+
+@pytest.mark.parametrize("bait", ["://:", "://a@b:", "password='", "password=\"'", "pwd: ", "://a:b", "@"])
+def test_no_text_takes_hide_longer_than_reading_it(bait: str) -> None:
+    """A pattern that begins anew at each of a million places would take days; the test's own limit is the measure."""
+    assert len(urls.hide(bait * 1_000_000)) > 0

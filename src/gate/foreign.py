@@ -1,0 +1,37 @@
+"""Other people's text (a database's, a file's, an environment's) as gate shows it: on one line, and not for ever.
+
+Pure. Whoever may write a row, a name or a script may not thereby forge a line of log, steer a terminal or flood it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+MOST_SHOWN = 10
+LONGEST_SHOWN = 40
+"""Ids, and characters of each, that a line shows; Alembic makes ids of 12 and keeps 32."""
+
+
+def printable(text: str) -> str:
+    """Escape whatever moves a cursor, ends a line or cannot be seen."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def few(ids: Collection[str]) -> list[str]:
+    """The first ids, each as far as a person reads."""
+    return [cut(id_) for id_ in list(ids)[:MOST_SHOWN]]
+
+
+def cut(text: str, longest: int = LONGEST_SHOWN) -> str:
+    """The beginning of a long text."""
+    return text if len(text) <= longest else text[:longest] + "…"
+
+
+def listed(ids: Collection[str], separator: str = ", ") -> str:
+    """The first ids in a line, and how many more there are; "" if there are none."""
+    more = len(ids) - MOST_SHOWN
+    return separator.join(cut(printable(cut(id_))) for id_ in list(ids)[:MOST_SHOWN]) + (
+        f" and {more} more" if more > 0 else ""
+    )
