@@ -87,7 +87,9 @@ class Stage:
         cache = {"PYTHONPYCACHEPREFIX": str(self.folder / caches.split(maxsplit=1)[0])}
         if caches == COLD:
             cache["PYTHONDONTWRITEBYTECODE"] = "1"
-        return {**environment_without_settings(), "DATABASE_URL": database.url, **cache, **more}
+        given = environment_without_settings().items()
+        plain = {name: value for name, value in given if not name.startswith("PYTHON")}  # DONTWRITEBYTECODE, say
+        return {**plain, "DATABASE_URL": database.url, **cache, **more}
 
     def gate(self, *arguments: str) -> list[str]:
         return [str(PROGRAMS / "gate"), *arguments]
