@@ -80,8 +80,10 @@ def half_applied(image: Graph, rows: Collection[str]) -> bool:
     Such a child was never applied, else the row would have moved on to it; but Alembic counts it as
     applied, because the other row depends on it by now (FACTS 1, last row but three).
     """
-    plainly = image.plain_closure(parent for row in rows for parent in image.revisions[row].down)
-    return any(image.children[row] and row not in plainly for row in _overlapping(image, rows))
+    overlapping = _overlapping(image, rows)
+    parents = [parent for row in rows for parent in image.revisions[row].down] if overlapping else []
+    plainly = image.plain_closure(parents)
+    return any(image.children[row] and row not in plainly for row in overlapping)
 
 
 def _overlapping(image: Graph, rows: Collection[str]) -> set[str]:
