@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import traceback
@@ -61,7 +62,7 @@ def command(argv: Sequence[str]) -> int:
     """Parse and run one command; give its exit code."""
     own, server = _split(argv)
     try:
-        arguments = _parser().parse_args(own)
+        arguments = _parser(own).parse_args(own)
         arguments.server = _server(arguments.command, server)
         arguments.flags = _flags(arguments)
     except BadUsage as error:
@@ -72,6 +73,7 @@ def command(argv: Sequence[str]) -> int:
 
 def _doer(name: str) -> Callable[[Arguments], int]:
     if name in {"check", "heads"}:
+        gc.disable()  # what ends at once need not tidy up
         from gate import report  # noqa: PLC0415 - a look needs nothing of what waiting and migrating need
 
         return {"check": report.check, "heads": report.heads}[name]
@@ -124,7 +126,8 @@ def _one_line(prog: str) -> argparse.HelpFormatter:
     return argparse.HelpFormatter(prog, max_help_position=28, width=170)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """What these words may mean: the options of a command that is not among them are never asked for."""
     parser = _Parser(prog="gate", description="Start a server only when its database schema fits.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"gate {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -138,7 +141,8 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
             formatter_class=_one_line,
         )
-        _add_options(sub, name)
+        if name in words:
+            _add_options(sub, name)
     return parser
 
 
