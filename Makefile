@@ -41,6 +41,13 @@ nightly: $(READY) ## thousands of drawn histories and a hundred kills (an hour)
 bench: $(READY_TO_BENCH) ## measure what gate costs: benchmarks/RESULTS.md (half an hour; QUICK=1: a few minutes, to build/)
 	@QUICK=$(QUICK) $(BIN)/python -W ignore:XDG_RUNTIME_DIR -m benchmarks
 
+.PHONY: airflow
+airflow: ## put Airflow into build/airflow (300 MB), so that `make bench` measures it, too
+	@$(PYTHON) -m venv --clear build/airflow
+	@build/airflow/bin/python -m pip install --quiet --disable-pip-version-check $(AIRFLOW)
+
+AIRFLOW = apache-airflow==3.3.2 asyncpg psycopg2-binary
+
 .PHONY: deployments
 deployments: $(READY) ## compose, k8s and Watchtower in real containers (podman, Go; in the making, not part of `make test`)
 	$(BIN)/pytest tests/deployments

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks import endpoint, growth, handing_over, picture, report, start, surroundings, waiting
+from benchmarks import airflow, endpoint, growth, handing_over, picture, report, start, surroundings, waiting
 from benchmarks.chapter import Chapter
 from benchmarks.stage import Stage, stage
 from benchmarks.start import Starts
@@ -29,7 +29,7 @@ class Bench:
     def measurements(self) -> dict[str, Callable[[], Iterable[Chapter]]]:
         return {
             "start": self._start,
-            "airflow": lambda: [start.airflow(self._stage)],
+            "airflow": lambda: [airflow.measure(self._stage)],
             "growth": lambda: [growth.measure(self._stage)],
             "endpoint": lambda: [endpoint.measure(self._stage)],
             "waiting": lambda: [waiting.measure(self._stage)],

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Target:
-    """One figure and its limit, which must not be exceeded, or must be reached (`least`)."""
+    """One figure and its limit, which must not be exceeded, or must be reached (`least`); `why`: if it is not met."""
 
     what: str
     measured: float
     limit: float
     unit: str = "×"
     least: bool = False
+    why: str = ""
 
     @property
     def met(self) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.chapter import Chapter, Target
 from benchmarks.project import Project
-from benchmarks.stage import Database, Stage
+from benchmarks.stage import COLD, WARM, Database, Stage
 
 SERVER = ("date", "+%s.%N")
 """A server that says when it started."""
@@ -57,12 +59,12 @@ def _round(stage: Stage, waiters: int, settle: float, migration: float) -> list[
 
 
 def _start(
-    stage: Stage, project: Project, database: Database, *arguments: str, **settings: str
+    stage: Stage, project: Project, database: Database, *arguments: str, caches: str = WARM, **settings: str
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
         stage.gate(*arguments),
         cwd=project.folder,
-        env=stage.environment(database, **settings),
+        env=stage.environment(database, caches, **settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -70,30 +72,63 @@ def _start(
 
 
 def _started_at(process: subprocess.Popen[str]) -> float:
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=300)
     if process.returncode:
         raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
     return float(said or 0)
 
 
+@dataclass(frozen=True)
+class Race:
+    """Replicas that were started at once: when the last server started, and what CPU all of them took together."""
+
+    last: float
+    cpu: float
+
+
 def replicas(stage: Stage) -> Chapter:
     size, long = (5, 4) if stage.quick else (20, 10)
-    _all_started_after(stage, stage.project(100, SLEEP.format(0)), 1)
     project = stage.project(100, SLEEP.format(long))
-    alone, crowd = (_all_started_after(stage, project, number) for number in (1, size))
+    races = {caches: _one_and_many(stage, project, size, caches) for caches in (WARM, COLD)}
     return Chapter(
         f"{size} replicas with RUN_MIGRATIONS=1 at once",
         f"A migration of {long} s, after one to warm up; from the start of the first process to the start of the last"
-        " server.",
-        ["replicas", "last server started after"],
-        [["1", f"{alone:.2f} s"], [str(size), f"{crowd:.2f} s"]],
-        [Target(f"{size} replicas / one alone, last start", crowd / alone, 1.5)],
+        " server. All replicas share this one machine, so their starts wait for each other's imports; the CPU tells"
+        " how much of that there is.",
+        ["caches", "replicas", "last server started after", "× one", "CPU of all"],
+        [
+            [caches, str(number), f"{race.last:.2f} s", f"{race.last / one.last:.2f} ×", f"{race.cpu:.1f} s"]
+            for caches, (one, many) in races.items()
+            for number, race in ((1, one), (size, many))
+        ],
+        [
+            Target(f"{size} replicas / one alone, last start, {caches}", many.last / one.last, 1.5, why=_why(many))
+            for caches, (one, many) in races.items()
+        ],
     )
 
 
-def _all_started_after(stage: Stage, project: Project, number: int) -> float:
+def _why(many: Race) -> str:
+    return (
+        f"together they use {many.cpu:.1f} s of CPU on one machine, nearly all of it to import psycopg and, in the one"
+        " that migrates, Alembic."
+    )
+
+
+def _one_and_many(stage: Stage, project: Project, size: int, caches: str) -> tuple[Race, Race]:
+    _race(stage, stage.project(100, SLEEP.format(0)), 1, caches)
+    return _race(stage, project, 1, caches), _race(stage, project, size, caches)
+
+
+def _race(stage: Stage, project: Project, number: int, caches: str) -> Race:
     database = stage.database(*project.before)
-    began = time.time()
     command = ("run", "--", *SERVER)
-    running = [_start(stage, project, database, *command, RUN_MIGRATIONS="1") for _ in range(number)]
-    return max(_started_at(each) for each in running) - began
+    began, used = time.time(), _cpu_of_children()
+    running = [_start(stage, project, database, *command, caches=caches, RUN_MIGRATIONS="1") for _ in range(number)]
+    last = max(_started_at(each) for each in running) - began
+    return Race(last, _cpu_of_children() - used)
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -46,9 +46,9 @@ def _panel(panel: Axes, starts: Starts, size: int) -> None:
     panel.set_title(f"{size:,} revision{'s' if size > 1 else ''}", fontsize=11)
     for shift, caches in enumerate((WARM, COLD)):
         costs = starts.costs[size, caches]
-        seconds = [middle(costs[name], wall) for name in NAMES]
-        colours = [(GATE if name in {CHECK, RUN} else OTHERS)[shift] for name in NAMES]
-        places = [n + (shift - 0.5) * BAR for n in range(len(NAMES))]
+        seconds = [middle(costs[name], wall) for name in NAMES if name in costs]
+        colours = [(GATE if name in {CHECK, RUN} else OTHERS)[shift] for name in NAMES if name in costs]
+        places = [n + (shift - 0.5) * BAR for n, name in enumerate(NAMES) if name in costs]
         bars = panel.barh(places, seconds, BAR, color=colours)
         panel.bar_label(bars, [f"{each:.2f}" for each in seconds], padding=3, fontsize=9)
     panel.set_yticks(range(len(NAMES)), list(NAMES.values()), fontsize=9)

@@ -17,13 +17,14 @@ machine at the same time: trust the ratios more than the milliseconds.
 
 
 def document(command: str, surroundings: Sequence[Sequence[str]], chapters: Sequence[Chapter], picture: str) -> str:
-    targets = [target.row() for chapter in chapters for target in chapter.targets]
+    targets = [target for chapter in chapters for target in chapter.targets]
     parts = [
         PREFACE.format(command=command),
         _table(["", ""], surroundings),
         f"![Bars: gate check beside a bare script and alembic current]({picture})\n" if picture else "",
         "\nTargets\n-------\n",
-        _table(["what", "measured", "target", "met"], targets),
+        _table(["what", "measured", "target", "met"], [target.row() for target in targets]),
+        *(_filled(f"{target.what}: {target.why}") for target in targets if target.why and not target.met),
         *(part for chapter in chapters for part in _chapter(chapter)),
     ]
     return "\n".join(part for part in parts if part)
@@ -31,9 +32,13 @@ def document(command: str, surroundings: Sequence[Sequence[str]], chapters: Sequ
 
 def _chapter(chapter: Chapter) -> Iterator[str]:
     yield f"\n{chapter.title}\n{'-' * len(chapter.title)}\n"
-    yield textwrap.fill(chapter.how, 120, break_on_hyphens=False, break_long_words=False) + "\n"
+    yield _filled(chapter.how)
     if chapter.rows:
         yield _table(chapter.head, chapter.rows)
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, 120, break_on_hyphens=False, break_long_words=False) + "\n"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
