@@ -1,4 +1,7 @@
-"""`python -m benchmarks`: all measurements, then the report; with names of measurements only those, printed."""
+"""`python -m benchmarks`: all measurements, then the report; with names of measurements only those, printed.
+
+A whole run writes RESULTS.md, results.png and README's figures; a quick one writes the same into build/.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks import airflow, endpoint, growth, handing_over, picture, report, start, surroundings, waiting
+from benchmarks import airflow, endpoint, growth, handing_over, picture, readme, report, start, surroundings, waiting
 from benchmarks.chapter import Chapter
 from benchmarks.stage import Stage, stage
 from benchmarks.start import Starts
@@ -61,6 +64,8 @@ def main() -> None:
     print(text)
     if not sys.argv[1:] and bench.starts:
         _write(QUICK_HERE if quick else HERE, text, bench.starts)
+        figures = readme.with_figures((HERE.parent / "README.md").read_text(), bench.starts, chapters)
+        ((QUICK_HERE if quick else HERE.parent) / "README.md").write_text(figures)
 
 
 def _write(folder: Path, text: str, starts: Starts) -> None:

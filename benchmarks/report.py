@@ -20,10 +20,10 @@ def document(command: str, surroundings: Sequence[Sequence[str]], chapters: Sequ
     targets = [target for chapter in chapters for target in chapter.targets]
     parts = [
         PREFACE.format(command=command),
-        _table(["", ""], surroundings),
+        table(["", ""], surroundings),
         f"![Bars: gate check beside a bare script and alembic current]({picture})\n" if picture else "",
         "\nTargets\n-------\n",
-        _table(["what", "measured", "target", "met"], [target.row() for target in targets]),
+        table(["what", "measured", "target", "met"], [target.row() for target in targets]),
         *(_filled(f"{target.what}: {target.why}") for target in targets if target.why and not target.met),
         *(part for chapter in chapters for part in _chapter(chapter)),
     ]
@@ -34,13 +34,14 @@ def _chapter(chapter: Chapter) -> Iterator[str]:
     yield f"\n{chapter.title}\n{'-' * len(chapter.title)}\n"
     yield _filled(chapter.how)
     if chapter.rows:
-        yield _table(chapter.head, chapter.rows)
+        yield table(chapter.head, chapter.rows)
 
 
 def _filled(text: str) -> str:
     return textwrap.fill(text, 120, break_on_hyphens=False, break_long_words=False) + "\n"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """As Markdown has it."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

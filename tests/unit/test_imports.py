@@ -1,14 +1,17 @@
-"""What a command loads: a look that stands before every start pays for nothing that it does not need."""
+"""What a command loads and reads: a look that stands before every start pays for nothing that it does not need."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from importlib.metadata import packages_distributions
 
 import pytest
 
+from demo.embedded_postgres import environment_without_settings
 from tests.conftest import GateRunner, TestDatabase
+from tests.support.projects import Project
 
 ROOMS = {
     "gate",
@@ -25,6 +28,9 @@ ROOMS = {
 LIBRARIES = {"psycopg", "psycopg_binary", "typing_extensions"}
 """And of others: psycopg and what it loads itself."""
 
+BESIDE_PSYCOPG = ("argparse", "configparser", "gc", "shlex", "symtable")
+"""And of the standard library beyond what psycopg and a connection load."""
+
 MEASURED = {"PYTHONPROFILEIMPORTTIME": "1"}
 """The same as `python -X importtime`."""
 
@@ -38,6 +44,14 @@ def imported(report: str) -> set[str]:
 def of_others(modules: set[str]) -> set[str]:
     """The packages that some installed distribution brought, gate's own left out."""
     return {module.split(".")[0] for module in modules} & packages_distributions().keys() - {"gate"}
+
+
+def run(*words: str, database: TestDatabase, project: Project | None = None) -> subprocess.CompletedProcess[str]:
+    """Run Python with these words."""
+    environment = {**environment_without_settings(), "DATABASE_URL": database.url}
+    folder = project.folder if project else None
+    command = [sys.executable, "-P", *words]
+    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=True, timeout=60)
 
 
 @pytest.fixture
@@ -58,6 +72,40 @@ def test_a_current_check_loads_only_what_it_needs(
     assert {m for m in loaded if m.split(".")[0] == "gate"} - ROOMS == set(), "is it worth its cost at every start?"
     assert "gate.look" in loaded
     assert {"psycopg"} <= of_others(loaded) <= LIBRARIES
+
+
+def test_of_the_standard_library_it_loads_hardly_more_than_psycopg(gate: GateRunner, database: TestDatabase) -> None:
+    database.stamp("a3")
+    floor = (
+        f"import os, runpy, {', '.join(BESIDE_PSYCOPG)}, psycopg; psycopg.connect(os.environ['DATABASE_URL']).close()"
+    )
+    done = run("-X", "importtime", "-c", floor, database=database)
+    ended = gate("check", **MEASURED)
+    more = imported(ended.err) - imported(done.stderr)
+    assert {module for module in more if module.split(".")[0] != "gate"} == set(), "is it worth its cost?"
+
+
+READING = """
+import sys
+def told(event, arguments):
+    if event in {"open", "os.scandir", "os.listdir"}:
+        print("READS", arguments[0], file=sys.stderr)
+sys.addaudithook(told)
+from gate.cli import main
+main()
+"""
+
+
+def test_each_file_is_read_once_and_each_folder_listed_once(project: Project, database: TestDatabase) -> None:
+    database.stamp("a3")
+    done = run("-c", READING, "check", database=database, project=project)
+    assert done.stdout.startswith("CURRENT")
+    ours = (str(project.folder), "alembic.ini")
+    read = Counter(
+        line.removeprefix("READS ") for line in done.stderr.splitlines() if any(name in line for name in ours)
+    )
+    names = ("env.py", "versions", *(f"versions/{name}.py" for name in ("a1", "a2", "a3")))
+    assert read == {"alembic.ini": 1, **{str(project.folder / "migrations" / name): 1 for name in names}}
 
 
 def test_telling_the_heads_loads_no_library_at_all(gate: GateRunner, at_every_start: set[str]) -> None:
