@@ -33,8 +33,8 @@ test: lint ## lint, then all tests; what this machine lacks is skipped with its 
 WORKERS ?= 2
 
 .PHONY: nightly
-nightly: $(READY) ## thousands of drawn histories and a hundred kills (an hour)
-	GATE_TEST_EXAMPLES=4000 $(BIN)/pytest -n $(WORKERS) --timeout 3000 tests/unit/test_alembic_agrees.py tests/unit/test_script_text.py
+nightly: $(READY) ## ten thousand drawn cases of everything that is drawn, and a hundred kills (two hours)
+	GATE_TEST_EXAMPLES=10000 $(BIN)/pytest -n $(WORKERS) --timeout 6000 tests/unit tests/acceptance/test_any_request.py
 	GATE_TEST_ROUNDS=100 $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_death.py tests/acceptance/test_engines.py
 
 .PHONY: bench

@@ -36,6 +36,9 @@ LOOKING = frozenset({"GATE_VERSION_TABLE", "GATE_VERSION_TABLE_SCHEMA", "GATE_CO
 def main() -> NoReturn:
     """Run gate and end the process, also while a look hangs in a thread."""
     warnings.simplefilter("ignore")  # a library's advice to developers is no line for an operator
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # one that was closed before the start is None
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         code = command(sys.argv[1:])
     except Interrupted as signalled:

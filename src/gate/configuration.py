@@ -175,7 +175,7 @@ class _Options:
 
     def _substituted(self, name: str, value: object) -> str:
         here = Path(self.toml).absolute().parent.as_posix()
-        with suppress(KeyError, TypeError, ValueError):
+        with suppress(KeyError, TypeError, ValueError, MemoryError):
             if isinstance(value, str):
                 return value % {"here": here}
         raise BadSettings(f"{self.toml}: {name} in [tool.alembic] must be text in which only %(here)s and %% use a %.")
@@ -204,7 +204,7 @@ def _parse_toml(path: str) -> dict[str, Any]:
 
     try:
         tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise BadSettings(f"{path} is no readable TOML file: {_why(error)}") from None
     tool = tables.get("tool", {})
     table = tool.get("alembic", {}) if isinstance(tool, dict) else None

@@ -70,7 +70,7 @@ class Migrator:
     @classmethod
     def parse(cls, line: str, key: LockKey, pid: int) -> Migrator:
         """Read what `application_name` wrote; a holder that says nothing readable is still a holder."""
-        words = line.split(" ", 4)
+        words = line[:NAME_BYTES].split(" ", 4)
         try:
             tag, progress, revision, since, host = words
             step, total = map(int, progress.split("/"))

@@ -48,6 +48,8 @@ _SUSPECTS = (
     b"locals",
     b"setattr",
     b"__import__",
+    b"__getattr__",
+    b"__dict__",
 )
 _RUNNING = (b"exec", b"eval", b"vars")
 _RUNS = re.compile(rb"\b(?:exec|eval|vars)\b")

@@ -15,11 +15,12 @@ from typing import Final, TypeVar
 
 from gate.errors import BadScripts
 from gate.revisions import Revision
+from gate.urls import is_text
 
 _T = TypeVar("_T")
 Value = str | tuple[str, ...] | None
 NAMES = ("revision", "down_revision", "depends_on", "branch_labels")
-REFLECTION = frozenset({"globals", "locals", "vars", "exec", "eval", "setattr", "__import__"})
+REFLECTION = frozenset("globals locals vars exec eval setattr __import__ __globals__ f_globals __dict__".split())
 """With these a module can assign what no reader of text can see."""
 
 _LEGACY = re.compile(r"([a-f0-9]+)\.py$")
@@ -94,7 +95,7 @@ def read_environment(source: bytes, path: str) -> VersionTable:
     return VersionTable(
         _only(table),
         _only(schema),
-        computed=any(len(found) > 1 or any(not isinstance(v, str | None) for v in found) for found in (table, schema)),
+        computed=any(len(found) > 1 or any(not _is_name(v) for v in found) for found in (table, schema)),
     )
 
 
@@ -155,18 +156,20 @@ def _bindings(module: ast.Module) -> dict[str, Value | Opaque]:
                 bound.update(dict.fromkeys(_bound_by(value), OPAQUE))
                 for target in targets:
                     _assign(target, found, bound)
-            case ast.AnnAssign(target=target, value=ast.expr() as value):
+            case ast.AnnAssign(target=target, value=ast.expr() as value, annotation=annotation):
                 found = _evaluate(value, bound)
-                bound.update(dict.fromkeys(_bound_by(value), OPAQUE))
+                bound.update(dict.fromkeys((*_bound_by(value), *_bound_by(annotation)), OPAQUE))
                 _assign(target, found, bound)
-            case ast.AnnAssign():
-                pass
+            case ast.AnnAssign(annotation=annotation):
+                bound.update(dict.fromkeys(_bound_by(annotation), OPAQUE))
             case ast.ImportFrom(names=[ast.alias(name="*")]):
                 bound.update(dict.fromkeys((*bound, *NAMES), OPAQUE))
             case _:
                 bound.update(dict.fromkeys(_bound_by(statement), OPAQUE))
         if _reflects(statement):
             bound.update(dict.fromkeys(NAMES, OPAQUE))
+    if "__getattr__" in bound:  # it answers for every name that the module lacks (PEP 562)
+        bound.update(dict.fromkeys((name for name in NAMES if name not in bound), OPAQUE))
     return bound
 
 
@@ -204,11 +207,13 @@ def _bound_by(node: ast.AST) -> Iterator[str]:
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
             yield name
             yield from (each for inner in ast.walk(node) if isinstance(inner, ast.Global) for each in inner.names)
+            yield from _bound_around_body(node)
             return
         case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
             yield from (inner.target.id for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr))
             return
-        case ast.Lambda():
+        case ast.Lambda(args=arguments):
+            yield from _bound_by(arguments)
             return
         case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
             yield from (alias.asname or alias.name.split(".")[0] for alias in aliases)
@@ -224,10 +229,19 @@ def _bound_by(node: ast.AST) -> Iterator[str]:
         yield from _bound_by(child)
 
 
+def _bound_around_body(node: ast.AST) -> Iterator[str]:
+    """What decorators, defaults, annotations and bases bind: they run where the definition stands."""
+    for name, value in ast.iter_fields(node):
+        for part in value if isinstance(value, list) and name != "body" else [value]:
+            if isinstance(part, ast.AST):
+                yield from _bound_by(part)
+
+
 def _reflects(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.Import | ast.ImportFrom):
         return False
-    return any(isinstance(node, ast.Name) and node.id in REFLECTION for node in ast.walk(statement))
+    names = (getattr(node, "id", None) or getattr(node, "attr", None) for node in ast.walk(statement))
+    return any(name in REFLECTION for name in names)
 
 
 def _line_of(module: ast.Module, name: str) -> int:
@@ -260,6 +274,11 @@ def _bound_in_functions(module: ast.Module) -> set[str]:
     return arguments | stored
 
 
+def _is_name(value: Value | Opaque) -> bool:
+    """Whether it can be sent to a server: no half of a surrogate can."""
+    return value is None or (isinstance(value, str) and is_text(value))
+
+
 def _only(found: set[Value | Opaque]) -> str | None:
-    values = [value for value in found if isinstance(value, str)]
+    values = [value for value in found if isinstance(value, str) and is_text(value)]
     return values[0] if len(found) == len(values) == 1 else None

@@ -71,7 +71,7 @@ def serve(arguments: Namespace) -> int:
     ready = Ready(config=arguments.config[0] if arguments.config else None, section=arguments.name, ttl=told.ttl)
     log.emit("info", "gate.serving", f"gate answers on {host or '*'}:{port}.", port=port)
     config = uvicorn.Config(
-        Sidecar(ready), host=host or "0.0.0.0", port=port, lifespan="off", access_log=False, log_level="warning",  # noqa: S104
+        Sidecar(ready), host=host or "0.0.0.0", port=port, lifespan="off", access_log=False, log_level="error",  # noqa: S104
         timeout_keep_alive=5, h11_max_incomplete_event_size=16384, http="h11", ws="none", server_header=False,
     )  # fmt: skip
     try:

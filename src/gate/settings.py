@@ -24,6 +24,9 @@ LONGEST = 10.0**9
 LONGEST_LOOK = 86400.0
 """Seconds: libpq counts milliseconds in 31 bits."""
 
+LONGEST_PORT = 5
+"""Digits."""
+
 FALSE = frozenset({"0", "false", "no", "off"})
 
 
@@ -146,8 +149,8 @@ def read(environment: Mapping[str, str], flags: Mapping[str, str] | None = None)
         database_url=reader.url("DATABASE_URL"),
         migration_database_url=reader.url("MIGRATION_DATABASE_URL"),
         alembic_config=reader.text("ALEMBIC_CONFIG"),
-        version_table=reader.text("GATE_VERSION_TABLE"),
-        version_table_schema=reader.text("GATE_VERSION_TABLE_SCHEMA"),
+        version_table=reader.name("GATE_VERSION_TABLE"),
+        version_table_schema=reader.name("GATE_VERSION_TABLE_SCHEMA"),
         timeout=reader.seconds("GATE_TIMEOUT", 0),
         poll_max=reader.seconds("GATE_POLL_MAX", 10, least=0.1),
         connect_timeout=reader.seconds("GATE_CONNECT_TIMEOUT", 5, least=0.1, most=LONGEST_LOOK),
@@ -197,6 +200,12 @@ class _Reader:
     def text(self, variable: str) -> str | None:
         value = self._flags.get(variable, self._environment.get(variable, ""))
         return value.strip() or None
+
+    def name(self, variable: str) -> str | None:
+        name = self.text(variable)
+        if name is not None and not urls.is_text(name):
+            self._mistake(variable, "must be UTF-8 text")
+        return name
 
     def switch(self, variable: str) -> bool:
         value = (self.text(variable) or "off").lower()
@@ -284,7 +293,8 @@ class _Reader:
 def listening_address(text: str) -> tuple[str, int] | None:
     """`[host]:port` as host ("" = every address) and port; None if it is not one."""
     host, _, port = text.strip().rpartition(":")
-    return (host.strip("[]"), int(port)) if port.isdecimal() and 0 < int(port) < 1 << 16 else None
+    is_port = port.isdecimal() and len(port) <= LONGEST_PORT and 0 < int(port) < 1 << 16
+    return (host.strip("[]"), int(port)) if is_port else None
 
 
 def one_edit_apart(one: str, other: str) -> bool:

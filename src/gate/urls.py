@@ -107,6 +107,8 @@ def parse(text: str, variable: str) -> DatabaseUrl:
     Raises `BadSettings` with the variable's name and never with a part of the URL that could be secret.
     """
     match = _FORM.match(text)
+    if not is_text(text):
+        raise BadSettings(f"{variable} is no UTF-8 text; write other characters as %XX.")
     if not match:
         raise BadSettings(f"{variable} is no database URL; write it as postgresql://user:password@host:5432/database.")
     _parsed.update(_secrets(match, {}))
@@ -117,6 +119,11 @@ def parse(text: str, variable: str) -> DatabaseUrl:
     secrets = _secrets(match, conninfo)
     _parsed.difference_update(_secrets(match, {}) - secrets)
     return DatabaseUrl(engine, _display(conninfo), conninfo, text, secrets)
+
+
+def is_text(text: str) -> bool:
+    """Whether it can be sent to a server: Python keeps a byte that is no UTF-8 as half a surrogate."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def from_environment(names: dict[str, str]) -> DatabaseUrl:
@@ -231,6 +238,7 @@ def _spellings(password: str) -> frozenset[str]:
     if not password:
         return frozenset()
     decoded = unquote(password)
-    encoded = {quote(decoded), quote(decoded, safe=""), quote(decoded, safe=" +"), quote_plus(decoded)}
+    content = decoded.encode("utf-8", "surrogateescape")
+    encoded = {quote(content), quote(content, safe=""), quote(content, safe=" +"), quote_plus(content)}
     lower = {re.sub("%..", lambda hexadecimal: hexadecimal[0].lower(), spelling) for spelling in encoded}
     return frozenset({password, decoded, unquote_plus(password), repr(decoded)[1:-1], *encoded, *lower})

@@ -282,3 +282,10 @@ def test_the_level_silences_what_is_below(gate: GateRunner) -> None:
 def test_the_installed_command_is_gate(project: Project) -> None:
     installed = Path(sys.executable).parent / "gate"
     assert start([str(installed), "heads"], {}, project.folder).wait().out == "a3\n"
+
+
+def test_a_terminal_that_knows_few_characters_gets_the_others_escaped(gate: GateRunner, project: Project) -> None:
+    project.add("größe_😀", "a3")
+    ended = gate("heads", PYTHONIOENCODING="ascii")
+    assert (ended.code, ended.out, ended.err) == (0, "gr\\xf6\\xdfe_\\U0001f600\n", "")
+    assert gate("--help", PYTHONIOENCODING="ascii").code == 0

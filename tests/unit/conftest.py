@@ -1,12 +1,22 @@
-"""What one unit test tells gate stays in that test."""
+"""What one unit test tells gate stays in that test; drawn cases are as many as GATE_TEST_EXAMPLES says."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from gate import urls
+
+hypothesis.settings.register_profile(
+    "gate",
+    max_examples=int(os.environ.get("GATE_TEST_EXAMPLES", "100")),
+    deadline=None,  # another worker may have both cores just then
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("gate")
 
 
 @pytest.fixture(autouse=True)

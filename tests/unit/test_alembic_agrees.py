@@ -164,7 +164,7 @@ def assert_agreement(revisions: Sequence[Revision], stamped: tuple[str, ...]) ->
     try:
         pending = plan(script, stamped)
     except CommandError as error:
-        assert "overlaps" in str(error)  # noqa: PT017 - what Alembic says decides what gate must say
+        assert "overlaps" in str(error)
         assert found.verdict is Verdict.DIVERGED or found.redundant
     else:
         assert (found.verdict, found.redundant) == (Verdict.BEHIND if pending else Verdict.CURRENT, ())
