@@ -126,8 +126,15 @@ def _targets(starts: Starts, caches: str) -> list[Target]:
         for size, name, to, limit in TARGETS
         if size in starts.sizes
     ]
-    light = ratio(starts.costs[SMALL, caches], CHECK, FLOOR, memory)
-    return [*found, Target(f"peak memory of `{CHECK}` / {FLOOR}, {SMALL} revisions, {caches}", light, 1.3)]
+    light = [
+        Target(
+            f"peak memory of `{CHECK}` / {FLOOR}, {size:,} revisions, {caches}",
+            ratio(starts.costs[size, caches], CHECK, FLOOR, memory),
+            1.3,
+        )
+        for size in (SMALL, starts.sizes[-1])
+    ]
+    return [*found, *light]
 
 
 def _floor(costs: Costs) -> str:
