@@ -15,8 +15,8 @@ from dataclasses import asdict
 
 from gate.configuration import Configuration
 from gate.errors import BadScripts
+from gate.redaction import hide
 from gate.revisions import Revision
-from gate.urls import hide
 
 MOST_TEXT = 500
 """Characters of what Alembic said."""

@@ -13,8 +13,9 @@ from gate.database import Database
 from gate.errors import BadSettings
 from gate.look import Looker
 from gate.script_directory import Image
-from gate.settings import Settings, UrlSource
+from gate.settings import Settings
 from gate.stamp import TableName
+from gate.urls import UrlSource
 
 DEFAULT_TABLE = "alembic_version"
 

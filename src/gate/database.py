@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gate import urls
+from gate import redaction, urls
 from gate.errors import BadSettings, DatabaseUnavailable
-from gate.settings import UrlSource
-from gate.urls import DatabaseUrl
+from gate.urls import DatabaseUrl, UrlSource
 
 if TYPE_CHECKING:
     import psycopg
@@ -124,7 +123,7 @@ def named_by_libpq(environment: Mapping[str, str]) -> bool:
 
 def explain(error: Exception, url: DatabaseUrl) -> DatabaseUnavailable:
     """Wrap a driver's error, once, at the edge: a plain sentence first, the driver's own words behind it."""
-    text = " ".join(urls.hide(str(error), url.secrets).split())[:500]
+    text = " ".join(redaction.hide(str(error), url.secrets).split())[:500]
     plain = next((words for pattern, words in PLAIN if re.search(pattern, text, re.IGNORECASE)), None)
     return DatabaseUnavailable(
         f"{plain or 'The database cannot be looked at'} ({url.display}). The driver says: {text}"

@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 
 from gate.database import Database, explain
 from gate.errors import BadSettings, DatabaseUnavailable
-from gate.urls import hide
+from gate.redaction import hide
 
 SYNC_DRIVERS = {"aiosqlite": "pysqlite", "aiomysql": "pymysql", "asyncmy": "pymysql"}
 """Asynchronous drivers -> a blocking one for gate's own look."""

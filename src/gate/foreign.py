@@ -35,3 +35,8 @@ def listed(ids: Collection[str], separator: str = ", ") -> str:
     return separator.join(cut(printable(cut(id_))) for id_ in list(ids)[:MOST_SHOWN]) + (
         f" and {more} more" if more > 0 else ""
     )
+
+
+def is_text(text: str) -> bool:
+    """Whether it can be sent to a server: Python keeps a byte that is no UTF-8 as half a surrogate."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from gate import urls
+from gate import redaction
 from gate.foreign import printable
 
 REPLACE = "\r\x1b[K"
@@ -81,7 +81,7 @@ def _hide(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping
 
 def _hidden(value: Any) -> Any:
     if isinstance(value, str):
-        return urls.hide(value)
+        return redaction.hide(value)
     if isinstance(value, list | tuple):
         return [_hidden(each) for each in value]
     if isinstance(value, dict):

@@ -13,7 +13,7 @@ from gate import log
 from gate.drift import Drift
 from gate.errors import BadSettings, MigrationFailed
 from gate.migrator import Migrator
-from gate.urls import hide
+from gate.redaction import hide
 
 MOST_TEXT = 500
 """Characters of an error of a migration that are shown."""

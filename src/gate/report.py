@@ -13,7 +13,7 @@ from gate.drift import Verdict
 from gate.errors import GateError
 from gate.foreign import printable
 from gate.look import Seen
-from gate.urls import hide
+from gate.redaction import hide
 
 
 def heads(arguments: Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The revision graph of an image: heads, closure, and what an upgrade would run, in its order.
+"""The revision graph of an image: heads, closure, and what an upgrade would run.
 
 Pure: values in, values out. The words and the rules are Alembic's (its `script/revision.py`): a revision's
 parents are its `down_revision` and its `depends_on`; an effective head is a revision that is nobody's parent.
@@ -7,12 +7,12 @@ parents are its `down_revision` and its `depends_on`; an effective head is a rev
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from gate.errors import BadScripts
+from gate.upgrade_order import UpgradeOrder, children_of, walk
 
 FORBIDDEN = "@-+:"
 """Characters that Alembic refuses in an id, since they mean something in a revision's address."""
@@ -59,7 +59,7 @@ class Graph:
     @cached_property
     def children(self) -> Mapping[str, tuple[str, ...]]:
         """For each id those whose `down_revision` names it (`depends_on` does not count)."""
-        return {id_: tuple(above) for id_, above in _children(self._down).items()}
+        return {id_: tuple(above) for id_, above in children_of(self._down).items()}
 
     def resolve(self, row: str) -> str | None:
         """The id that a row of the version table stands for; Alembic takes a unique prefix, too."""
@@ -76,18 +76,23 @@ class Graph:
 
     def closure(self, ids: Iterable[str]) -> set[str]:
         """The ids and all their ancestors, through `down_revision` and `depends_on`."""
-        return set(_walk(ids, self.parents))
+        return set(walk(ids, self.parents))
 
     def plain_closure(self, ids: Iterable[str]) -> set[str]:
         """The ids and their ancestors through `down_revision` alone."""
-        return set(_walk(ids, self._down))
+        return set(walk(ids, self._down))
 
     def pending(self, applied: Collection[str]) -> tuple[str, ...]:
         """What `alembic upgrade heads` would run on a database with these rows, in that order."""
         if set(self.heads) <= set(applied):
             return ()
         missing = self.closure(self.heads) - self.closure(applied)
-        return tuple(reversed(self._walk_down(missing)))
+        return self._order.of(missing)
+
+    @cached_property
+    def _order(self) -> UpgradeOrder:
+        dependencies = {r.id: {self._names[name].id for name in r.depends_on} for r in self.revisions.values()}
+        return UpgradeOrder(self.heads, self.parents, self._down, dependencies)
 
     def _parents(self, revision: Revision) -> tuple[str, ...]:
         for parent in revision.down:
@@ -98,80 +103,6 @@ class Graph:
                 raise BadScripts(_missing(revision, "depends_on", name, self.revisions))
         resolved = [self._names[name].id for name in revision.depends_on]
         return tuple(dict.fromkeys((*revision.down, *resolved)))
-
-    def _walk_down(self, todo: set[str]) -> list[str]:
-        """Order as Alembic does: one branch as long as possible, never a parent before its last child."""
-        children = _children(self.parents)
-        open_children = {id_: sum(child in todo for child in children[id_]) for id_ in todo}
-        tips = [head for head in self.heads if head in todo]
-        walked: list[str] = []
-        at = 0
-        while tips:
-            if open_children[tips[at]]:
-                at = _first_above(tips, at, children, todo)
-                continue
-            walked.append(tips[at])
-            todo.remove(tips[at])
-            for parent in todo.intersection(self.parents[tips[at]]):
-                open_children[parent] -= 1
-            at = self._step_down(tips, at, todo)
-        return walked
-
-    def _step_down(self, tips: list[str], at: int, todo: set[str]) -> int:
-        nexts = [p for p in self._direct_parents(tips[at]) if p in todo and p not in tips]
-        if not nexts:
-            del tips[at]
-            return max(at - 1, 0)
-        tips[at] = nexts[0]
-        tips.extend(nexts[1:])
-        return at
-
-    def _direct_parents(self, id_: str) -> tuple[str, ...]:
-        """The parents less those dependencies that an ancestor brings along already."""
-        revision = self.revisions[id_]
-        return tuple(p for p in self.parents[id_] if p in revision.down or not self._is_inherited(p, revision))
-
-    def _is_inherited(self, dependency: str, heir: Revision) -> bool:
-        """Most are not, since nobody else has them; the others are found near by, as a rule."""
-        if self._dependents[dependency] == 1:
-            return False
-        return any(dependency in self._dependencies(self.revisions[id_]) for id_ in _walk(heir.down, self._down))
-
-    @cached_property
-    def _dependents(self) -> Counter[str]:
-        """How many revisions depend on each."""
-        return Counter(id_ for revision in self.revisions.values() for id_ in self._dependencies(revision))
-
-    def _dependencies(self, revision: Revision) -> set[str]:
-        return {self._names[name].id for name in revision.depends_on}
-
-
-def _first_above(tips: list[str], at: int, children: Mapping[str, list[str]], todo: set[str]) -> int:
-    """The first tip that stands above this one: what has not been walked yet above it is searched, and no more."""
-    above = set(_walk([tips[at]], children, todo))
-    return next(n for n, tip in enumerate(tips) if n != at and tip in above)
-
-
-def _children(parents: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
-    """Who names whom, the other way round."""
-    found: dict[str, list[str]] = {id_: [] for id_ in parents}
-    for id_, above in parents.items():
-        for parent in above:
-            found[parent].append(id_)
-    return found
-
-
-def _walk(
-    ids: Iterable[str], nexts: Mapping[str, Collection[str]], within: Collection[str] | None = None
-) -> Iterator[str]:
-    seen: set[str] = set()
-    todo = list(ids)
-    while todo:
-        id_ = todo.pop()
-        if id_ not in seen and (within is None or id_ in within):
-            seen.add(id_)
-            todo.extend(nexts[id_])
-            yield id_
 
 
 def _by_id(revisions: Iterable[Revision]) -> dict[str, Revision]:
@@ -219,7 +150,7 @@ def _missing(revision: Revision, what: str, name: str, known: Mapping[str, Revis
 
 def _refuse_cycles(parents: Mapping[str, tuple[str, ...]], revisions: Mapping[str, Revision]) -> None:
     waiting = {id_: len(above) for id_, above in parents.items()}
-    children = _children(parents)
+    children = children_of(parents)
     free = [id_ for id_, count in waiting.items() if not count]
     while free:
         for child in children[free.pop()]:

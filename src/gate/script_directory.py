@@ -11,9 +11,10 @@ from pathlib import Path
 
 from gate import plain_script
 from gate.configuration import Configuration
+from gate.environment_text import VersionTable, read_environment
 from gate.errors import BadScripts
 from gate.revisions import Graph
-from gate.script_text import NotLiteral, Script, VersionTable, check_syntax, read_environment, read_script
+from gate.script_text import NotLiteral, Script, check_syntax, read_script
 
 READ_WHOLE = 250
 """Up to so many scripts each look sees that Python can read all of each (0.1 ms a script). Beyond, what an applied

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from gate import urls
+from gate import redaction
 from gate.foreign import printable
 
 DEFAULT = "/dev/termination-log"
@@ -26,7 +26,7 @@ class TerminationLog:
             return
         self._written = text
         content = (
-            printable(urls.hide(text)).encode("utf-8", "backslashreplace")[:LIMIT].decode(errors="ignore").encode()
+            printable(redaction.hide(text)).encode("utf-8", "backslashreplace")[:LIMIT].decode(errors="ignore").encode()
         )
         with suppress(OSError):
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)

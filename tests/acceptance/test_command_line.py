@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gate.settings import SETTINGS
+from gate.variables import SETTINGS
 from tests.conftest import GateRunner, TestDatabase
 from tests.support.programs import start
 from tests.support.projects import Project

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from gate import urls
+from gate import redaction
 
 hypothesis.settings.register_profile(
     "gate",
@@ -22,6 +22,6 @@ hypothesis.settings.load_profile("gate")
 @pytest.fixture(autouse=True)
 def no_password_of_another_test() -> Iterator[None]:
     """`hide` knows every password that came by in its process; in tests those are made up by the hundred."""
-    urls._parsed.clear()
+    redaction._known.clear()
     yield
-    urls._parsed.clear()
+    redaction._known.clear()

@@ -24,19 +24,21 @@ from alembic.util import CommandError
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from gate import configuration, database, drift, readiness, script_directory, settings, urls
+from gate import configuration, database, drift, readiness, redaction, script_directory, settings, urls
 from gate.asgi import Ready
 from gate.configuration import Configuration
 from gate.drift import Verdict
+from gate.environment_text import read_environment
 from gate.errors import BadScripts, BadSettings, GateError
 from gate.hold_server import Holding
 from gate.look import Seen
 from gate.migrator import LockKey, Migrator
 from gate.revisions import Graph, Revision
-from gate.script_text import NotLiteral, read_environment, read_script
+from gate.script_text import NotLiteral, read_script
 from gate.serve import Sidecar
-from gate.settings import SETTINGS, UrlSource
 from gate.stamp import Stamp, TableName, identifier, literal
+from gate.urls import UrlSource
+from gate.variables import SETTINGS
 from gate.wsgi import Ready as WsgiReady
 from tests.support.forgery import HOSTILE
 
@@ -137,7 +139,7 @@ def test_any_url_is_either_one_or_a_complaint_and_its_password_is_never_shown(te
         assert printable_lines(error)
     else:
         assert (
-            PASSWORD not in urls.hide(f"cannot connect to {text}")
+            PASSWORD not in redaction.hide(f"cannot connect to {text}")
             or PASSWORD in {url.conninfo.get(key) for key in ("user", "host", "dbname")}
             or f":{PASSWORD}" not in text
         ), "what stands where no password does is none"
@@ -158,7 +160,7 @@ def test_any_url_that_gate_takes_is_tried_and_a_failure_is_told(user: str, query
 @given(st.lists(PIECES | GIVEN, max_size=6).map("".join), st.sampled_from(["", " ", "\n", ".", ", "]))
 def test_a_password_that_was_told_is_hidden_in_any_text_around_it(around: str, between: str) -> None:
     urls.parse(f"postgresql://u:{PASSWORD}@h/db", "DATABASE_URL")
-    assert PASSWORD not in urls.hide(f"{around}{between}{PASSWORD}{between}{around}")
+    assert PASSWORD not in redaction.hide(f"{around}{between}{PASSWORD}{between}{around}")
 
 
 # The Alembic configuration

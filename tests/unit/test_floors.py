@@ -15,17 +15,20 @@ import gate
 SOURCE = Path(gate.__file__).parent
 
 FLOORS = {
-    "pure": "foreign errors settings urls revisions drift decision explanation readiness script_text plain_script",
+    "pure": (
+        "foreign errors redaction url_parameters urls variables setting_reader settings upgrade_order revisions drift "
+        "decision explanation readiness bindings script_text environment_text plain_script"
+    ),
     "adapters": (
-        "configuration script_directory alembic_loader migrator stamp database backends log wait signals handoff "
-        "termination errand death hold"
+        "configuration_files configuration script_directory alembic_loader migrator stamp database backends log wait "
+        "signals handoff termination errand death hold"
     ),
     "deeds": (
         "look lock advisory_lock mysql sqlite_file engines predecessor dialects other_engines progress slowness child "
         "oversight supervisor migrate upgrade marks"
     ),
     "flow": "assembly announce run passage borrowed watch advisory",
-    "doors": "guard report cli __init__ __main__ asgi wsgi serve hold_server",
+    "doors": "guard report command_line cli __init__ __main__ asgi wsgi serve hold_server",
 }
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS.values()) for room in rooms.split()}
 
@@ -141,7 +144,18 @@ def test_only_the_command_line_parses_arguments() -> None:
         for node in ast.walk(tree(room))
         if "ArgumentParser" in {getattr(node, "attr", ""), getattr(node, "id", ""), getattr(node, "name", "")}
     }
-    assert names == {"cli"}
+    assert names == {"command_line"}
+
+
+LONGEST_ROOM, LONGEST_FUNCTION = 200, 40
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_a_room_is_small(room: str) -> None:
+    assert len((SOURCE / f"{room}.py").read_text().splitlines()) <= LONGEST_ROOM
+    functions = [n for n in ast.walk(tree(room)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = [f.name for f in functions if f.end_lineno and f.end_lineno - f.lineno >= LONGEST_FUNCTION]
+    assert long == []
 
 
 @pytest.mark.parametrize("room", rooms())

@@ -18,8 +18,9 @@ ROOMS = {
     *(
         f"gate.{room}"
         for room in (
-            "__main__ assembly cli configuration database decision drift errand errors explanation foreign look "
-            "migrator plain_script report revisions script_directory script_text settings stamp urls"
+            "__main__ assembly bindings cli command_line configuration configuration_files database decision drift "
+            "environment_text errand errors explanation foreign look migrator plain_script redaction report revisions "
+            "script_directory script_text setting_reader settings stamp upgrade_order url_parameters urls variables"
         ).split()
     ),
 }

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from gate import errors
-from gate.cli import COMMANDS
+from gate.command_line import COMMANDS
 from gate.decision import Decision, Policy, decide
 from gate.drift import Drift, Verdict
 from gate.errors import GateError
-from gate.settings import SETTINGS
+from gate.variables import SETTINGS
 from tests.support.programs import GATE, start
 
 ROOT = Path(__file__).resolve().parents[2]

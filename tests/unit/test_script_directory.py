@@ -13,10 +13,10 @@ from alembic.script import ScriptDirectory
 
 from gate import script_directory
 from gate.configuration import Configuration
+from gate.environment_text import VersionTable
 from gate.errors import BadScripts
 from gate.revisions import Revision
 from gate.script_directory import LONGEST, Image
-from gate.script_text import VersionTable
 
 
 def script(id_: str, down: str | None = None, extra: str = "") -> str:

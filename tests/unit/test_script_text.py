@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gate import plain_script
+from gate.environment_text import VersionTable, read_environment
 from gate.errors import BadScripts
 from gate.revisions import Revision
-from gate.script_text import NotLiteral, Script, VersionTable, read_environment, read_script
+from gate.script_text import NotLiteral, Script, read_script
 
 PATH = "versions/one.py"
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from gate import settings
 from gate.decision import Decision
 from gate.errors import BadSettings
-from gate.settings import KNOWN, SETTINGS, Settings, UrlSource
+from gate.settings import Settings
+from gate.urls import UrlSource
+from gate.variables import KNOWN, SETTINGS, one_edit_apart
 
 URL = "postgresql://app@db:5432/shop"
 SECRET = "S3cr3tW0rd"
@@ -221,7 +223,7 @@ def test_one_edit_anywhere_behind_the_prefix_is_seen(known: str, data: st.DataOb
         known[:at] + known[at : at + 2][::-1] + known[at + 2 :],
     } - KNOWN
     for edited in sorted(edits):
-        assert settings.one_edit_apart(edited, known)
+        assert one_edit_apart(edited, known)
         assert any(f"do you mean {known}?" in line for line in complaint({edited: "x"}))
 
 
@@ -238,8 +240,8 @@ def _distance(one: str, other: str) -> int:
 
 @given(st.text("ab_", max_size=6), st.text("ab_", max_size=6))
 def test_one_edit_apart_is_the_textbooks_distance_of_one(one: str, other: str) -> None:
-    assert settings.one_edit_apart(one, other) == (_distance(one, other) == 1)
-    assert settings.one_edit_apart(one, other) == settings.one_edit_apart(other, one)
+    assert one_edit_apart(one, other) == (_distance(one, other) == 1)
+    assert one_edit_apart(one, other) == one_edit_apart(other, one)
 
 
 @pytest.mark.parametrize("empty", ["", " ", "\t"])

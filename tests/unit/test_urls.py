@@ -9,9 +9,9 @@ import sqlalchemy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gate import urls
+from gate import redaction, urls
 from gate.errors import BadSettings
-from gate.urls import DRIVERS_OWN, LIBPQ
+from gate.url_parameters import DRIVERS_OWN, LIBPQ
 
 SECRET = "S3cr3tW0rd"
 
@@ -232,7 +232,7 @@ def test_a_password_before_the_host_is_in_no_text_that_gate_makes(form: str, pas
     url = urls.parse(form.format(password), "DATABASE_URL")
     assert SECRET not in repr(url) + url.display
     quoted = f"connection to {form.format(password)} failed for {url.conninfo.get('password', password)!r}"
-    assert SECRET not in urls.hide(quoted, url.secrets)
+    assert SECRET not in redaction.hide(quoted, url.secrets)
 
 
 @pytest.mark.parametrize("parameter", ["password", "sslpassword"])
@@ -241,8 +241,8 @@ def test_a_password_in_the_query_is_used_and_hidden(parameter: str) -> None:
     url = urls.parse(text, "DATABASE_URL")
     assert url.conninfo[parameter] == f"a@{SECRET}"
     assert SECRET not in repr(url) + url.display
-    assert SECRET not in urls.hide(f"{text} a@{SECRET} a%40{SECRET}", url.secrets)
-    assert SECRET not in urls.hide(text)
+    assert SECRET not in redaction.hide(f"{text} a@{SECRET} a%40{SECRET}", url.secrets)
+    assert SECRET not in redaction.hide(text)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_no_complaint_about_a_url_shows_any_of_its_values(text: str) -> None:
     ],
 )
 def test_an_unknown_password_in_anothers_text_is_hidden_by_where_it_stands(text: str) -> None:
-    assert SECRET not in urls.hide(text)
+    assert SECRET not in redaction.hide(text)
 
 
 @pytest.mark.parametrize(
@@ -303,19 +303,19 @@ def test_an_unknown_password_in_anothers_text_is_hidden_by_where_it_stands(text:
     ],
 )
 def test_what_is_no_password_stays_readable(text: str) -> None:
-    assert urls.hide(text) == text
+    assert redaction.hide(text) == text
 
 
 def test_a_known_password_is_hidden_in_every_spelling_the_longest_first() -> None:
     url = urls.parse("postgresql://app:p%40ss%20w%2Ford@db/shop", "DATABASE_URL")
     for spelling in ("p%40ss%20w%2Ford", "p@ss w/ord", "p%40ss%20w/ord"):
-        assert urls.hide(f"<{spelling}>", url.secrets) == "<***>"
-    assert urls.hide("secretsauce", frozenset({"secret", "secretsauce"})) == "***"
+        assert redaction.hide(f"<{spelling}>", url.secrets) == "<***>"
+    assert redaction.hide("secretsauce", frozenset({"secret", "secretsauce"})) == "***"
 
 
 def test_a_password_equal_to_the_users_name_does_not_make_the_users_name_unreadable() -> None:
     url = urls.parse("postgresql://app:app@db/app", "DATABASE_URL")
-    assert urls.hide("role app does not exist", url.secrets) == "role app does not exist"
+    assert redaction.hide("role app does not exist", url.secrets) == "role app does not exist"
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_libpqs_own_variables_are_left_to_libpq_and_named_for_people(names: dict
     url = urls.from_environment({**names, "PGPASSWORD": SECRET})
     assert (url.conninfo, url.verbatim, url.display, url.is_postgresql) == ({}, "", display, True)
     assert SECRET not in repr(url)
-    assert SECRET not in urls.hide(f"wrong: {SECRET}", url.secrets)
+    assert SECRET not in redaction.hide(f"wrong: {SECRET}", url.secrets)
 
 
 PLAIN = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
@@ -364,10 +364,10 @@ def test_no_password_is_ever_in_what_gate_shows_of_a_url(around: str, host: str)
     except BadSettings as error:
         assert SECRET not in str(error)
     else:
-        assert SECRET not in repr(url) + url.display + urls.hide(text, url.secrets)
+        assert SECRET not in repr(url) + url.display + redaction.hide(text, url.secrets)
 
 
 @pytest.mark.parametrize("bait", ["://:", "://a@b:", "password='", "password=\"'", "pwd: ", "://a:b", "@"])
 def test_no_text_takes_hide_longer_than_reading_it(bait: str) -> None:
     """A pattern that begins anew at each of a million places would take days; the test's own limit is the measure."""
-    assert len(urls.hide(bait * 1_000_000)) > 0
+    assert len(redaction.hide(bait * 1_000_000)) > 0

@@ -1,0 +1,59 @@
+"""No password in anybody's text, however it is spelt there. Pure but for what it remembers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Set as AbstractSet
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
+
+_WORD = re.compile(r"\S+")
+_BEFORE_PASSWORD = re.compile(r"://[^:/?#\s@]*:")
+_PARAMETER = re.compile(
+    r"(?i)(password['\"]?|passwd['\"]?|pwd['\"]?)(\s*[=:]\s*)(\"[^\"]*\"|'(?:[^'\\]|\\.)*'|[^\s&,;)]+)"
+)
+
+HIDDEN = "***"
+
+SHORTEST = 3
+"""A shorter secret is hidden only where passwords stand: elsewhere its letters say nothing about it."""
+
+_known: set[str] = set()
+"""Every password that came by in this process: `hide` knows the old one, too, after a rotation."""
+
+
+def remember(secrets: AbstractSet[str]) -> None:
+    """Hide these from now on."""
+    _known.update(secrets)
+
+
+def forget(secrets: AbstractSet[str]) -> None:
+    """Do not hide these: they turned out to be no secrets."""
+    _known.difference_update(secrets)
+
+
+def hide(text: str, secrets: frozenset[str] = frozenset()) -> str:
+    """Hide in a foreign text these secrets, every password that was ever parsed, and what stands where passwords do."""
+    for secret in sorted((s for s in secrets | _known if len(s) >= SHORTEST), key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    if "://" in text:
+        text = _WORD.sub(_without_password, text)
+    return _PARAMETER.sub(rf"\1\2{HIDDEN}", text)
+
+
+def _without_password(word: re.Match[str]) -> str:
+    """Without what stands between `://user:` and the last `@`; one search for each word, however long it is."""
+    text = word[0]
+    at = text.rfind("@")
+    before = _BEFORE_PASSWORD.search(text, 0, max(at, 0))
+    return f"{text[: before.end()]}{HIDDEN}{text[at:]}" if before else text
+
+
+def spellings(password: str) -> frozenset[str]:
+    """Every way in which URLs, drivers and Python write this password."""
+    if not password:
+        return frozenset()
+    decoded = unquote(password)
+    content = decoded.encode("utf-8", "surrogateescape")
+    encoded = {quote(content), quote(content, safe=""), quote(content, safe=" +"), quote_plus(content)}
+    lower = {re.sub("%..", lambda hexadecimal: hexadecimal[0].lower(), spelling) for spelling in encoded}
+    return frozenset({password, decoded, unquote_plus(password), repr(decoded)[1:-1], *encoded, *lower})
