@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -189,6 +189,15 @@ def test_a_false_holder_of_the_lock_forges_nothing(
         assert found["migrating"]
         migrating = gate("migrate", GATE_LOCK_TIMEOUT="1")
     assert (migrating.code, [*lines_not_of_gate(migrating)]) == (75, [])
+
+
+def test_sessions_of_others_outlive_a_migration(gate: GateRunner, database: TestDatabase) -> None:
+    another = LockKey.of("another", "table")
+    names = ["gate", "an application", another.tag, another.working_name, "% works", "gate/________ works"]
+    with ExitStack() as opened:
+        sessions = [opened.enter_context(psycopg.connect(database.url, application_name=name)) for name in names]
+        assert gate("migrate").code == 0
+        assert [session.execute("SELECT 1").fetchone() for session in sessions] == [(1,)] * len(names)
 
 
 NO_TEXT = b"caf\xe9\xff\xc0\xed\xa0\x80"
