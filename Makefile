@@ -48,10 +48,6 @@ airflow: ## put Airflow into build/airflow (300 MB), so that `make bench` measur
 
 AIRFLOW = apache-airflow==3.3.2 asyncpg psycopg2-binary
 
-.PHONY: deployments
-deployments: $(READY) ## compose, k8s and Watchtower in real containers (podman, Go; in the making, not part of `make test`)
-	$(BIN)/pytest tests/deployments
-
 .PHONY: lint
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -9,9 +9,11 @@ import json
 import secrets
 import shutil
 import subprocess
-from collections.abc import Callable
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fcntl import LOCK_EX, flock
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,14 @@ def must(*arguments: str, within: float = 120) -> str:
     done = podman(*arguments, within=within)
     assert done.returncode == 0, f"podman {' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
     return done.stdout.strip()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Keep other sessions off the images: a build fails if a layer that it found in the cache is removed meanwhile."""
+    with (Path(tempfile.gettempdir()) / "gate-test-images.lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        yield
 
 
 @cache
@@ -123,8 +133,8 @@ class Container:
         return must("inspect", f"--format={{{{.State.{what}}}}}", self.name)
 
     def stop(self) -> int:
-        """Send SIGTERM as `docker stop` does, with more patience than any test has; give the exit code."""
-        must("stop", "--time=100", self.name)
+        """Send SIGTERM, and after 10 s SIGKILL, as `docker stop` does; give the exit code: 137 if it was killed."""
+        must("stop", "--time=10", self.name)
         return int(self.state("ExitCode"))
 
     def wait(self) -> int:
@@ -137,7 +147,8 @@ class Containers:
     """What a session's container tests share."""
 
     token: str = field(default_factory=lambda: f"gate-test-{secrets.token_hex(4)}")
-    running: ExitStack = field(default_factory=ExitStack)
+    images: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
 
     @property
     def image(self) -> str:
@@ -149,22 +160,32 @@ class Containers:
         """The same without its last migration."""
         return f"{self.image}-older"
 
+    def remove(self) -> None:
+        podman("rm", "--force", "--time=0", *self.names)
+        podman("network", "rm", "--force", self.token)
+        with undisturbed():
+            podman("rmi", "--force", *self.images)
+
     def build(self) -> None:
-        # The build stage gets a name as well, so that it can be removed as the image is.
-        base = f"--build-arg=PYTHON_IMAGE={PYTHON_IMAGE}"
-        self.build_image(f"{self.image}-build", ROOT, base, "--target=build")
-        self.build_image(self.image, ROOT, base)
+        self.build_stages(self.image, "build", "Dockerfile", PYTHON_IMAGE=PYTHON_IMAGE)
+
+    def build_stages(self, tag: str, stage: str, recipe: str, **told: str) -> None:
+        """Build a recipe of this project; its first stage has a name as well, so that it is removed as the image is."""
+        arguments = (f"--file={ROOT / recipe}", *(f"--build-arg={name}={value}" for name, value in told.items()))
+        self.build_image(f"{tag}-{stage}", ROOT, *arguments, f"--target={stage}")
+        self.build_image(tag, ROOT, *arguments)
 
     def build_image(self, tag: str, context: Path, *arguments: str) -> None:
-        """Build one image, and remove it at the end."""
-        self.running.callback(podman, "rmi", "--force", tag)
-        must("build", "--network=host", f"--tag={tag}", *arguments, str(context), within=500)
+        """Build one image; `remove` removes it."""
+        self.images.append(tag)
+        with undisturbed():
+            must("build", "--network=host", f"--tag={tag}", *arguments, str(context), within=500)
 
-    def build_from(self, text: str, tag: str, folder: Path) -> None:
+    def build_from(self, text: str, tag: str, folder: Path, *arguments: str) -> None:
         """Build one image from the text of a Dockerfile."""
         folder.mkdir(exist_ok=True)
         (folder / "Dockerfile").write_text(text)
-        self.build_image(tag, folder)
+        self.build_image(tag, folder, *arguments)
 
     def build_other(self, statement: str, folder: Path) -> str:
         """Build the example with this statement at the beginning of its last migration; give the image's name."""
@@ -174,13 +195,12 @@ class Containers:
 
     def start_postgres(self) -> None:
         must("network", "create", self.token)
-        self.running.callback(podman, "network", "rm", "--force", self.token)
         self.run(f"{self.token}-db", POSTGRES_IMAGE, POSTGRES_PASSWORD="secret", LC_ALL=UTF8)
         ready = ("exec", f"{self.token}-db", "psql", "-h", "/tmp", "-U", "postgres", "-c", "SELECT 1")
         await_true(lambda: podman(*ready).returncode == 0, lambda: must("logs", f"{self.token}-db"))
 
     def run(self, name: str, *arguments: str, **environment: str) -> Container:
-        self.running.callback(podman, "rm", "--force", "--time=0", name)
+        self.names.append(name)
         variables = [f"--env={key}={value}" for key, value in environment.items()]
         must("run", "--detach", f"--name={name}", f"--network={self.token}", *variables, *arguments)
         return Container(name)
@@ -204,3 +224,10 @@ class Containers:
         """Run one statement in a database of `create_database`."""
         name = url.rpartition("/")[2]
         return must("exec", f"{self.token}-db", "psql", "-h", "/tmp", "-U", "postgres", "-tAc", statement, name)
+
+    def lock_out(self, url: str) -> None:
+        """Let nobody connect to a database of `create_database` any more, nor stay connected."""
+        server, _, name = url.rpartition("/")
+        self.execute(f"{server}/postgres", f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        self.execute(f"{server}/postgres", ended)

@@ -124,3 +124,9 @@ def test_log_lines_that_are_shown_have_events_of_the_code() -> None:
 
 def events(block: str) -> list[str]:
     return re.findall(r"\bgate\.[a-z_]+", block)
+
+
+def test_every_way_to_deploy_is_told() -> None:
+    told = {re.findall(r"`(.+?)`", take)[0] for _, take, _ in table("you have", "take", "who migrates")}
+    overlays = {f"k8s/overlays/{path.name}" for path in (ROOT / "k8s" / "overlays").iterdir()}
+    assert told == overlays | {path.name for path in ROOT.glob("compose*.yaml")}

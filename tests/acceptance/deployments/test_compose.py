@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -12,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from demo.embedded_postgres import free_port
-from tests.support.containers import POSTGRES_IMAGE, ROOT, UTF8, Container, Containers, podman
+from tests.support.containers import POSTGRES_IMAGE, ROOT, UTF8, Container, Containers, must, podman
 from tests.support.programs import await_true
+from tests.support.readme import shown
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
 
@@ -58,16 +61,47 @@ def compose(containers: Containers, tmp_path: Path, request: pytest.FixtureReque
     project("--profile=migrate", "down", "--volumes", "--timeout=2")
 
 
+@pytest.mark.parametrize("file", ["compose.yaml", "compose.wait.yaml"])
+def test_every_service_of_the_image_is_confined_and_waits_for_a_stamp(file: str) -> None:
+    services = yaml.safe_load((ROOT / file).read_text())["services"]
+    ours = {name: service for name, service in services.items() if service["image"] == "shop"}
+    assert set(ours) == {"migrate", "web"}
+    for service in ours.values():
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["environment"]["GATE_ON_UNSTAMPED"] == "wait"
+    assert not {"entrypoint", "command"} & set(ours["web"])
+    assert "/health/ready" in ours["web"]["healthcheck"]["test"][-1]
+
+
 @pytest.mark.parametrize("compose", ["compose.yaml"], indirect=True)
 def test_the_server_starts_after_the_one_shot_has_migrated(compose: Compose) -> None:
     compose.up()
     assert compose.service("migrate").state("ExitCode") == "0"
-    assert compose.service("migrate").event("gate.migrated")
     web = compose.service("web")
-    web.await_event("gate.current")
+    web.await_event("gate.starting")
     assert web.event("gate.waiting") is None
+    for service, line in shown("Docker Compose"):
+        assert re.search(line, compose.service(service).logs())
     assert len(json.loads(web.get("/items"))) == 2
     await_true(lambda: compose.healthy("web"), web.logs)
+    status = must("exec", web.name, "cat", "/proc/1/status")
+    assert "CapEff:\t0000000000000000" in status
+    assert "NoNewPrivs:\t1" in status
+    assert must("inspect", "--format={{.HostConfig.ReadonlyRootfs}}", web.name) == "true"
+
+
+@pytest.mark.parametrize("compose", ["compose.yaml"], indirect=True)
+def test_a_restart_of_the_database_kills_no_server(compose: Compose) -> None:
+    compose.up()
+    web = compose.service("web")
+    before = must("inspect", "--format={{.State.StartedAt}}", web.name)
+    assert len(json.loads(web.get("/items"))) == 2
+    must("restart", compose.service("db").name)
+    assert compose.healthy("web")
+    assert len(json.loads(web.get("/items"))) == 2
+    assert must("inspect", "--format={{.State.StartedAt}}", web.name) == before
 
 
 @pytest.mark.parametrize("compose", ["compose.wait.yaml"], indirect=True)

@@ -14,10 +14,12 @@ def containers() -> Iterator[Containers]:
     """The example's image and a PostgreSQL beside it."""
     need_containers()
     prepared = Containers()
-    with prepared.running:
+    try:
         prepared.build()
         prepared.start_postgres()
         yield prepared
+    finally:
+        prepared.remove()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,117 @@
+"""k8s/: each overlay built, held to two versions of the API's schema and to the restricted standard."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from copy import deepcopy
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+
+from gate.errors import BadScripts, BadSettings, MigrationFailed, Refused
+from tests.support.containers import ROOT
+from tests.support.manifests import Resource, built, containers_of, kustomize, one, overlay, pods
+
+# One worker for all of them, so that kustomize is built once.
+pytestmark = [pytest.mark.xdist_group("manifests"), pytest.mark.timeout(600)]
+
+OVERLAYS = sorted(path.name for path in (ROOT / "k8s" / "overlays").iterdir())
+NATIVE_SIDECARS = "1.29"
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_overlay_is_valid_for_kubernetes_1_29_and_the_newest(name: str) -> None:
+    for resource in overlay(name):
+        for version in (NATIVE_SIDECARS, kubernetes_validate.latest_version()):
+            kubernetes_validate.validate(deepcopy(resource), version, strict=True)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_overlay_keeps_to_the_restricted_standard(name: str) -> None:
+    for pod in pods(overlay(name)):
+        security = pod["securityContext"]
+        assert security["runAsNonRoot"]
+        assert security["runAsUser"] > 0
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+        for container in containers_of(pod):
+            own = container["securityContext"]
+            assert own["allowPrivilegeEscalation"] is False
+            assert own["capabilities"] == {"drop": ["ALL"]}
+            assert own["readOnlyRootFilesystem"] is True
+            assert "limits" in container["resources"]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_container_reads_the_secret_as_its_group_and_waits_for_a_stamp(name: str) -> None:
+    for pod in pods(overlay(name)):
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        assert volumes["database"]["secret"]["defaultMode"] == 0o440
+        assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
+        assert volumes["tmp"] == {"name": "tmp", "emptyDir": {}}
+        for container in containers_of(pod):
+            mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+            told = {variable["name"]: variable.get("value") for variable in container["env"]}
+            assert told["DATABASE_URL_FILE"] == f"{mounts['database']}/url"
+            assert mounts["tmp"] == "/tmp"
+            assert "serve" in container.get("command", []) or told["GATE_ON_UNSTAMPED"] == "wait"
+
+
+@pytest.mark.parametrize(
+    ("image", "index"), [("your-registry/shop:2.3.4", 1), ("registry.example.com:5000/shop:2.3.4", 2)]
+)
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_one_command_names_the_image_of_server_gate_and_job(name: str, image: str, index: int, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    folder = tmp_path / "k8s" / "overlays" / name
+    kustomization = folder / "kustomization.yaml"
+    assert kustomization.read_text().count("1.0.0") == 1
+    subprocess.run([kustomize(), "edit", "set", "image", f"shop={image}"], cwd=folder, check=True, timeout=60)
+    kustomization.write_text(kustomization.read_text().replace("index: 1", f"index: {index}"))
+    resources = built(folder)
+    assert {container["image"] for pod in pods(resources) for container in containers_of(pod)} == {image}
+    for resource in resources:
+        if resource["kind"] == "Job":
+            assert resource["metadata"]["name"] == "shop-migrate-2.3.4"
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_no_liveness_probe_asks_for_the_schema_and_a_readiness_probe_does(name: str) -> None:
+    (pod,) = (pod for pod in pods(overlay(name)) if "restartPolicy" not in pod)
+    ready = [container["readinessProbe"]["httpGet"]["path"] for container in probed(pod, "readinessProbe")]
+    assert "/health/ready" in ready
+    for kind in ("livenessProbe", "startupProbe"):
+        assert {container[kind]["httpGet"]["path"] for container in probed(pod, kind)} <= {"/health"}
+
+
+def probed(pod: Resource, kind: str) -> list[Resource]:
+    return [container for container in containers_of(pod) if kind in container]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_a_pod_may_wait_and_takes_no_older_one_away(name: str) -> None:
+    deployment = one(overlay(name), "Deployment")["spec"]
+    assert deployment["replicas"] > 1
+    assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    for pod in pods(overlay(name)):
+        assert pod["terminationGracePeriodSeconds"] == 30
+        for container in containers_of(pod):
+            assert "GATE_TIMEOUT" not in {variable["name"] for variable in container["env"]}
+
+
+def test_job_is_not_tried_again_after_what_only_a_person_can_mend() -> None:
+    job = one(overlay("job"), "Job")["spec"]
+    assert "activeDeadlineSeconds" not in job
+    failing = next(rule["onExitCodes"] for rule in job["podFailurePolicy"]["rules"] if rule["action"] == "FailJob")
+    assert failing["containerName"] == job["template"]["spec"]["containers"][0]["name"]
+    assert failing["values"] == sorted(
+        {error.exit_code for error in (MigrationFailed, Refused, BadSettings, BadScripts)}
+    )
+
+
+def test_sidecar_is_a_native_one() -> None:
+    (sidecar,) = one(overlay("sidecar"), "Deployment")["spec"]["template"]["spec"]["initContainers"]
+    assert sidecar["restartPolicy"] == "Always"
+    assert sidecar["command"][:2] == ["gate", "serve"]
