@@ -11,12 +11,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from demo.embedded_postgres import free_port
-from tests.support.containers import POSTGRES_IMAGE, ROOT, UTF8, Container, Containers, must, podman
+from tests.support.containers import POSTGRES_IMAGE, PYTHON_IMAGE, ROOT, UTF8, Container, Containers, must, podman
 from tests.support.programs import await_true
 from tests.support.readme import shown
 
@@ -41,7 +42,7 @@ class Compose:
         return done.stdout + done.stderr
 
     def up(self, **environment: str) -> None:
-        self("up", "--detach", "--no-build", **environment)
+        self("up", "--detach", **environment)
 
     def service(self, name: str) -> Container:
         return Container(f"{self.project}_{name}_1")
@@ -53,7 +54,13 @@ class Compose:
 
 @pytest.fixture
 def compose(containers: Containers, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Compose]:
-    images = {"migrate": {"image": containers.image}, "web": {"image": containers.image}}
+    tag = f"{containers.image}-by-compose"
+    containers.images.append(tag)
+    images: dict[str, Any] = {"migrate": {"image": tag}, "web": {"image": tag}}
+    # Built at the first `up`, as for a user, but from the cache.
+    for service, told in yaml.safe_load((ROOT / request.param).read_text())["services"].items():
+        if "build" in told:
+            images[service]["build"] = {"context": told["build"], "args": {"PYTHON_IMAGE": PYTHON_IMAGE}}
     database = {"image": POSTGRES_IMAGE, "environment": {"LC_ALL": UTF8}}
     (tmp_path / "standins.yaml").write_text(json.dumps({"services": {"db": database, **images}}))  # JSON is YAML
     project = Compose(f"gate-test-{secrets.token_hex(4)}", (ROOT / request.param, tmp_path / "standins.yaml"))
