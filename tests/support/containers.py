@@ -210,10 +210,11 @@ class Containers:
         name = f"{self.token}-{secrets.token_hex(4)}"
         return self.run(name, *HARDENED, *options, image or self.image, *command, DATABASE_URL=url, **told)
 
-    def migrate(self, url: str, image: str = "") -> None:
+    def migrate(self, url: str, image: str = "", command: tuple[str, ...] = ("gate", "migrate")) -> None:
         """Let another container migrate."""
-        network, told = f"--network={self.token}", f"--env=DATABASE_URL={url}"
-        must("run", "--rm", network, told, *HARDENED, "--entrypoint=gate", image or self.image, "migrate")
+        program, *arguments = command
+        told = (f"--network={self.token}", f"--env=DATABASE_URL={url}", f"--entrypoint={program}")
+        must("run", "--rm", *told, *HARDENED, image or self.image, *arguments)
 
     def create_database(self) -> str:
         name = f"shop_{secrets.token_hex(4)}"

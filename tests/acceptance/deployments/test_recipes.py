@@ -140,6 +140,9 @@ def upgraded_by_the_applications_alembic(containers: Containers, image: str) -> 
     web = waits_then_serves(containers, image)
     assert web.event("gate.upgrade_command")
     assert must("exec", web.name, "python3", "-c", VERSIONS) == "1.15.2 1.4.54"
+    url = containers.create_database()
+    containers.migrate(url, image, ("/opt/gate/bin/gate", "migrate", "--upgrade-command", "alembic upgrade heads"))
+    assert containers.execute(url, "SELECT version_num FROM alembic_version") == "a2"
 
 
 def test_own_venv_by_the_readme_leaves_the_applications_pins_and_upgrades_with_its_alembic(
