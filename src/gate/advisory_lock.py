@@ -1,6 +1,6 @@
 """One migrator at a time: an advisory lock, polled, on a connection that holds no snapshot.
 
-Every choice here was measured (FACTS 3): `CREATE INDEX CONCURRENTLY` waits for every snapshot, so the lock is
+Every choice here was measured (HAZARDS 3): `CREATE INDEX CONCURRENTLY` waits for every snapshot, so the lock is
 transaction-level (a pooler in transaction mode keeps it), at READ COMMITTED, asked for in one simple-protocol
 message with literals; whoever is refused closes the connection and asks again on a fresh one.
 
@@ -33,7 +33,7 @@ DEAD_PEER = (
     "('tcp_keepalives_idle', '3'), ('tcp_keepalives_interval', '2'), ('tcp_keepalives_count', '3'),"
     " ('tcp_user_timeout', '8000')"
 )
-"""How soon the server notices that the holder's machine died: in 8.5 s; by its defaults not within 40 (FACTS 6)."""
+"""How soon the server notices that the holder's machine died: in 8.5 s; by its defaults not within 40 (HAZARDS 6)."""
 
 CHECKS_CLIENTS = 140000
 """The first PostgreSQL that has client_connection_check_interval."""
@@ -46,7 +46,7 @@ class AdvisoryLock(Lock):
     connection: Connection | None = None
 
     def tell(self, migrator: Migrator) -> None:
-        """By the connection's application_name, which every role may read (FACTS 5)."""
+        """By the connection's application_name, which every role may read (HAZARDS 5)."""
         self._run(f"SELECT set_config('application_name', {literal(migrator.application_name(self.key))}, true)")
 
     def keep(self) -> None:
@@ -132,7 +132,7 @@ def _no_lock(error: Exception, database: Database) -> Exception:
 
 
 def _options(connection: Connection, pid: int) -> str:
-    """A server that notices a dead client within a second (FACTS 6); a pooler refuses options, and shows by its pid."""
+    """A server that notices a dead client soon (HAZARDS 6); a pooler refuses options, and shows by its pid."""
     pooled = connection.info.backend_pid != pid
     return "" if pooled or connection.info.server_version < CHECKS_CLIENTS else "-c client_connection_check_interval=1s"
 
@@ -147,7 +147,7 @@ def _fence(key: LockKey, pid: int) -> str:
 
 
 def _refuse_worthless(database: Database, key: LockKey) -> None:
-    """A second connection must be refused the key (7.6 ms, FACTS 3)."""
+    """A second connection must be refused the key (7.6 ms, HAZARDS 3)."""
     limit = database.connect_timeout + database.query_timeout
     try:
         granted = Errand(lambda: _granted_twice(database, key)).result(limit)

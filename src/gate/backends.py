@@ -68,7 +68,7 @@ class Backends:
 
 @dataclass(slots=True)
 class PostgresBackends(Backends):
-    """PostgreSQL's, by the application_name that every connection of a migration is given (FACTS 5)."""
+    """PostgreSQL's, by the application_name that every connection of a migration is given (HAZARDS 5)."""
 
     database: Database
     key: LockKey

@@ -1,4 +1,4 @@
-"""What a module's statements bind, read from its tree and never run. Pure.
+"""What a module's statements bind, read from its tree and never run.
 
 Statements are followed in their order, so that constants, annotations, implicit concatenation and later
 assignments mean what they mean to Python. Whatever is computed is `OPAQUE`: somebody else must be asked.

@@ -46,7 +46,7 @@ PLAIN = (
     (r"SSL|TLS|certificate", "No secure connection to the database could be made"),
     (r"unreachable|No route", "The database's address cannot be reached"),
 )
-"""Text of libpq or the server -> what it means. psycopg has no SQLSTATE for a failed connect (FACTS 10)."""
+"""Text of libpq or the server -> what it means. psycopg has no SQLSTATE for a failed connect (HAZARDS 10)."""
 
 DENIED = frozenset({"42501", "42P01", "3F000"})
 
@@ -69,7 +69,7 @@ class Database:
         return urls.parse(text, self.source.variable)
 
     def connect(self, application_name: str = "gate") -> Connection:
-        """Open a connection that holds no snapshot and never prepares: autocommit, simple protocol (FACTS 3).
+        """Open a connection that holds no snapshot and never prepares: autocommit, simple protocol (HAZARDS 3).
 
         Raises `DatabaseUnavailable` with one plain sentence.
         """

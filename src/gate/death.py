@@ -1,4 +1,4 @@
-"""A process that dies with its parent, and one that leaves no descendant behind: prctl(2) and /proc."""
+"""A process that dies with its parent, and one that leaves no descendant behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verdict + policy -> what to do next: the table of DESIGN 3 as one pure function."""
+"""Verdict + policy -> what to do next: the README's table as one function."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ TIMEOUT_ARGUMENT = {"pymysql": "connect_timeout", "mysqldb": "connect_timeout", 
 
 @contextmanager
 def connected(database: Database) -> Iterator[Connection]:
-    """Open a connection for the block; in AUTOCOMMIT to MySQL, so that it reads from no old snapshot (FACTS 7).
+    """Open a connection for the block; in AUTOCOMMIT to MySQL, so that it reads from no old snapshot (HAZARDS 7).
 
     Raises `DatabaseUnavailable`, and `BadSettings` for a URL that is wrong or whose driver is not installed.
     """

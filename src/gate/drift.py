@@ -1,4 +1,4 @@
-"""Expected heads + stamped revisions -> `Drift`: the verdict of DESIGN 2 as one value.
+"""Expected heads + stamped revisions -> `Drift`: the verdict as one value.
 
 The log, `gate check`, the readiness answer and the tests all read this value and nothing else.
 """
@@ -78,7 +78,7 @@ def half_applied(image: Graph, rows: Collection[str]) -> bool:
     """Whether a row is an ancestor of another only through `depends_on` and has children of its own.
 
     Such a child was never applied, else the row would have moved on to it; but Alembic counts it as
-    applied, because the other row depends on it by now (FACTS 1, last row but three).
+    applied, because the other row depends on it by now (HAZARDS 1, last row but three).
     """
     overlapping = _overlapping(image, rows)
     parents = [parent for row in rows for parent in image.revisions[row].down] if overlapping else []

@@ -1,4 +1,4 @@
-"""env.py as text -> where it says that the stamp is. It is parsed with `ast` and never run. Pure."""
+"""env.py as text -> where it says that the stamp is. It is parsed with `ast` and never run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work in a thread, so that signals are answered and deadlines kept while it hangs in C (FACTS 9)."""
+"""Work in a thread, so that signals are answered and deadlines kept while it hangs in C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every way gate can fail, and the exit code that each becomes (DESIGN 4, sysexits.h)."""
+"""Every way gate can fail, and the exit code that each becomes (sysexits.h)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happened, what gate does now, what you can do: the sentences for a person woken at night. Pure."""
+"""What happened, what gate does now, what you can do: the sentences for a person woken at night."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Becoming the server: `exec` with everything that gate touched put back (tini's `spawn` and `restore_signals`)."""
+"""Becoming the server: `exec` with everything that gate touched put back."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Looker:
 
 
 def read(connection: Connection, table: TableName, place: Database) -> Stamp:
-    """Read the stamp through psycopg; one simple message for each statement, with its limit in front (FACTS 7)."""
+    """Read the stamp through psycopg; one simple message for each statement, with its limit in front (HAZARDS 7)."""
     import psycopg  # noqa: PLC0415 - loaded by whoever made the connection
 
     limit = f"SELECT set_config('statement_timeout', '{round(1000 * place.query_timeout)}', true); "

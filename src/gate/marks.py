@@ -30,7 +30,7 @@ def mark_connections(mark: str, opened: Callable[[int], None]) -> None:
 
 
 def _mark_in_postgresql(cursor: Any, mark: str, *, known: bool) -> int:
-    """Its name; the server is also asked to notice a dead client in the middle of a statement (PG 14+, FACTS 6).
+    """Its name; the server is also asked to notice a dead client in the middle of a statement (PG 14+, HAZARDS 6).
 
     Each time anew: a pooler in transaction mode gives another backend for each transaction.
     """

@@ -1,7 +1,7 @@
 """Who migrates: the key of the migration lock, and the line in which its holder tells its progress.
 
 The holder writes that line into its `application_name`, which every role may read, so it costs neither
-a table nor a privilege (FACTS 5). PostgreSQL keeps 63 bytes of it.
+a table nor a privilege (HAZARDS 5). PostgreSQL keeps 63 bytes of it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """MySQL and MariaDB: one migrator at a time by GET_LOCK, and what is left of a killed one.
 
-The lock is server-wide, so the database's name is part of its name, and its result must be checked (FACTS 7). A server
-does not notice that a client died while its statement runs, and has no application_name by which to find it. So each
-connection of a migration holds a second lock, its mark, which ends with it: whoever holds a mark still works.
+The lock is server-wide, so the database's name is part of its name, and its result must be checked (HAZARDS 7). A
+server does not notice that a client died while its statement runs, and has no application_name by which to find it. So
+each connection of a migration holds a second lock, its mark, which ends with it: whoever holds a mark still works.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Looking at databases other than PostgreSQL, each time on a connection of its own: no old snapshot (FACTS 7)."""
+"""Looking at databases other than PostgreSQL, each time on a connection of its own: no old snapshot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One way through the gate, from the settings to the schema that fits; and staying after a failure (DESIGN 3)."""
+"""One way through the gate, from the settings to the schema that fits; and staying after a failure."""
 
 from __future__ import annotations
 

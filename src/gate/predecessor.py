@@ -1,4 +1,4 @@
-"""What a killed migrator left behind: a statement that still runs in the server (FACTS 6)."""
+"""What a killed migrator left behind: a statement that still runs in the server."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What was last seen -> HTTP status and body. Pure; nothing that it says is a secret or a file's name.
+"""What was last seen -> HTTP status and body; nothing in it is a secret or a file's name.
 
-UNKNOWN is ready: otherwise one migration would take every old pod out of service at once (DESIGN 8).
+UNKNOWN is ready: otherwise one migration would take every old pod out of service at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""No password in anybody's text, however it is spelt there. Pure but for what it remembers."""
+"""No password in anybody's text, however it is spelt there; what came by is remembered."""
 
 from __future__ import annotations
 

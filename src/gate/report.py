@@ -74,7 +74,7 @@ def _as_text(seen: Seen) -> str:
 
 
 def _busy(arguments: Namespace) -> int:
-    """For an updater's pre-update hook, so any error is 0: a broken image must be updated (FACTS 8)."""
+    """For an updater's pre-update hook, so any error is 0: a broken image must be updated (HAZARDS 8)."""
     try:
         migrator = _assembled(arguments).looker(migrating=True).look().stamp.migrator
     except GateError as error:

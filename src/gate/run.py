@@ -1,4 +1,4 @@
-"""Look, decide, act, look again: the story of DESIGN 1."""
+"""Look, decide, act, look again: the whole story."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One migration script as text -> its revision. It is parsed with `ast` and never run. Pure."""
+"""One migration script as text -> its revision. It is parsed with `ast` and never run."""
 
 from __future__ import annotations
 

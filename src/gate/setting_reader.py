@@ -1,4 +1,4 @@
-"""One variable's text -> its value, or a mistake that says how it must be written. Pure."""
+"""One variable's text -> its value, or a mistake that says how it must be written."""
 
 from __future__ import annotations
 

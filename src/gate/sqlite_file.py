@@ -1,6 +1,6 @@
 """SQLite: one migrator at a time by a lock file beside the database file.
 
-SQLite's own locks would lock gate itself out: it looks and migrates on connections of their own (FACTS 7).
+SQLite's own locks would lock gate itself out: it looks and migrates on connections of their own (HAZARDS 7).
 """
 
 from __future__ import annotations

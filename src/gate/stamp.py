@@ -186,7 +186,7 @@ def _refuse_unreadable(found: Catalog, name: TableName) -> None:
 
 
 def literal(text: str | None) -> str:
-    """A string as SQL writes it; bound parameters would leave a portal and its snapshot behind (FACTS 3)."""
+    """A string as SQL writes it; bound parameters would leave a portal and its snapshot behind (HAZARDS 3)."""
     if text is None:
         return "NULL::text"
     quoted = text.replace("\0", "").replace("'", "''")

@@ -1,4 +1,4 @@
-"""In which order `alembic upgrade heads` runs its steps: as Alembic's `script/revision.py`, in linear time. Pure."""
+"""In which order `alembic upgrade heads` runs its steps: as Alembic's `script/revision.py`, in linear time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in a PostgreSQL URL behind `//` and behind `?` -> libpq's parameters. Pure."""
+"""What stands in a PostgreSQL URL behind `//` and behind `?` -> libpq's parameters."""
 
 from __future__ import annotations
 

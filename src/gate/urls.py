@@ -1,4 +1,4 @@
-"""Database URLs as people write them -> what gate needs of them. Pure; it never shows a password.
+"""Database URLs as people write them -> what gate needs of them; no password is shown.
 
 Understood are SQLAlchemy's and libpq's forms with any driver suffix. SQLAlchemy reads a URL more leniently
 than libpq does (a stray `%`, a `/` in the password), so gate reads it as SQLAlchemy does and hands libpq

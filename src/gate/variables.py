@@ -1,4 +1,4 @@
-"""The one table of the variables: names, defaults, meanings and flags; the help and the README are held to it. Pure."""
+"""The one table of the variables: names, defaults, meanings and flags; the help and the README are held to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A machine that dies with the lock leaves no goodbye: the server must find out by itself (FACTS 6)."""
+"""A machine that dies with the lock leaves no goodbye: the server must find out by itself (HAZARDS 6)."""
 
 from __future__ import annotations
 

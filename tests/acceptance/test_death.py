@@ -1,4 +1,4 @@
-"""A migrator that is killed at any moment leaves nothing working unseen, and the next one finishes (FACTS 6)."""
+"""A migrator that is killed at any moment leaves nothing working unseen, and the next one finishes (HAZARDS 6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MariaDB and SQLite are looked at, waited for and migrated under a lock; others are refused, saying why (FACTS 7)."""
+"""MariaDB and SQLite are looked at, waited for, migrated under a lock; others are refused, saying why (HAZARDS 7)."""
 
 from __future__ import annotations
 

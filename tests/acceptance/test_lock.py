@@ -1,4 +1,4 @@
-"""One migrator at a time, and nothing of gate's ever stands in a migration's way (FACTS 3)."""
+"""One migrator at a time, and nothing of gate's ever stands in a migration's way (HAZARDS 3)."""
 
 from __future__ import annotations
 

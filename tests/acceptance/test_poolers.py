@@ -1,4 +1,4 @@
-"""Through PgBouncer: mutual exclusion holds, or gate refuses and names MIGRATION_DATABASE_URL (FACTS 7)."""
+"""Through PgBouncer: mutual exclusion holds, or gate refuses and names MIGRATION_DATABASE_URL (HAZARDS 7)."""
 
 from __future__ import annotations
 

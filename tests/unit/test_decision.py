@@ -1,4 +1,4 @@
-"""The decision table of DESIGN 3, every cell of it."""
+"""The decision table, every cell of it."""
 
 from __future__ import annotations
 

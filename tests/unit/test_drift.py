@@ -1,4 +1,4 @@
-"""The verdict: every row of DESIGN 2's table and of FACTS 1's."""
+"""The verdict: every row of DESIGN 2's table and of HAZARDS 1's."""
 
 from __future__ import annotations
 

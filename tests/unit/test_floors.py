@@ -1,4 +1,4 @@
-"""The rooms of DESIGN 9: imports go only sideways or down, and each library has its door."""
+"""The rooms: imports go only sideways or down, and each library has its door."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The migration lock's key, and the line in which its holder tells its progress (FACTS 3 and 5)."""
+"""The migration lock's key, and the line in which its holder tells its progress (HAZARDS 3 and 5)."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from gate.drift import Drift, Verdict
 from gate.errors import GateError
 from gate.variables import SETTINGS
 from tests.support.programs import GATE, start
+from tests.unit.test_floors import FLOORS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -130,3 +131,9 @@ def test_every_way_to_deploy_is_told() -> None:
     told = {re.findall(r"`(.+?)`", take)[0] for _, take, _ in table("you have", "take", "who migrates")}
     overlays = {f"k8s/overlays/{path.name}" for path in (ROOT / "k8s" / "overlays").iterdir()}
     assert told == overlays | {path.name for path in ROOT.glob("compose*.yaml")}
+
+
+def test_rooms_are_those_of_the_code_each_with_its_first_line() -> None:
+    told = [(floor, room.strip("`"), purpose) for floor, room, purpose in table("floor", "room", "for")]
+    built = [(floor, room) for floor, rooms in FLOORS.items() for room in rooms.split()]
+    assert told == [(floor, room, SOURCE[room].splitlines()[0].strip('"')) for floor, room in built]

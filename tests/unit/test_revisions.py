@@ -1,4 +1,4 @@
-"""The revision graph: heads, closure, what would run, and what no graph may hold (DESIGN 2)."""
+"""The revision graph: heads, closure, what would run, and what no graph may hold."""
 
 from __future__ import annotations
 

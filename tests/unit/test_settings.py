@@ -1,4 +1,4 @@
-"""Environment -> settings, or one complaint that names every mistake (DESIGN 5)."""
+"""Environment -> settings, or one complaint that names every mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Database URLs as people write them; a password is never shown (DESIGN 5)."""
+"""Database URLs as people write them; a password is never shown."""
 
 from __future__ import annotations
 
