@@ -38,7 +38,7 @@ nightly: $(READY) ## ten thousand drawn cases of everything that is drawn, and a
 	GATE_TEST_ROUNDS=100 $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_death.py tests/acceptance/test_engines.py
 
 .PHONY: bench
-bench: $(READY_TO_BENCH) ## measure what gate costs: benchmarks/RESULTS.md (half an hour; QUICK=1: a few minutes, to build/)
+bench: $(READY_TO_BENCH) ## measure what gate costs: benchmarks/RESULTS.md (twenty minutes; QUICK=1: four, to build/)
 	@QUICK=$(QUICK) $(BIN)/python -W ignore:XDG_RUNTIME_DIR -m benchmarks
 
 .PHONY: airflow

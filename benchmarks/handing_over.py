@@ -87,37 +87,53 @@ class Race:
 
 
 def replicas(stage: Stage) -> Chapter:
-    size, long = (5, 4) if stage.quick else (20, 10)
+    size, long, rounds = (5, 4, {WARM: 1, COLD: 1}) if stage.quick else (20, 10, {WARM: 3, COLD: 1})
     project = stage.project(100, SLEEP.format(long))
-    races = {caches: _one_and_many(stage, project, size, caches) for caches in (WARM, COLD)}
+    races = {caches: _alternate(stage, project, (1, size), caches, rounds[caches]) for caches in rounds}
     return Chapter(
         f"{size} replicas with RUN_MIGRATIONS=1 at once",
-        f"A migration of {long} s, after one to warm up; from the start of the first process to the start of the last"
-        " server. All replicas share this one machine, so their starts wait for each other's imports; the CPU tells"
-        " how much of that there is.",
+        f"A migration of {long} s, after one to warm up; one replica and {size} of them in turn, medians (rounds:"
+        f" {rounds[WARM]} with, {rounds[COLD]} without caches); from the start of the first process to the start of"
+        " the last server. All replicas share this one machine, so their starts wait for each other's imports; the"
+        " CPU tells how much of that there is.",
         ["caches", "replicas", "last server started after", "× one", "CPU of all"],
         [
-            [caches, str(number), f"{race.last:.2f} s", f"{race.last / one.last:.2f} ×", f"{race.cpu:.1f} s"]
+            [caches, str(number), f"{_last(each):.2f} s", f"{_times(each, one):.2f} ×", f"{_cpu(each):.1f} s"]
             for caches, (one, many) in races.items()
-            for number, race in ((1, one), (size, many))
+            for number, each in ((1, one), (size, many))
         ],
         [
-            Target(f"{size} replicas / one alone, last start, {caches}", many.last / one.last, 1.5, why=_why(many))
+            Target(f"{size} replicas / one alone, last start, {caches}", _times(many, one), 1.5, why=_why(many))
             for caches, (one, many) in races.items()
         ],
     )
 
 
-def _why(many: Race) -> str:
+def _last(races: Sequence[Race]) -> float:
+    return median(race.last for race in races)
+
+
+def _cpu(races: Sequence[Race]) -> float:
+    return median(race.cpu for race in races)
+
+
+def _times(many: Sequence[Race], one: Sequence[Race]) -> float:
+    return median(a.last / b.last for a, b in zip(many, one, strict=True))
+
+
+def _why(many: Sequence[Race]) -> str:
     return (
-        f"together they use {many.cpu:.1f} s of CPU on one machine, nearly all of it to import psycopg and, in the one"
-        " that migrates, Alembic."
+        f"together they use {_cpu(many):.1f} s of CPU on one machine, nearly all of it to import psycopg and, in the"
+        " one that migrates, Alembic."
     )
 
 
-def _one_and_many(stage: Stage, project: Project, size: int, caches: str) -> tuple[Race, Race]:
+def _alternate(
+    stage: Stage, project: Project, sizes: tuple[int, int], caches: str, rounds: int
+) -> tuple[list[Race], list[Race]]:
     _race(stage, stage.project(100, SLEEP.format(0)), 1, caches)
-    return _race(stage, project, 1, caches), _race(stage, project, size, caches)
+    races = [[_race(stage, project, size, caches) for size in sizes] for _ in range(rounds)]
+    return [one for one, _ in races], [many for _, many in races]
 
 
 def _race(stage: Stage, project: Project, number: int, caches: str) -> Race:
