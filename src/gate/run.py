@@ -28,9 +28,6 @@ LEAST_LOOK = 1.0
 LEAST_LIMIT = 0.001
 """Seconds of a limit that has passed already: 0 would mean none."""
 
-WATCHED_CAP = 2.0
-"""Seconds: the longest pause while a migrator is at work, so that its end is noticed soon."""
-
 
 @dataclass(slots=True)
 class Gate:
@@ -56,6 +53,7 @@ class Gate:
     _finding: Callable[[Pause], None] = field(default=lambda _: None, init=False)
     _locked_out_since: float | None = field(default=None, init=False)
     _watched: Migrator | None = field(default=None, init=False)
+    _watching_since: float | None = field(default=None, init=False)
 
     def stand(self) -> None:
         """Return when the schema fits, or as the policy has it.
@@ -162,5 +160,9 @@ class Gate:
         return False
 
     def _cap(self) -> float:
-        watched = self._locked_out_since or (self._seen and self._seen.stamp.migrator)
-        return min(WATCHED_CAP, self.poll_max) if watched else self.poll_max
+        if not (self._locked_out_since or (self._seen and self._seen.stamp.migrator)):
+            self._watching_since = None
+            return self.poll_max
+        now = time.monotonic()
+        self._watching_since = self._watching_since or now
+        return min(wait.watching_cap(now - self._watching_since), self.poll_max)

@@ -19,6 +19,13 @@ LEAST_SHARE = 0.7
 started together within a minute, and never longer than promised."""
 
 
+WATCHING_CAPS = (1.0, 2.0)
+"""Seconds: the longest pause while a migrator is at work, first and last."""
+
+WATCHING_SHARE = 0.1
+"""And between: the part of the time for which it has been at work."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pause:
     """What is known before a pause: seconds since the first look, and until the next."""
@@ -59,6 +66,15 @@ def until(
         retry_error_callback=give_up,
         sleep=time.sleep,
     )(passed)
+
+
+def watching_cap(age: float) -> float:
+    """The longest pause while a migrator is at work, so that its end is noticed soon after a short migration above all.
+
+    `age`: seconds for which it has been seen at work; a pause takes about a tenth of that.
+    """
+    first, last = WATCHING_CAPS
+    return min(max(first, WATCHING_SHARE * age), last)
 
 
 def _elapsed(state: tenacity.RetryCallState) -> float:

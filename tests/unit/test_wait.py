@@ -50,6 +50,11 @@ def test_pauses_are_jittered_so_that_waiters_do_not_stay_in_step() -> None:
     assert len({pause.length for pause in pauses}) > 1
 
 
+@pytest.mark.parametrize(("age", "cap"), [(0, 1), (10, 1), (15, 1.5), (20, 2), (86400, 2)])
+def test_the_end_of_a_short_migration_is_noticed_sooner_than_that_of_a_long_one(age: float, cap: float) -> None:
+    assert wait.watching_cap(age) == cap
+
+
 def test_at_the_limit_it_looks_a_last_time_and_gives_up_with_the_settings_name() -> None:
     began = time.monotonic()
     looks: list[float] = []
