@@ -15,7 +15,7 @@ NEEDS_PYTHON = needs Python 3.11 or newer; name one with: make PYTHON=/path/to/p
 .PHONY: help
 help: ## tell the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target meaning; \
-		do printf '%-14s %s\n' "$$target" "$$meaning"; done
+		do printf '%-18s %s\n' "$$target" "$$meaning"; done
 
 .PHONY: demo
 demo: $(READY) ## the incident and its cure, on an embedded PostgreSQL (under a minute)
@@ -36,6 +36,16 @@ WORKERS ?= 2
 nightly: $(READY) ## ten thousand drawn cases of everything that is drawn, and a hundred kills (two hours)
 	GATE_TEST_EXAMPLES=10000 $(BIN)/pytest -n $(WORKERS) --timeout 6000 tests/unit tests/acceptance/test_any_request.py
 	GATE_TEST_ROUNDS=100 $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_death.py tests/acceptance/test_engines.py
+
+.PHONY: coverage
+coverage: $(READY) ## branch coverage of all tests, in every process that they start (a quarter of an hour; to build/)
+	rm -rf build/coverage && mkdir -p build/coverage
+	COVERAGE_FILE=$(COVERAGE)/data $(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadgroup $(TESTS) \
+		--deselect tests/unit/test_imports.py --ignore tests/acceptance/test_packaging.py
+	COVERAGE_FILE=$(COVERAGE)/data $(BIN)/coverage combine --quiet
+	COVERAGE_FILE=$(COVERAGE)/data $(BIN)/coverage report
+
+COVERAGE := $(CURDIR)/build/coverage
 
 .PHONY: bench
 bench: $(READY_TO_BENCH) ## measure what gate costs: benchmarks/RESULTS.md (twenty minutes; QUICK=1: four, to build/)

@@ -88,7 +88,7 @@ def _assembled(arguments: Namespace, *, whole: bool = False) -> Assembly:
     told = settings.read(os.environ, arguments.flags)
     assembled = assemble(arguments, told, whole=whole)
     for remark in assembled.remarks().values():
-        print(f"gate: {remark}", file=sys.stderr)
+        print(f"gate: {printable(remark)}", file=sys.stderr)
     return assembled
 
 

@@ -87,6 +87,19 @@ def test_a_broken_script_in_a_hostile_file_forges_nothing(
     assert message.read_text().isprintable()
 
 
+def test_a_computed_id_in_a_hostile_file_and_a_computed_table_forge_nothing(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    database.stamp("a1")
+    with open(bytes(project.versions) + b"/" + NAME, "wb") as file:
+        file.write(b"revision = str('b1')\ndown_revision = 'a3'\n")
+    running = [gate.start(*command, GATE_TIMEOUT="1") for command in (("heads",), ("check",), ("wait",))]
+    ended = [each.wait() for each in running]
+    assert [each.code for each in ended] == [0, 1, 124], ended
+    assert_nothing_forged(*ended)
+    assert "is computed" in ended[1].err
+
+
 def test_hostile_names_of_folders_forge_nothing(gate: GateRunner, project: Project, text: str) -> None:
     folder = project.folder.parent / text.replace("/", "").encode("utf-8", "replace").decode()[:60]
     project.folder.rename(folder)
