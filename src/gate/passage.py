@@ -12,10 +12,12 @@ from gate.announce import Announcer
 from gate.assembly import Assembly, assemble
 from gate.child import Plan
 from gate.decision import Decision, Policy
+from gate.engines import backends_of
 from gate.errors import BadSettings, GateError, TimedOut
 from gate.hold import Hold
 from gate.progress import Progress
 from gate.readiness import Readiness
+from gate.rival import Rival
 from gate.run import Gate
 from gate.settings import Settings
 from gate.termination import TerminationLog
@@ -122,17 +124,20 @@ class Passage:
         name = self.arguments.command
         wishes = name == "migrate" or (name == "run" and told.run_migrations)
         migrating = wishes and not self._only_looks
+        looker = assembled.looker(migrating=wishes)
+        lock_limit = LOCK_LIMIT[name] if told.lock_timeout is None else told.lock_timeout
         return Gate(
             policy=_policy(told, migrating=migrating, stays=self._only_looks),
-            looker=assembled.looker(migrating=wishes),
+            looker=looker,
             hold=self._hold,
+            rival=Rival(
+                lambda pid: backends_of(looker.database, looker.table.key).how_to_end(pid), lock_limit, told.poll_max
+            ),
             last=assembled.looker() if wishes and assembled.serves_elsewhere else None,
             announcer=Announcer(self.termination, STAYS if self._only_looks else DOING[name], tried=self._only_looks),
             plan=self._plan(assembled, told) if migrating else None,
             limit=told.timeout,
             began=self._began,
-            lock_limit=LOCK_LIMIT[name] if told.lock_timeout is None else told.lock_timeout,
-            poll_max=told.poll_max,
         )
 
     def _plan(self, assembled: Assembly, told: Settings) -> Plan:

@@ -27,7 +27,7 @@ FLOORS = {
         "look lock advisory_lock mysql sqlite_file engines predecessor dialects other_engines progress slowness child "
         "oversight supervisor migrate upgrade marks"
     ),
-    "flow": "assembly announce run passage borrowed watch advisory",
+    "flow": "assembly announce rival run passage borrowed watch advisory",
     "doors": "guard report command_line cli __init__ __main__ asgi wsgi serve hold_server",
 }
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS.values()) for room in rooms.split()}
