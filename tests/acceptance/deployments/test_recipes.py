@@ -37,7 +37,7 @@ USER 0
 USER 10001
 CMD ["python3", "-m", "http.server", "8000"]
 """
-# SQLAlchemy 1.4 and the last Alembic before gate's own minimum.
+# Both from before gate's own minimum.
 OLD_PINS = "sqlalchemy==1.4.54 alembic==1.15.2 psycopg2-binary"
 NEW_PINS = f"sqlalchemy=={version('sqlalchemy')} alembic=={version('alembic')} psycopg2-binary"
 ENV_1_4 = """
