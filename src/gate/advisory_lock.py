@@ -10,18 +10,20 @@ WHERE locktype = 'advisory' AND classid = 1734440037`, then `SELECT pg_terminate
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gate.asking import beside
 from gate.backends import PostgresBackends
 from gate.database import Database, explain
-from gate.errand import Errand
-from gate.errors import BadSettings, LockBusy, LockLost
+from gate.errand import Errand, within
+from gate.errors import BadSettings, DatabaseUnavailable, LockBusy, LockLost
 from gate.lock import Lock
 from gate.migrator import LOCK_CLASS, LockKey, Migrator
-from gate.stamp import literal
+from gate.sql_text import string
 
 if TYPE_CHECKING:
     from gate.database import Connection
@@ -38,6 +40,12 @@ DEAD_PEER = (
 CHECKS_CLIENTS = 140000
 """The first PostgreSQL that has client_connection_check_interval."""
 
+RELEASED_WITHIN = 0.5
+"""Seconds for giving the lock back; a server that hangs loses the connection instead."""
+
+PATIENCE = 3
+"""How many times the limits of a look a busy pool may take to give a second connection."""
+
 
 @dataclass(slots=True)
 class AdvisoryLock(Lock):
@@ -46,12 +54,12 @@ class AdvisoryLock(Lock):
     connection: Connection | None = None
 
     def tell(self, migrator: Migrator) -> None:
-        """By the connection's application_name, which every role may read (HAZARDS 5)."""
-        self._run(f"SELECT set_config('application_name', {literal(migrator.application_name(self.key))}, true)")
+        """By the connection's application_name, which every role may read (HAZARDS 5); SET takes no snapshot."""
+        self._run(f"SET LOCAL application_name TO {string(migrator.application_name(self.key))}")
 
     def keep(self) -> None:
-        """By a round trip, which also keeps a firewall between from forgetting the connection."""
-        self._run("SELECT 1")
+        """By a round trip, so that no firewall between forgets the connection; SHOW takes no snapshot."""
+        self._run("SHOW application_name")
 
     def _run(self, statement: str) -> None:
         assert self.connection
@@ -66,26 +74,31 @@ class AdvisoryLock(Lock):
 def hold(database: Database, key: LockKey) -> Iterator[Lock]:
     """Take the lock by one try and hold it for the block.
 
-    Raises `LockBusy` if another migrator has it, `DatabaseUnavailable`, and `BadSettings` where such a lock would be
-    worth nothing: a standby, or a server that accepts it and forgets it.
+    Raises `LockBusy` if another migrator has it, `DatabaseUnavailable`, also for a standby, and `BadSettings` where it
+    would be worth nothing: a pooler without a second connection, or a server that accepts the lock and forgets it.
     """
-    connection = database.connect()
+    connection, second = database.connect(), None
     try:
         pid = _try(connection, key, database)
-        _refuse_worthless(database, key)
+        pooled = connection.info.backend_pid != pid
+        second = _refused(database, key)
+        if pooled:
+            second.close()  # the pool may have none to spare
+        mark = f"{key.working_name} {secrets.token_hex(4)}"
         yield AdvisoryLock(
             key,
             database,
-            PostgresBackends(database, key),
+            PostgresBackends(beside(second, database), key, mark),
             _fence(key, pid),
-            key.working_name,
-            options=_options(connection, pid),
+            mark,
+            environment={} if pooled else _environment(connection, mark),
             connection=connection,
         )
     finally:
-        with suppress(Exception):
-            connection.execute("ROLLBACK")
+        within(RELEASED_WITHIN, lambda: connection.execute("ROLLBACK"))
         connection.close()
+        if second is not None:
+            second.close()
 
 
 def _try(connection: Connection, key: LockKey, database: Database) -> int:
@@ -104,8 +117,9 @@ def _try(connection: Connection, key: LockKey, database: Database) -> int:
     except Exception as error:  # noqa: BLE001 - psycopg is imported only by whoever connects
         raise _no_lock(error, database) from None
     if standby:
-        raise BadSettings(
-            "This database is a standby and cannot be migrated; let MIGRATION_DATABASE_URL name the primary."
+        raise DatabaseUnavailable(
+            "This database is a standby and cannot be migrated: let MIGRATION_DATABASE_URL name the primary, or wait "
+            "until this one has become it."
         )
     if not granted:
         raise LockBusy
@@ -131,10 +145,13 @@ def _no_lock(error: Exception, database: Database) -> Exception:
     return explain(error, database.url())
 
 
-def _options(connection: Connection, pid: int) -> str:
-    """A server that notices a dead client soon (HAZARDS 6); a pooler refuses options, and shows by its pid."""
-    pooled = connection.info.backend_pid != pid
-    return "" if pooled or connection.info.server_version < CHECKS_CLIENTS else "-c client_connection_check_interval=1s"
+def _environment(connection: Connection, mark: str) -> dict[str, str]:
+    """For whatever else connects: the mark, and a server that notices a dead client soon (HAZARDS 6).
+
+    Not through a pooler, which refuses options and hands a name on to other clients.
+    """
+    checks = connection.info.server_version >= CHECKS_CLIENTS
+    return {"PGAPPNAME": mark, **({"PGOPTIONS": "-c client_connection_check_interval=1s"} if checks else {})}
 
 
 def _fence(key: LockKey, pid: int) -> str:
@@ -146,24 +163,26 @@ def _fence(key: LockKey, pid: int) -> str:
     )
 
 
-def _refuse_worthless(database: Database, key: LockKey) -> None:
-    """A second connection must be refused the key (7.6 ms, HAZARDS 3)."""
-    limit = database.connect_timeout + database.query_timeout
+def _refused(database: Database, key: LockKey) -> Connection:
+    """A second connection, which must be refused the key (7.6 ms, HAZARDS 3); a busy pool is given time to have one."""
+    limit = PATIENCE * (database.connect_timeout + database.query_timeout)
     try:
-        granted = Errand(lambda: _granted_twice(database, key)).result(limit)
+        second, granted = Errand(lambda: _second(database, key)).result(limit)
     except TimeoutError:
         raise BadSettings(
             f"The database gave gate no second connection within {limit:g} s. Lock and migration need one each, which "
             "a pooler with one server connection cannot give: point MIGRATION_DATABASE_URL directly to PostgreSQL."
         ) from None
     if granted:
+        second.close()
         raise BadSettings(
             "This server grants the migration lock to two connections at once, so it keeps nobody apart. Point "
             "MIGRATION_DATABASE_URL directly to PostgreSQL, or set GATE_LOCK=none and migrate with one single Job."
         )
+    return second
 
 
-def _granted_twice(database: Database, key: LockKey) -> bool:
-    with database.connect() as second:
-        row = second.execute(f"SELECT pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed})").fetchone()
-    return bool(row and row[0])
+def _second(database: Database, key: LockKey) -> tuple[Connection, bool]:
+    second = database.connect()
+    rows = beside(second, database)(f"SELECT pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed})")
+    return second, bool(rows[0][0])

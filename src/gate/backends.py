@@ -9,9 +9,10 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
-from gate.database import Database
+from gate.asking import Ask
+from gate.errors import DatabaseUnavailable
 from gate.migrator import LockKey
-from gate.stamp import literal
+from gate.sql_text import literal
 
 MOST_TEXT = 120
 """Characters of a statement that are shown."""
@@ -33,27 +34,30 @@ class Activity:
 
 
 class Backends:
-    """An engine in whose server gate sees nothing."""
+    """An engine in whose server gate sees nothing. What asks a server raises `DatabaseUnavailable`."""
 
     sees = False
     """Whether what a migration runs can be seen at all."""
+
+    tells_apart = False
+    """Whether a stranger is known even while this upgrade opens connections."""
 
     def how_to_end(self, pid: int) -> str:
         """The statement by which a person ends this backend."""
         return f"end connection {pid} in the server"
 
-    def marked(self) -> list[int]:
-        """The backends that carry the mark of a migration under this lock, a living one's or a killed one's."""
+    def ours(self, opened: Collection[int]) -> list[int]:
+        """Where this very upgrade works; `opened`: the connections of which it told."""
+        del opened
+        return []
+
+    def strangers(self) -> list[int]:
+        """Where another upgrade under the same lock still works; while that is held it can only be a killed one."""
         return []
 
     def activity(self, _: Collection[int]) -> Activity | None:
         """What the busiest of these backends does; None if none of them is there."""
         return None
-
-    def idle(self, pids: Collection[int]) -> bool:
-        """Whether none of these backends runs a statement, so that there is nothing to cancel."""
-        found = self.activity(pids)
-        return found is None or not found.text
 
     def cancel(self, _: Collection[int]) -> None:
         """Cancel what these backends run, if they still belong to a migration."""
@@ -68,45 +72,57 @@ class Backends:
 
 @dataclass(slots=True)
 class PostgresBackends(Backends):
-    """PostgreSQL's, by the application_name that every connection of a migration is given (HAZARDS 5)."""
+    """PostgreSQL's, by the application_name that every connection of a migration is given (HAZARDS 5).
 
-    database: Database
+    `mark`: this upgrade's own name; those of others under the same lock begin as it does and end otherwise.
+    """
+
+    ask: Ask
     key: LockKey
+    mark: str
     sees = True
+    tells_apart = True
 
     @property
-    def _mark(self) -> str:
+    def _marked(self) -> str:
         """Only while it carries the tag: a pooler may have given that backend to somebody else by now."""
-        tag = literal(self.key.working_name + "%")
-        return f"datname = current_database() AND application_name LIKE {tag}"
+        names = (
+            f"application_name LIKE {literal(self.key.working_name + '%')} OR application_name = {literal(self.mark)}"
+        )
+        return f"datname = current_database() AND ({names})"
 
     def how_to_end(self, pid: int) -> str:
         """By SQL."""
         return f"SELECT pg_terminate_backend({pid})"
 
-    def marked(self) -> list[int]:
-        """By the application_name."""
-        with self.database.connect() as connection:
-            rows = connection.execute(
-                f"SELECT pid FROM pg_catalog.pg_stat_activity WHERE {self._mark}"
-                " AND backend_type IS DISTINCT FROM 'parallel worker'"
-            ).fetchall()
-        return [pid for (pid,) in rows if isinstance(pid, int)]
+    def ours(self, opened: Collection[int]) -> list[int]:
+        """By the application_name, which tells more than `opened`: a pooler changes backends."""
+        del opened
+        return self._named(f"= {literal(self.mark)}")
+
+    def strangers(self) -> list[int]:
+        """By an application_name that is a migration's and not this one's."""
+        return self._named(f"LIKE {literal(self.key.working_name + '%')} AND application_name <> {literal(self.mark)}")
+
+    def _named(self, how: str) -> list[int]:
+        rows = self.ask(
+            "SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = current_database()"
+            f" AND application_name {how} AND backend_type IS DISTINCT FROM 'parallel worker'"
+        )
+        return [int(pid) for (pid,) in rows]
 
     def activity(self, pids: Collection[int]) -> Activity | None:
         """As pg_stat_activity has it."""
-        with suppress(Exception), self.database.connect() as connection:
-            rows = connection.execute(
-                "SELECT CASE state WHEN 'active' THEN query END, extract(epoch FROM clock_timestamp()"
-                " - CASE state WHEN 'active' THEN query_start ELSE state_change END)::float8, pg_blocking_pids(pid),"
-                " (SELECT max(b.application_name) FROM pg_catalog.pg_stat_activity b"
-                " WHERE b.pid = ANY (pg_blocking_pids(a.pid)))"
-                f" FROM pg_catalog.pg_stat_activity a WHERE pid IN ({_listed(pids)}) AND {self._mark}"
-            ).fetchall()
-            return busiest(
-                [Activity(float(str(age)), shortened(text), _pids(w), str(n or "")) for text, age, w, n in rows]
-            )
-        return None
+        rows = self.ask(
+            "SELECT CASE state WHEN 'active' THEN query END, extract(epoch FROM clock_timestamp()"
+            " - CASE state WHEN 'active' THEN query_start ELSE state_change END)::float8, pg_blocking_pids(pid),"
+            " (SELECT max(b.application_name) FROM pg_catalog.pg_stat_activity b"
+            " WHERE b.pid = ANY (pg_blocking_pids(a.pid)))"
+            f" FROM pg_catalog.pg_stat_activity a WHERE pid IN ({_listed(pids)}) AND state IS NOT NULL"
+        )
+        return busiest(
+            [Activity(float(age), shortened(text), tuple(waits), name or "") for text, age, waits, name in rows]
+        )
 
     def cancel(self, pids: Collection[int]) -> None:
         """By pg_cancel_backend."""
@@ -118,16 +134,13 @@ class PostgresBackends(Backends):
 
     def _signal(self, function: str, pids: Collection[int]) -> None:
         for pid in pids:  # one by one: where one may not be ended, the others still are
-            with suppress(Exception), self.database.connect() as connection:
+            with suppress(DatabaseUnavailable):
                 statement = f"SELECT {function}(pid) FROM pg_catalog.pg_stat_activity WHERE pid = {pid:d}"
-                connection.execute(f"{statement} AND {self._mark}")
+                self.ask(f"{statement} AND {self._marked}")
 
     def invalid_indexes(self) -> list[str]:
         """By pg_index."""
-        with self.database.connect() as connection:
-            rows = connection.execute(
-                "SELECT indexrelid::regclass::text FROM pg_catalog.pg_index WHERE NOT indisvalid ORDER BY 1"
-            ).fetchall()
+        rows = self.ask("SELECT indexrelid::regclass::text FROM pg_catalog.pg_index WHERE NOT indisvalid ORDER BY 1")
         return [str(name) for (name,) in rows]
 
 
@@ -144,7 +157,3 @@ def shortened(text: object) -> str:
 
 def _listed(pids: Collection[int]) -> str:
     return ", ".join(f"{pid:d}" for pid in pids) or "NULL"
-
-
-def _pids(found: object) -> tuple[int, ...]:
-    return tuple(found) if isinstance(found, list) else ()

@@ -119,15 +119,16 @@ def _own_command(plan: Plan, lock: Lock, reporting: int) -> list[str]:
 
 def _fences(plan: Plan, lock: Lock) -> dict[str, str]:
     """What the environment can carry to whatever else connects: the mark by which a next migrator finds its orphan."""
-    fences = {"PGAPPNAME": lock.key.working_name}
-    if plan.command:
-        log.emit(
-            "warning",
-            "gate.upgrade_command",
-            "GATE_UPGRADE_COMMAND upgrades: gate cannot see whether it works in the locked database, nor its steps; a "
-            "driver that ignores PGAPPNAME (asyncpg) hides what a killed upgrade leaves running.",
-        )
-        fences["PYTHONUNBUFFERED"] = os.environ.get("PYTHONUNBUFFERED") or "1"
-        if lock.options:
-            fences["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} {lock.options}".strip()
+    if not plan.command:
+        return {"PGAPPNAME": lock.environment["PGAPPNAME"]} if lock.environment else {}
+    log.emit(
+        "warning",
+        "gate.upgrade_command",
+        "GATE_UPGRADE_COMMAND upgrades: gate cannot see whether it works in the locked database, nor its steps; a "
+        "driver that ignores PGAPPNAME (asyncpg), or a pooler, hides what a killed upgrade leaves running.",
+    )
+    given = os.environ
+    fences = {"PYTHONUNBUFFERED": given.get("PYTHONUNBUFFERED") or "1", **lock.environment}
+    if given.get("PGOPTIONS") and "PGOPTIONS" in fences:
+        fences["PGOPTIONS"] = f"{given['PGOPTIONS']} {fences['PGOPTIONS']}"
     return fences

@@ -18,7 +18,12 @@ from gate.redaction import hide
 SYNC_DRIVERS = {"aiosqlite": "pysqlite", "aiomysql": "pymysql", "asyncmy": "pymysql"}
 """Asynchronous drivers -> a blocking one for gate's own look."""
 
-TIMEOUT_ARGUMENT = {"pymysql": "connect_timeout", "mysqldb": "connect_timeout", "mysqlconnector": "connection_timeout"}
+TIMEOUTS = {
+    "pymysql": ("connect_timeout", "read_timeout", "write_timeout"),
+    "mysqldb": ("connect_timeout", "read_timeout", "write_timeout"),
+    "mysqlconnector": ("connection_timeout",),
+}
+"""Driver -> its arguments, in whole seconds."""
 
 
 @contextmanager
@@ -30,9 +35,7 @@ def connected(database: Database) -> Iterator[Connection]:
     url = _blocking(engine_url(database))
     refuse_missing_folder(url)
     try:
-        arguments = {
-            TIMEOUT_ARGUMENT[d]: math.ceil(database.connect_timeout) for d in (_driver(url),) if d in TIMEOUT_ARGUMENT
-        }
+        arguments = dict.fromkeys(TIMEOUTS.get(_driver(url), ()), math.ceil(database.connect_timeout))
         engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
         connection = engine.connect()
         if database.url().is_mysql:  # not every dialect has it, and only this one's connection lives long

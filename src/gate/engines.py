@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from gate import advisory_lock
+from gate.asking import alone
 from gate.backends import Backends, PostgresBackends
 from gate.database import Database
 from gate.errors import BadSettings
@@ -44,20 +46,20 @@ def _holding(url: DatabaseUrl) -> Holding:
 
 @contextmanager
 def without(database: Database, key: LockKey) -> Iterator[Lock]:
-    """GATE_LOCK=none: nobody is kept apart."""
+    """GATE_LOCK=none: nobody is kept apart, and nobody is taken for a killed predecessor."""
+    mark = f"{key.tag} alone {secrets.token_hex(4)}"
     transactional = database.url().is_postgresql
-    mark = key.working_name if transactional else ""
     how = "migrates without a lock"
-    yield Lock(key, database, backends_of(database, key), mark=mark, transactional=transactional, how=how)
+    yield Lock(key, database, backends_of(database, key, mark), mark=mark, transactional=transactional, how=how)
 
 
-def backends_of(database: Database, key: LockKey) -> Backends:
-    """What this database's server shows of a migration."""
+def backends_of(database: Database, key: LockKey, mark: str = "") -> Backends:
+    """What this database's server shows of the migration that carries this mark."""
     url = database.url()
     if url.is_postgresql:
-        return PostgresBackends(database, key)
+        return PostgresBackends(alone(database), key, mark)
     if url.is_mysql:
         from gate.mysql import MySqlBackends  # noqa: PLC0415 - SQLAlchemy is loaded only where it is needed
 
-        return MySqlBackends(database, key)
+        return MySqlBackends(database, mark)
     return Backends()

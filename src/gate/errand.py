@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -23,6 +24,11 @@ class Errand(Generic[_T]):
         except BaseException as error:  # noqa: BLE001 - carried over to the waiting thread, whatever it is
             self._outcome.put(error)
 
+    @property
+    def done(self) -> bool:
+        """Whether `result` would give or raise something at once."""
+        return not self._outcome.empty()
+
     def result(self, limit: float) -> _T:
         """Give what the work gave, or raise what it raised; `TimeoutError` after `limit` seconds."""
         try:
@@ -32,3 +38,34 @@ class Errand(Generic[_T]):
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
+
+
+def within(limit: float, work: Callable[[], _T]) -> _T | None:
+    """What the work gives; None if it failed, or did not end in so many seconds. For what is good to have."""
+    try:
+        return Errand(work).result(limit)
+    except Exception:  # noqa: BLE001 - whatever it is, gate goes on without
+        return None
+
+
+class Chore:
+    """Work that is begun again and again, so many seconds apart, and never while the last of it is under way."""
+
+    def __init__(self, work: Callable[[], None], every: float) -> None:
+        self._work, self._every = work, every
+        self._errand: Errand[None] | None = None
+        self._next = 0.0
+
+    def attend(self) -> None:
+        """Begin it if it is time; raises what it raised."""
+        if self._errand and self._errand.done:
+            outcome, self._errand = self._errand, None
+            outcome.result(0)
+        now = time.monotonic()
+        if self._errand is None and now >= self._next:
+            self._next = now + self._every
+            self._errand = Errand(self._work)
+
+    def soon(self) -> None:
+        """Begin it as soon as the last of it is over."""
+        self._next = 0.0

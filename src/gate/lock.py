@@ -16,7 +16,8 @@ class Lock:
     `backends`: what its server shows of a migration; `fence`: a statement for the migration's own connection, which
     gives that connection's database, and whether the lock is held there ("" = there is no lock); `mark`: what
     the migration's connections are marked with; `transactional`: whether a failed revision leaves nothing behind;
-    `options`: PGOPTIONS for a program that is not gate's; `descriptors`: what must stay open while a migration works.
+    `environment`: what marks the connections of programs that are not gate's, too; `descriptors`: what must stay open
+    while a migration works.
     """
 
     key: LockKey
@@ -26,7 +27,7 @@ class Lock:
     mark: str = ""
     transactional: bool = True
     how: str = "holds the migration lock"
-    options: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
     descriptors: tuple[int, ...] = ()
 
     def tell(self, migrator: Migrator) -> None:

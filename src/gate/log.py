@@ -6,6 +6,7 @@ standard error, since standard output belongs to the server.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import MutableMapping
@@ -28,6 +29,7 @@ _showing = False
 def configure(style: str = "auto", level: str = "info") -> None:
     """Choose the renderer: JSON, or lines for people (`auto` = those on a terminal)."""
     global _terminal  # noqa: PLW0603 - structlog's own configuration is global, too
+    logging.lastResort = None  # what a driver says to nobody in particular is no event
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     _terminal = console and sys.stderr.isatty()
     structlog.configure(

@@ -10,48 +10,79 @@ from sqlalchemy import Connection, Engine, event
 from gate.migrator import MYSQL_MARKS
 
 
-def mark_connections(mark: str, opened: Callable[[int], None]) -> None:
-    """Mark each connection from now on; `opened` is told its id in the server, so that it can be cancelled."""
+def mark_connections(mark: str, opened: Callable[[int], None], pooled: Callable[[], None]) -> None:
+    """Mark each connection from now on.
 
-    def marked(connection: Connection) -> None:
+    `opened` is told its id in the server, so that it can be cancelled; `pooled` is called for the first connection that
+    goes through a pooler, which would hand a mark on to other clients: there each transaction is marked for itself.
+    """
+    through_pooler: set[bool] = set()
+
+    def connected(connection: Connection) -> None:
         marking = MARKING.get(connection.dialect.name)
-        if marking is None:
+        if marking is None or MARKED in connection.info:  # a transaction may be open on a known one
             return
         driver = connection.connection
         cursor = driver.cursor()
-        pid = marking(cursor, mark, known=bool(connection.info.get(mark)))
+        pid, is_pooled = marking(cursor, mark, connection.connection.driver_connection)
         cursor.close()
         driver.commit()
-        if connection.info.get(mark) != pid:
-            connection.info[mark] = pid
-            opened(pid)
+        connection.info[MARKED] = is_pooled
+        opened(pid)
+        if is_pooled and not through_pooler:
+            through_pooler.add(is_pooled)
+            pooled()
 
-    event.listen(Engine, "engine_connect", marked)
+    def begun(connection: Connection) -> None:
+        if connection.info.get(MARKED):
+            cursor = connection.connection.cursor()
+            cursor.execute(_settings(mark, local=True))
+            cursor.fetchall()
+            cursor.close()
+
+    event.listen(Engine, "engine_connect", connected)
+    event.listen(Engine, "begin", begun)
 
 
-def _mark_in_postgresql(cursor: Any, mark: str, *, known: bool) -> int:
-    """Its name; the server is also asked to notice a dead client in the middle of a statement (PG 14+, HAZARDS 6).
+def _mark_in_postgresql(cursor: Any, mark: str, driver: Any) -> tuple[int, bool]:
+    """By its name; a pooler shows by another backend than the one that greeted."""
+    cursor.execute("SELECT pg_backend_pid()")
+    pid = int(cursor.fetchone()[0])
+    is_pooled = _greeted_by(driver) not in {None, pid}
+    if not is_pooled:
+        cursor.execute(_settings(mark, local=False))
+        cursor.fetchall()
+    return pid, is_pooled
 
-    Each time anew: a pooler in transaction mode gives another backend for each transaction.
-    """
-    del known
-    named = f"set_config('application_name', '{mark}', false)" if mark else "NULL"
-    cursor.execute(
-        f"SELECT pg_backend_pid(), {named}, (SELECT set_config(name, '1000', false)"
-        " FROM pg_catalog.pg_settings WHERE name = 'client_connection_check_interval')"
+
+def _settings(mark: str, *, local: bool) -> str:
+    """The name, and a server that notices a dead client in the middle of a statement (PG 14, not on Windows)."""
+    scope = "true" if local else "false"
+    return (
+        f"SELECT set_config('application_name', '{mark}', {scope}), (SELECT set_config(name, '1000', {scope})"
+        " FROM pg_catalog.pg_settings WHERE name = 'client_connection_check_interval'"
+        " AND version() !~* 'windows|mingw|visual')"
     )
-    return int(cursor.fetchone()[0])
 
 
-def _mark_in_mysql(cursor: Any, mark: str, *, known: bool) -> int:
-    """A lock of its own, the first that is free, held until the connection ends (`gate.mysql`)."""
-    if mark and not known:
-        for number in range(MYSQL_MARKS):
-            cursor.execute(f"SELECT GET_LOCK('{mark}/{number}', 0)")
-            if cursor.fetchone()[0] == 1:
-                break
+def _greeted_by(driver: Any) -> int | None:
+    """The backend of which the connection's greeting told: by psycopg and psycopg2, or by asyncpg."""
+    if hasattr(driver, "info"):
+        return int(driver.info.backend_pid)
+    return int(driver.get_server_pid()) if hasattr(driver, "get_server_pid") else None
+
+
+def _mark_in_mysql(cursor: Any, mark: str, _: Any) -> tuple[int, bool]:
+    """By a lock of its own, the first that is free, held until the connection ends (`gate.mysql`)."""
+    for number in range(MYSQL_MARKS):
+        cursor.execute(f"SELECT GET_LOCK('{mark}/{number}', 0)")
+        if cursor.fetchone()[0] == 1:
+            break
     cursor.execute("SELECT CONNECTION_ID()")
-    return int(cursor.fetchone()[0])
+    return int(cursor.fetchone()[0]), False
 
+
+MARKED = "gate"
+"""Under this name a connection's own `info` remembers that it is known, and whether it is pooled."""
 
 MARKING = {"postgresql": _mark_in_postgresql, "mysql": _mark_in_mysql, "mariadb": _mark_in_mysql}

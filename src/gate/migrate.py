@@ -9,6 +9,7 @@ from gate import log, predecessor
 from gate.child import Plan
 from gate.drift import Drift, Verdict
 from gate.engines import hold, without
+from gate.errand import within
 from gate.errors import DatabaseUnavailable, GateError, Interrupted, LockLost, MigrationFailed
 from gate.explanation import SHOWN, count
 from gate.lock import Lock
@@ -18,6 +19,9 @@ from gate.progress import Progress
 
 MOST_NAMED = 20
 """How many committed revisions a line names."""
+
+ASKED_WITHIN = 5.0
+"""Seconds for a question that is good to have answered."""
 
 TOLD_WITHIN = 0.5
 """Seconds for the look that tells how far a cancelled upgrade got; gate promises to end within two."""
@@ -62,7 +66,8 @@ def _clear_the_field(lock: Lock) -> None:
 
 
 def _name_invalid_indexes(lock: Lock) -> None:
-    found = lock.backends.invalid_indexes()
+    """A server that cannot be asked now must not hide what else is to be told."""
+    found = within(ASKED_WITHIN, lock.backends.invalid_indexes)
     if found:
         log.emit(
             "warning",
@@ -115,7 +120,8 @@ def _committed(looker: Looker, planned: Drift) -> str:
     if len(done) > MOST_NAMED:
         done = [f"{len(done)} revisions, the last {done[-1]}"]
     left = ", ".join(after.pending[:SHOWN])
-    return f"Committed before it: {', '.join(done) or 'nothing'}; still pending: {left or 'nothing'}."
+    fits = " The schema is current all the same." if after.verdict is Verdict.CURRENT else ""
+    return f"Committed before it: {', '.join(done) or 'nothing'}; still pending: {left or 'nothing'}.{fits}"
 
 
 def _stays(lock: Lock) -> str:

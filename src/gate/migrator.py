@@ -43,7 +43,7 @@ class LockKey:
 
     @property
     def working_name(self) -> str:
-        """The application_name of a migration's own connection, which is never the lock holder's."""
+        """What the application_name of a migration's own connection begins with; it is never the lock holder's."""
         return f"{self.tag} works"
 
 

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gate.backends import Activity, Backends, busiest, shortened
 from gate.database import Database, explain
 from gate.dialects import connected, original
-from gate.errors import LockBusy, LockLost
+from gate.errors import DatabaseUnavailable, LockBusy, LockLost
 from gate.lock import Lock
 from gate.migrator import MYSQL_MARKS, LockKey, Migrator
 
@@ -47,27 +48,27 @@ class NamedLock(Lock):
 def hold(database: Database, key: LockKey) -> Iterator[Lock]:
     """Take the lock by one try; raises `LockBusy` if another migrator has it."""
     with connected(database) as connection:
-        name = _take(connection, key, database)
-        own = connection.execute(text("SELECT CONNECTION_ID()")).scalar_one()
+        name, own = _take(connection, key, database)
         schema = str(connection.engine.url.database or "").replace("'", "''")
-        fence = f"SELECT DATABASE(), IS_USED_LOCK('{name}') = {int(own)} AND DATABASE() = '{schema}'"
-        seen = MySqlBackends(database, key)
+        fence = f"SELECT DATABASE(), IS_USED_LOCK('{name}') = {own} AND DATABASE() = '{schema}'"
+        seen = MySqlBackends(database, name)
         try:
             yield NamedLock(key, database, seen, fence, name, transactional=False, connection=connection)
         finally:
             connection.invalidate()  # ends the connection, and with it the lock
 
 
-def _take(connection: Connection, key: LockKey, database: Database) -> str:
+def _take(connection: Connection, key: LockKey, database: Database) -> tuple[str, int]:
     try:
         connection.execute(text(f"SET SESSION wait_timeout = {FOREVER}"))
         name = lock_name(connection, key)
         granted = connection.execute(text("SELECT GET_LOCK(:n, 0)"), {"n": name}).scalar()
+        own = int(connection.execute(text("SELECT CONNECTION_ID()")).scalar_one())
     except SQLAlchemyError as error:
         raise explain(original(error), database.url()) from None
     if granted != 1:
         raise LockBusy
-    return name
+    return name, own
 
 
 def lock_name(connection: Connection, key: LockKey) -> str:
@@ -87,35 +88,30 @@ class MySqlBackends(Backends):
     """The connections that hold a mark."""
 
     database: Database
-    key: LockKey
+    mark: str
     sees = True
 
     def how_to_end(self, pid: int) -> str:
         """By SQL."""
         return f"KILL {pid}"
 
-    def marked(self) -> list[int]:
-        """By the marks, in one statement."""
-        with connected(self.database) as connection:
-            return self._marked(connection)
+    def ours(self, opened: Collection[int]) -> list[int]:
+        """Those of which the upgrade told and which hold a mark; the other server of a migration has ids of its own."""
+        return sorted(set(opened) & set(self.strangers()))
 
-    def _marked(self, connection: Connection) -> list[int]:
-        name = lock_name(connection, self.key)
-        marks = ", ".join(f"IS_USED_LOCK('{name}/{number}')" for number in range(MYSQL_MARKS))
-        row = connection.execute(text(f"SELECT {marks}")).one()
-        return [int(pid) for pid in row if pid is not None]
+    def strangers(self) -> list[int]:
+        """By the marks, in one statement."""
+        marks = ", ".join(f"IS_USED_LOCK('{self.mark}/{number}')" for number in range(MYSQL_MARKS))
+        return [int(pid) for row in self._ask(f"SELECT {marks}") for pid in row if pid is not None]
 
     def activity(self, pids: Collection[int]) -> Activity | None:
         """As the process list has it."""
         wanted = ", ".join(map(str, pids)) or "NULL"
         columns = "time, CASE command WHEN 'Sleep' THEN NULL ELSE info END, state"
-        statement = f"SELECT {columns} FROM information_schema.processlist WHERE id IN ({wanted})"
-        with suppress(Exception), connected(self.database) as connection:
-            rows = connection.execute(text(statement)).all()
-            return busiest(
-                [Activity(float(age or 0), shortened(info), waiting=_waiting(state)) for age, info, state in rows]
-            )
-        return None
+        rows = self._ask(f"SELECT {columns} FROM information_schema.processlist WHERE id IN ({wanted})")
+        return busiest(
+            [Activity(float(age or 0), shortened(info), waiting=_waiting(state)) for age, info, state in rows]
+        )
 
     def cancel(self, pids: Collection[int]) -> None:
         """By KILL QUERY."""
@@ -126,10 +122,18 @@ class MySqlBackends(Backends):
         self._kill("KILL", pids)
 
     def _kill(self, kill: str, pids: Collection[int]) -> None:
-        """A connection's id is never given twice, so that nobody else's can be meant."""
-        for pid in pids:
-            with suppress(Exception), connected(self.database) as connection:
-                connection.execute(text(f"{kill} {int(pid)}"))
+        """Only what holds a mark in this very server: after a restart ids begin anew."""
+        for pid in set(pids) & set(self.strangers()):
+            with suppress(DatabaseUnavailable):
+                self._ask(f"{kill} {pid:d}")
+
+    def _ask(self, statement: str) -> list[Any]:
+        with connected(self.database) as connection:
+            try:
+                result = connection.execute(text(statement))
+                return list(result) if result.returns_rows else []
+            except SQLAlchemyError as error:
+                raise explain(original(error), self.database.url()) from None
 
 
 def _waiting(state: object) -> str:

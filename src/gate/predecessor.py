@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from gate import log
 from gate.backends import Backends
 from gate.errors import DatabaseUnavailable
 
@@ -20,10 +21,10 @@ def end_predecessors(backends: Backends) -> list[int]:
     To be called with the lock held: then no living migrator can carry the mark. Raises `DatabaseUnavailable` if a
     backend may not be ended or does not go: gate never migrates beside it.
     """
-    found = backends.marked()
+    found = backends.strangers()
     backends.end(found)
     deadline = time.monotonic() + PATIENCE
-    while left := backends.marked() if found else []:
+    while left := backends.strangers() if found else []:
         if time.monotonic() > deadline:
             raise DatabaseUnavailable(
                 f"A killed migrator's statement still runs in backend {left[0]}, and this role may not end it. "
@@ -31,3 +32,11 @@ def end_predecessors(backends: Backends) -> list[int]:
             )
         time.sleep(NOTICE_WITHIN)
     return found
+
+
+def end_late_predecessors(backends: Backends) -> None:
+    """End what a killed migrator began only after `end_predecessors`: its env.py may have taken its time."""
+    for pid in (found := backends.strangers()):
+        text = f"A killed migrator's upgrade connected late, in backend {pid}; gate ended that."
+        log.emit("warning", "gate.predecessor_ended", text, backend=pid)
+    backends.end(found)

@@ -26,7 +26,7 @@ EXISTS_ALREADY = frozenset({"42P07", "42701", "42710"})
 class Progress:
     """What the child and its supervisor reported.
 
-    `backends`: the connections that the migration has opened, by their ids in the server; `code`: how the upgrade
+    `opened`: the connections that the migration has opened, by their ids in the server; `code`: how the upgrade
     ended, negative for a signal, None = not yet; `unstartable`: why it did not even begin.
     """
 
@@ -34,7 +34,7 @@ class Progress:
     total: int
     step: int = 0
     revision: str = ""
-    backends: set[int] = field(default_factory=set)
+    opened: set[int] = field(default_factory=set)
     failure: dict[str, Any] | None = None
     done: bool = False
     code: int | None = None
@@ -49,7 +49,9 @@ class Progress:
         """Take in one report, and log it if it is a step."""
         match report.pop("what"):
             case "connected":
-                self.backends.add(report["pid"])
+                self.opened.add(report["pid"])
+            case "pooled":
+                self._tell_pooled()
             case "plan":
                 self.total = report["total"]
             case "started":
@@ -81,6 +83,13 @@ class Progress:
             seconds=seconds,
         )
 
+    def _tell_pooled(self) -> None:
+        text = (
+            "The migration connects through a pooler: what it runs outside a transaction can be neither cancelled nor "
+            "found after a kill. Point MIGRATION_DATABASE_URL directly to PostgreSQL."
+        )
+        log.emit("warning", "gate.pooled", text)
+
     def _tell_left(self, left: int) -> None:
         if left:
             text = (
@@ -92,6 +101,11 @@ class Progress:
         """Where it stands, to be put behind a verb."""
         return f" in revision {self.revision} ({self.step}/{self.total})" if self.revision else ""
 
+    @property
+    def refused_by_the_fence(self) -> bool:
+        """Whether the upgrade ended before its first step, since the lock was not held where env.py had connected."""
+        return self.failure is not None and self.failure["kind"] == "database" and not self.step
+
     def judge(self, supervisor: int, command: Sequence[str]) -> None:
         """Find failures; success is for the next look to find, not for an exit code.
 
@@ -99,10 +113,10 @@ class Progress:
         `BadSettings` if the child would not begin.
         """
         code = supervisor if self.code is None else self.code
-        if self.failure and self.failure["kind"] == "database" and self.step:
-            raise MigrationFailed(self.failure["message"], self.revision)
-        if self.failure and self.failure["kind"] == "database":
+        if self.failure and self.refused_by_the_fence:
             raise BadSettings(f"{self.failure['message']} Nothing was applied.")
+        if self.failure and self.failure["kind"] == "database":
+            raise MigrationFailed(self.failure["message"], self.revision)
         if self.failure:
             where = f" ({self.failure['where']})" if self.failure["where"] else ""
             message = hide(self.failure["message"])[:MOST_TEXT]
@@ -111,7 +125,7 @@ class Progress:
         if self.unstartable:
             raise MigrationFailed(f"{name} cannot be executed for the upgrade: {self.unstartable}.")
         if code < 0:
-            raise MigrationFailed(f"{name} was killed by {signal.Signals(-code).name}{self.at()}.")
+            raise MigrationFailed(f"{name} was killed by {_signal(-code)}{self.at()}.")
         if code or not (self.done or command):
             raise MigrationFailed(f"{name} ended with exit code {code}{self.at()}.")
 
@@ -122,3 +136,8 @@ class Progress:
                 "`alembic stamp REVISION`; if a killed migration left it half done, mend that by hand first."
             )
         return ""
+
+
+def _signal(number: int) -> str:
+    """Its name; those for real time have none."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"

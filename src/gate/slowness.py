@@ -60,7 +60,7 @@ class Slowness:
     def _described(self, found: Activity, ours: Collection[int]) -> str:
         if found.text:
             return f"A statement runs for {found.age:.0f} s: {found.text}.{_waits(found, ours)}"
-        if ours or self.progress.backends:
+        if ours or self.progress.opened:
             return (
                 f"No statement of the migration has run for {found.age:.0f} s: it computes, or waits for something "
                 "outside the database."

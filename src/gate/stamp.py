@@ -13,6 +13,7 @@ from typing import Any
 
 from gate.errors import BadSettings, DatabaseUnavailable
 from gate.migrator import LOCK_CLASS, LockKey, Migrator
+from gate.sql_text import identifier, literal
 
 MOST_ROWS = 1000
 LONGEST_ROW = 255
@@ -183,16 +184,3 @@ def _refuse_unreadable(found: Catalog, name: TableName) -> None:
             f"Role {found.role} may not read the version table {table} of database {found.database}: "
             f"GRANT SELECT ON {table} TO {found.role}."
         )
-
-
-def literal(text: str | None) -> str:
-    """A string as SQL writes it; bound parameters would leave a portal and its snapshot behind (HAZARDS 3)."""
-    if text is None:
-        return "NULL::text"
-    quoted = text.replace("\0", "").replace("'", "''")
-    return f" E'{quoted.replace(chr(92), chr(92) * 2)}'::text" if "\\" in quoted else f"'{quoted}'::text"
-
-
-def identifier(name: str) -> str:
-    """A name as SQL quotes it."""
-    return '"' + name.replace("\0", "").replace('"', '""') + '"'

@@ -13,6 +13,7 @@ import time
 import traceback
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from alembic import command
@@ -45,8 +46,9 @@ class Report:
         self.revision: str | None = None
 
     def tell(self, what: str, **fields: object) -> None:
-        """Send one line; a parent that is gone ends this process anyway."""
-        os.write(self._descriptor, json.dumps({"what": what, **fields}).encode() + b"\n")
+        """Send one line; a migration may have closed the descriptor, and a parent that is gone ends this process."""
+        with suppress(OSError):
+            os.write(self._descriptor, json.dumps({"what": what, **fields}).encode() + b"\n")
 
     def steps(self, steps: list[Any]) -> Iterator[Any]:
         """Hand the steps to Alembic one by one, which asks for the next when it has applied the last."""
@@ -78,7 +80,7 @@ class Fence:
     def __init__(self, environment: EnvironmentContext, job: Job, report: Report) -> None:
         self._environment, self._job, self._report = environment, job, report
         self._run_migrations = environment.run_migrations
-        self._ran = False
+        self._proved = False
         # Alembic's proxy modules know EnvironmentContext itself and no subclass, so the one instance is changed.
         environment.run_migrations = self.run_migrations  # type: ignore[method-assign]
 
@@ -90,19 +92,19 @@ class Fence:
         self._run_migrations(**arguments)
 
     def _prove(self, connection: Connection) -> None:
-        if self._ran:
+        began_here = not connection.in_transaction()
+        database, held = self._look(connection)
+        if not held and self._proved:
             raise WrongDatabase(
                 "env.py migrates more than one database in one run (Alembic's multidb template). Give each database a "
                 "section of alembic.ini and a gate of its own: gate -n SECTION."
             )
-        self._ran = True
-        began_here = not connection.in_transaction()
-        database, held = self._look(connection)
         if not held:
             raise WrongDatabase(
                 f"env.py connects to the database {database}, where gate holds no lock: it is another one than gate "
                 "looked at. Let env.py take its URL from DATABASE_URL, or set MIGRATION_DATABASE_URL to env.py's."
             )
+        self._proved = True
         if began_here:
             connection.rollback()
 
@@ -110,6 +112,8 @@ class Fence:
         try:
             database, held = connection.exec_driver_sql(self._job.fence).one()
         except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
             kind = connection.dialect.name
             raise WrongDatabase(
                 f"env.py connects to another kind of database ({kind}) than gate looked at: {error.orig}."
@@ -123,7 +127,7 @@ def main() -> None:
     job = Job(**json.loads(sys.argv[2]))
     sys.argv[:] = ["alembic", "upgrade", "heads"]  # what env.py would see, should it look
     try:
-        mark_connections(job.mark, lambda pid: report.tell("connected", pid=pid))
+        mark_connections(job.mark, lambda pid: report.tell("connected", pid=pid), lambda: report.tell("pooled"))
         upgrade(job, report)
         report.tell("done")
     except BaseException as error:  # noqa: BLE001 - a migration may raise anything, and all of it is told

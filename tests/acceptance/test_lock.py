@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from gate.migrator import LOCK_CLASS, LockKey
+from gate.advisory_lock import hold
+from gate.database import Database
+from gate.lock import Lock
+from gate.migrator import LOCK_CLASS, LockKey, Migrator
+from gate.urls import UrlSource
 from tests.conftest import SERVER, GateRunner, TestDatabase
 from tests.support.programs import await_true
 from tests.support.projects import Project
@@ -48,6 +53,29 @@ def test_concurrent_index_builds_finish_while_twenty_replicas_wait(
     assert [e.code for e in ended] == [0] * 21
     assert sum("gate.migrating" in e.names() for e in ended) == 1
     assert database.stamped() == {"a4"}
+
+
+def test_keeping_the_lock_never_holds_an_index_build_up(database: TestDatabase) -> None:
+    database.execute("CREATE TABLE big AS SELECT generate_series(1, 100) AS n")
+    place = Database(UrlSource("DATABASE_URL", database.url), None, 5, 5)
+    over = threading.Event()
+
+    def keep(lock: Lock) -> None:
+        while not over.is_set():
+            lock.tell(Migrator("web-1", 1, 3, "a1", 1))
+            lock.keep()
+
+    with hold(place, KEY) as lock, psycopg.connect(database.url, autocommit=True) as building:
+        keeper = threading.Thread(target=keep, args=(lock,))
+        keeper.start()
+        try:
+            building.execute("SET statement_timeout = '20s'")
+            for _ in range(20):
+                building.execute("CREATE INDEX CONCURRENTLY big_n ON big (n)")
+                building.execute("DROP INDEX CONCURRENTLY big_n")
+        finally:
+            over.set()
+            keeper.join()
 
 
 def test_five_migrators_race_and_one_migrates(gate: GateRunner, database: TestDatabase) -> None:

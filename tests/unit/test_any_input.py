@@ -36,7 +36,8 @@ from gate.migrator import LockKey, Migrator
 from gate.revisions import Graph, Revision
 from gate.script_text import NotLiteral, read_script
 from gate.serve import Sidecar
-from gate.stamp import Stamp, TableName, identifier, literal
+from gate.sql_text import identifier, literal
+from gate.stamp import Stamp, TableName
 from gate.urls import UrlSource
 from gate.variables import SETTINGS
 from gate.wsgi import Ready as WsgiReady

@@ -17,11 +17,11 @@ SOURCE = Path(gate.__file__).parent
 FLOORS = {
     "pure": (
         "foreign errors redaction url_parameters urls variables setting_reader settings upgrade_order revisions drift "
-        "decision explanation readiness bindings script_text environment_text plain_script"
+        "decision sql_text explanation readiness bindings script_text environment_text plain_script"
     ),
     "adapters": (
-        "configuration_files configuration script_directory alembic_loader migrator stamp database backends log wait "
-        "signals handoff termination errand death hold"
+        "configuration_files configuration script_directory alembic_loader migrator stamp database asking backends log "
+        "wait signals handoff termination errand death hold"
     ),
     "deeds": (
         "look lock advisory_lock mysql sqlite_file engines predecessor dialects other_engines progress slowness child "
