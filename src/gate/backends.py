@@ -17,6 +17,8 @@ from gate.sql_text import literal
 MOST_TEXT = 120
 """Characters of a statement that are shown."""
 
+MOST_INDEXES = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Activity:
@@ -140,7 +142,10 @@ class PostgresBackends(Backends):
 
     def invalid_indexes(self) -> list[str]:
         """By pg_index."""
-        rows = self.ask("SELECT indexrelid::regclass::text FROM pg_catalog.pg_index WHERE NOT indisvalid ORDER BY 1")
+        rows = self.ask(
+            "SELECT indexrelid::regclass::text FROM pg_catalog.pg_index WHERE NOT indisvalid ORDER BY 1"
+            f" LIMIT {MOST_INDEXES}"
+        )
         return [str(name) for (name,) in rows]
 
 

@@ -12,6 +12,7 @@ from gate.engines import hold, without
 from gate.errand import within
 from gate.errors import DatabaseUnavailable, GateError, Interrupted, LockLost, MigrationFailed
 from gate.explanation import SHOWN, count
+from gate.foreign import few, listed
 from gate.lock import Lock
 from gate.look import Looker, Seen
 from gate.oversight import upgrade
@@ -72,9 +73,9 @@ def _name_invalid_indexes(lock: Lock) -> None:
         log.emit(
             "warning",
             "gate.invalid_indexes",
-            f"INVALID indexes, as a killed CREATE INDEX CONCURRENTLY leaves them: {', '.join(found[:SHOWN])}. They "
+            f"INVALID indexes, as a killed CREATE INDEX CONCURRENTLY leaves them: {listed(found)}. They "
             "serve no query, and IF NOT EXISTS takes them for done: drop and create them again, or REINDEX.",
-            indexes=found,
+            indexes=few(found),
         )
 
 

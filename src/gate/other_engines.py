@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 
-from sqlalchemy import URL, ColumnClause, Connection, column, inspect, select, table
+from sqlalchemy import URL, ColumnClause, Connection, column, func, inspect, select, table
 
 from gate import mysql
 from gate.database import Database, explain
 from gate.dialects import connected, engine_url, original, refuse_missing_folder
 from gate.errors import BadSettings, GateError
+from gate.foreign import cut
 from gate.migrator import LockKey, Migrator
-from gate.stamp import MOST_ROWS, Stamp, TableName
+from gate.stamp import LONGEST_ROW, MOST_ROWS, Stamp, TableName
 
 
 def read(database: Database, name: TableName) -> Stamp:
@@ -35,17 +36,24 @@ def stamp_of(connection: Connection, name: TableName) -> Stamp:
     shown = connection.engine.url.database or ""
     migrator = _holder(connection, name.key)
     if inspector.has_table(name.table, schema=name.schema):
-        number: ColumnClause[str] = column("version_num")
-        rows = connection.scalars(
-            select(number).select_from(table(name.table, number, schema=name.schema)).limit(MOST_ROWS)
-        )
-        return Stamp(shown, schema, tuple(map(str, rows)), migrator=migrator)
+        return Stamp(shown, schema, _rows(connection, name), migrator=migrator)
     if name.computed:
         raise BadSettings(
             f"env.py computes the version table's name or schema, and there is no {name.table} in database {shown}; "
             "tell gate with GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA."
         )
     return Stamp(shown, schema, None, bool(inspector.get_table_names(schema=name.schema)), migrator=migrator)
+
+
+def _rows(connection: Connection, name: TableName) -> tuple[str, ...]:
+    """Bounded as on PostgreSQL, where the engine is known to have `substr`."""
+    number: ColumnClause[str] = column("version_num")
+    bounded = connection.dialect.name in {"mysql", "mariadb", "sqlite"}
+    wanted = func.substr(number, 1, LONGEST_ROW + 1) if bounded else number
+    rows = connection.scalars(
+        select(wanted).select_from(table(name.table, number, schema=name.schema)).limit(MOST_ROWS)
+    )
+    return tuple(cut("" if row is None else str(row), LONGEST_ROW) for row in rows)
 
 
 def _holder(connection: Connection, key: LockKey) -> Migrator | None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from gate import log
 from gate.child import Child, Plan, started
 from gate.errand import Chore, within
-from gate.errors import DatabaseUnavailable, LockLost, MigrationFailed
+from gate.errors import DatabaseUnavailable, GateError, LockLost, MigrationFailed
 from gate.lock import Lock
 from gate.predecessor import end_late_predecessors
 from gate.progress import Progress
@@ -89,9 +89,15 @@ class _Overseer:
             self._lock.tell(self._progress.migrator())
             self._lock.keep()
         except LockLost as error:
-            raise MigrationFailed(
-                f"{error}. gate stopped the upgrade{self._progress.at()}, so that no second migrator works beside it."
-            ) from None
+            raise self._lost(error) from None
+
+    def _lost(self, error: LockLost) -> GateError:
+        """Before the first step nothing can have been applied, so that gate looks and tries again."""
+        if not self._progress.step and not self._plan.command:
+            return DatabaseUnavailable(f"{error} before the first step; gate tries again.")
+        return MigrationFailed(
+            f"{error}. gate stopped the upgrade{self._progress.at()}, so that no second migrator works beside it."
+        )
 
     def _ask(self) -> None:
         """End who works under the lock beside this upgrade, and say what takes long."""
@@ -106,7 +112,7 @@ class _Overseer:
             try:
                 self._lock.keep()
             except LockLost as error:
-                raise DatabaseUnavailable(f"{error}. Nothing was migrated; gate tries again.") from None
+                raise self._lost(error) from None
 
     def stop(self) -> None:
         """Cancel in the server, give the upgrade a moment to roll back, then kill; a second signal kills at once."""

@@ -29,4 +29,4 @@ def events(drawn: str) -> list[str]:
     """What gate said in the picture, without what differs from run to run."""
     text = unescape(" ".join(" ".join(re.findall(r">(.*)</text>", drawn)).split()))
     said = re.findall(r"(?:INFO|CRITICAL) (gate\.[a-z_]+: .*?)(?= (?:web|migrate|you) \||$| \d\. [A-Z]| It says)", text)
-    return [re.sub(r"\d+\.\d s", "… s", sentence) for sentence in said]
+    return [*dict.fromkeys(re.sub(r"\d+\.\d s", "… s", sentence) for sentence in said)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import random
 import shutil
@@ -11,6 +12,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
@@ -18,8 +20,11 @@ import pymysql
 import pytest
 
 from gate.advisory_lock import refuse_cockroachdb
+from gate.database import Database
 from gate.errors import BadSettings
 from gate.migrator import LockKey
+from gate.mysql import MySqlBackends
+from gate.urls import UrlSource
 from tests.conftest import SERVER, GateRunner
 from tests.support.mariadb import MariaDb
 from tests.support.programs import ROUNDS, Running, alive, await_true, children, kill_at_random
@@ -235,6 +240,22 @@ def test_a_killed_migrators_statement_on_mariadb_that_may_not_be_ended_is_named_
     assert waiting.wait().code == 0
 
 
+def test_only_a_connection_that_holds_a_mark_is_ended_on_mariadb(mariadb: MariaDb) -> None:
+    place = Database(UrlSource("DATABASE_URL", mariadb.url("mysql")), None, 5, 5)
+    mark = f"gate/test/{os.getpid()}"
+    with ExitStack() as open_:
+        both = [pymysql.connect(host="127.0.0.1", port=mariadb.port, user="tester") for _ in range(2)]
+        innocent, marked = map(open_.enter_context, both)
+        marked.cursor().execute(f"SELECT GET_LOCK('{mark}/3', 0)")
+        backends = MySqlBackends(place, mark)
+        assert backends.ours({innocent.thread_id(), marked.thread_id()}) == [marked.thread_id()]
+        backends.cancel([innocent.thread_id(), marked.thread_id()])
+        backends.end([innocent.thread_id(), marked.thread_id()])
+        innocent.ping(reconnect=False)
+        with pytest.raises(pymysql.err.OperationalError):
+            marked.ping(reconnect=False)
+
+
 def test_a_long_statement_on_mariadb_is_told_with_what_it_waits_for(
     maria: tuple[GateRunner, str], project: Project, mariadb: MariaDb
 ) -> None:
@@ -306,6 +327,15 @@ def test_sqlite_says_what_a_failed_revision_leaves(sqlite: tuple[GateRunner, Pat
     assert ended.code == 65
     assert "commits each DDL statement by itself" in ended.failure
     assert ("half",) in rows(path, "SELECT name FROM sqlite_master WHERE type = 'table'")
+
+
+def test_rows_of_10_mb_are_not_read_whole_from_sqlite(sqlite: tuple[GateRunner, Path]) -> None:
+    gate, path = sqlite
+    rows(path, "CREATE TABLE alembic_version (version_num text)")
+    rows(path, f"INSERT INTO alembic_version {' UNION ALL '.join(['SELECT hex(randomblob(5000000))'] * 40)}")
+    found = gate("check", "--json", prefix=("sh", "-c", 'ulimit -v 400000; exec "$@"', "sh"))
+    assert json.loads(found.out)["verdict"] == "UNKNOWN", found.err
+    assert len(found.out) < 30_000
 
 
 def test_a_lock_file_that_cannot_be_opened_is_told(sqlite: tuple[GateRunner, Path], tmp_path: Path) -> None:
