@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 MOST_SHOWN = 10
-LONGEST_SHOWN = 40
-"""Ids, and characters of each, that a line shows; Alembic makes ids of 12 and keeps 32."""
+LONGEST_SHOWN = 64
+"""Ids, and characters of each, that a line shows; Alembic makes ids of 12 and keeps 32; people write longer ones."""
 
 
 def printable(text: str) -> str:

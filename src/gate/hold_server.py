@@ -24,7 +24,7 @@ MOST_CONNECTIONS = 512
 """File descriptors of this process: what a flood can cost."""
 
 LONGEST_LINE = 1 << 20
-"""Bytes of what the parent tells: ten ids of 40 characters, each twelve bytes in JSON, four times over."""
+"""Bytes of what the parent tells: ten ids of 64 characters, each twelve bytes in JSON, four times over."""
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="{after}">
 <title>Back soon</title><body><h1>Back soon</h1>

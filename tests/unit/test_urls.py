@@ -367,6 +367,12 @@ def test_no_password_is_ever_in_what_gate_shows_of_a_url(around: str, host: str)
         assert SECRET not in repr(url) + url.display + redaction.hide(text, url.secrets)
 
 
+@pytest.mark.parametrize("engine", ["mysql+pymysql", "postgresql"])
+def test_a_port_that_is_no_number_is_refused_whatever_the_engine(engine: str) -> None:
+    with pytest.raises(BadSettings, match="is not host:port"):
+        urls.parse(f"{engine}://u:S3cr3t@h:port/db", "DATABASE_URL")
+
+
 @pytest.mark.parametrize("bait", ["://:", "://a@b:", "password='", "password=\"'", "pwd: ", "://a:b", "@"])
 def test_no_text_takes_hide_longer_than_reading_it(bait: str) -> None:
     """A pattern that begins anew at each of a million places would take days; the test's own limit is the measure."""
