@@ -24,12 +24,12 @@ from alembic.util import CommandError
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from gate import configuration, database, drift, readiness, redaction, script_directory, settings, urls
+from gate import cli, configuration, database, drift, readiness, redaction, script_directory, settings, urls
 from gate.asgi import Ready
 from gate.configuration import Configuration
 from gate.drift import Verdict
 from gate.environment_text import read_environment
-from gate.errors import BadScripts, BadSettings, GateError
+from gate.errors import BadScripts, BadSettings, BadUsage, GateError
 from gate.hold_server import Holding
 from gate.look import Seen
 from gate.migrator import LockKey, Migrator
@@ -127,6 +127,23 @@ def test_any_name_of_a_variable_is_shown_on_one_line(name: str, near: bool) -> N
         settings.read({f"GATE_TIMEOUT{name[:1]}" if near else f"GATE_{name}": "1"})
     except BadSettings as error:
         assert printable_lines(error)
+
+
+@given(
+    st.lists(
+        st.sampled_from([*cli.COMMANDS, *(s.flag for s in SETTINGS if s.flag), "-c", "-x", "--"]) | GIVEN, max_size=6
+    )
+)
+def test_any_arguments_are_understood_or_refused_with_a_sentence(words: list[str]) -> None:
+    assume(not {"-h", "--help", "--version"} & {*words})
+    own, server = cli._split(words)
+    try:
+        arguments = cli._parser().parse_args(own)
+        cli._server(arguments.command, server)
+    except BadUsage as error:
+        assert printable_lines(error)
+    else:
+        assert arguments.command in cli.COMMANDS
 
 
 @given(st.lists(PIECES, max_size=12).map("".join))
