@@ -94,6 +94,7 @@ def test_a_signal_while_migrating_cancels_the_statement_and_rolls_back(
         lambda: f"the migration does not sleep: {migrating.err}",
         migrating.process,
     )
+    migrating.await_event("gate.revision_started", lambda event: event["revision"] == "a2")
     child = children(migrating.pid)
     ends_at_once(migrating, number)
     assert len(child) == 1
