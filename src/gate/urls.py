@@ -75,7 +75,7 @@ def parse(text: str, variable: str) -> DatabaseUrl:
     redaction.remember(_secrets(match, {}))
     engine = match["engine"].lower()
     if engine not in POSTGRESQL:
-        _hosts(match["hosts"], variable)
+        hosts_and_ports(match["hosts"], variable)
         return DatabaseUrl(engine, f"a {engine} database", verbatim=text, secrets=_secrets(match, {}))
     conninfo = _conninfo(match, variable)
     secrets = _secrets(match, conninfo)

@@ -24,7 +24,7 @@ from alembic.util import CommandError
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from gate import cli, configuration, database, drift, readiness, redaction, script_directory, settings, urls
+from gate import command_line, configuration, database, drift, readiness, redaction, script_directory, settings, urls
 from gate.asgi import Ready
 from gate.configuration import Configuration
 from gate.drift import Verdict
@@ -131,19 +131,18 @@ def test_any_name_of_a_variable_is_shown_on_one_line(name: str, near: bool) -> N
 
 @given(
     st.lists(
-        st.sampled_from([*cli.COMMANDS, *(s.flag for s in SETTINGS if s.flag), "-c", "-x", "--"]) | GIVEN, max_size=6
+        st.sampled_from([*command_line.COMMANDS, *(s.flag for s in SETTINGS if s.flag), "-c", "-x", "--"]) | GIVEN,
+        max_size=6,
     )
 )
 def test_any_arguments_are_understood_or_refused_with_a_sentence(words: list[str]) -> None:
     assume(not {"-h", "--help", "--version"} & {*words})
-    own, server = cli._split(words)
     try:
-        arguments = cli._parser().parse_args(own)
-        cli._server(arguments.command, server)
+        arguments = command_line.parse(words)
     except BadUsage as error:
         assert printable_lines(error)
     else:
-        assert arguments.command in cli.COMMANDS
+        assert arguments.command in command_line.COMMANDS
 
 
 @given(st.lists(PIECES, max_size=12).map("".join))
