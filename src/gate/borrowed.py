@@ -54,20 +54,20 @@ class Borrower:
             self._assembly = assemble(self._arguments, settings.read(environment, flags))
         return self._assembly
 
-    def look(self) -> Seen:
-        """Look once, blocking."""
+    def look(self, *, apart: bool = False) -> Seen:
+        """Look once, blocking; `apart`: leave no connection in an engine's pool, since a process may fork after it."""
         if self._source is None or isinstance(self._source, str):
             self._own = self._own or self.assembly.looker()
             return self._own.look()
         if self.is_async:
             raise BadSettings("This engine or connection is asynchronous; use `await` and the asynchronous function.")
-        return self._seen(_with_connection(self._source, self._read))
+        return self._seen(_with_connection(self._source, self._read, apart=apart))
 
-    async def alook(self) -> Seen:
-        """Look once without blocking the event loop."""
+    async def alook(self, *, apart: bool = False) -> Seen:
+        """Look once without blocking the event loop; `apart`: as above, for an engine that is not asynchronous."""
         source: Any = self._source
         if not self.is_async:
-            return await asyncio.to_thread(self.look)
+            return await asyncio.to_thread(lambda: self.look(apart=apart))
         await asyncio.to_thread(lambda: self.assembly)  # reading ten thousand scripts would hold the event loop
         if type(source).__name__ == "AsyncConnection":
             return self._seen(await source.run_sync(self._read))
@@ -110,14 +110,17 @@ class Borrower:
         return stamp.read(run, self.assembly.table)
 
 
-def _with_connection(source: Any, read: Callable[[Connection], Stamp]) -> Stamp:
+def _with_connection(source: Any, read: Callable[[Connection], Stamp], *, apart: bool) -> Stamp:
     if not hasattr(source, "connect"):
         return read(source)
-    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - whoever brings an engine has it loaded
+    from sqlalchemy import QueuePool  # noqa: PLC0415 - whoever brings an engine has it loaded
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - likewise
 
     try:
         connection = source.connect()
     except SQLAlchemyError as error:
         raise DatabaseUnavailable(f"The database cannot be reached ({type(error).__name__}).") from None
     with connection:
+        if apart and isinstance(source.pool, QueuePool):  # other pools keep none, or the only one (SQLite in memory)
+            connection.detach()
         return read(connection)

@@ -44,6 +44,7 @@ class Ready(Advisor):
     def startup(self) -> None:
         """Look once and log CRITICAL on drift; never raises, never takes longer than `startup_timeout`."""
         try:
-            self.told_at_start(Errand(self.borrower.look).result(self.startup_timeout))
+            looking = Errand(lambda: self.borrower.look(apart=True))
+            self.told_at_start(looking.result(self.startup_timeout))
         except Exception as error:  # noqa: BLE001 - advisory: the application starts whatever this finds
             self.failed_at_start(error)

@@ -7,16 +7,18 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import NullPool, StaticPool, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import gate
 from demo.embedded_postgres import EmbeddedPostgres, free_port
+from gate import wsgi
 from gate.asgi import Ready
 from gate.errors import BadSettings, DatabaseUnavailable
 from gate.look import Seen
@@ -52,8 +54,26 @@ app = Flask(__name__)
 app.wsgi_app = ready.in_front_of(app.wsgi_app)
 ready.startup()
 """
+SHARING = """
+from flask import Flask
+from gate.wsgi import Ready
+from sqlalchemy import create_engine, text
+
+engine = create_engine({url!r})
+ready = Ready(engine)
+app = Flask(__name__)
+app.wsgi_app = ready.in_front_of(app.wsgi_app)
+ready.startup()
+
+
+@app.get("/row/<int:number>")
+def row(number):
+    with engine.connect() as connection:
+        return str(connection.execute(text("SELECT :n, pg_sleep(0.01)"), {{"n": number}}).scalar())
+"""
 UVICORN = ("-m", "uvicorn", "app:app", "--port")
 GUNICORN = ("-m", "gunicorn", "-w", "2", "app:app", "-b")
+PRELOADED = ("-m", "gunicorn", "--preload", "-w", "3", "app:app", "-b")
 SERVERS = {
     "FastAPI under uvicorn": (FASTAPI, UVICORN),
     "Starlette under uvicorn": (STARLETTE, UVICORN),
@@ -105,6 +125,24 @@ def test_drift_is_503_and_heals_without_a_restart(
     await_true(lambda: told in "".join(running.err + running.out), lambda: "".join(running.err), running.process)
     database.stamp("a3")
     await_true(lambda: status(f"{address}/health/ready") == 200, lambda: httpx.get(f"{address}/health/ready").text)
+
+
+def test_forked_workers_share_no_connection_of_the_look_at_the_start(
+    started: ExitStack, project: Project, database: TestDatabase
+) -> None:
+    database.stamp("a3")
+    _, address = serve(started, project, SHARING, PRELOADED, database.url)
+    with ThreadPoolExecutor(6) as askers:
+        rows = [*askers.map(lambda number: httpx.get(f"{address}/row/{number}", timeout=10).text, range(100))]
+    assert rows == [str(number) for number in range(100)]
+
+
+def test_a_database_in_memory_outlives_the_look_at_the_start(project: Project) -> None:
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE mine (id int)"))
+    wsgi.Ready(engine, config=str(project.folder / "alembic.ini")).startup()
+    assert gate.drift_of(engine, config=str(project.folder / "alembic.ini")).verdict == "UNSTAMPED"
 
 
 def test_head_text_and_other_methods(started: ExitStack, project: Project, database: TestDatabase) -> None:
@@ -198,7 +236,7 @@ def test_a_thousand_requests_share_one_look(database: TestDatabase, project: Pro
         return await look()
 
     async def story() -> None:
-        ready.borrower.alook = counted  # type: ignore[method-assign] # counting, the look itself is real
+        ready.borrower.alook = counted  # type: ignore[method-assign,assignment] # counting, the look itself is real
         answers = await asyncio.gather(*(ask(ready) for _ in range(1000)))
         assert {code for code, _ in answers} == {503}
 
