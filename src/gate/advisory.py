@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gate import explanation, settings
 from gate.borrowed import Borrower
 from gate.errors import GateError
-from gate.look import Seen
+from gate.look import GRACE, Seen
 from gate.readiness import Answer, Readiness, answer
 from gate.watch import Watch
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("gate")
 """The standard library's, since this is somebody else's process and its logging is configured already."""
 
-DEFAULT_TTL = 10.0
+DEFAULT_TTL, DEFAULT_LIMIT = 10.0, 10.0
+"""Of the settings, where they are wrong: the look itself will tell that."""
 
 
 class Advisor:
@@ -40,7 +41,8 @@ class Advisor:
         startup_timeout: float = 5.0,
     ) -> None:
         self.borrower = Borrower(source, config, section)
-        self.watch = Watch(_ttl() if ttl is None else ttl)
+        told, limit = _told()
+        self.watch = Watch(told if ttl is None else ttl, limit + GRACE)
         self.startup_timeout = startup_timeout
         self._answers: tuple[Readiness | None, dict[tuple[str, bool], Answer]] = (None, {})
 
@@ -70,8 +72,10 @@ class Advisor:
         logger.critical("The schema could not be checked at the start: %s", why)
 
 
-def _ttl() -> float:
+def _told() -> tuple[float, float]:
+    """For how long a verdict is reused, and how long connecting and reading may take together."""
     try:
-        return settings.read(os.environ).ttl
+        told = settings.read(os.environ)
     except GateError:
-        return DEFAULT_TTL  # the look itself will tell what is wrong
+        return DEFAULT_TTL, DEFAULT_LIMIT
+    return told.ttl, told.connect_timeout + told.query_timeout

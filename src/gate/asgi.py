@@ -30,7 +30,9 @@ class Ready(Advisor):
 
     async def refreshed(self) -> Readiness:
         """The verdict, after a look if one is due."""
-        return await self.watch.afresh(self.borrower.alook)
+        if self.borrower.is_async:
+            return await self.watch.afresh_by(self.borrower.alook)
+        return await self.watch.afresh(self.borrower.look)
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         """Answer one request, on whatever path this is mounted."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gate import drift, settings, stamp
 from gate.assembly import Assembly, assemble
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     Source = str | Engine | AsyncEngine | Connection | AsyncConnection | None
+
+_T = TypeVar("_T")
 
 ASYNC = frozenset({"AsyncEngine", "AsyncConnection"})
 
@@ -67,8 +71,8 @@ class Borrower:
         """Look once without blocking the event loop; `apart`: as above, for an engine that is not asynchronous."""
         source: Any = self._source
         if not self.is_async:
-            return await asyncio.to_thread(lambda: self.look(apart=apart))
-        await asyncio.to_thread(lambda: self.assembly)  # reading ten thousand scripts would hold the event loop
+            return await _beside(lambda: self.look(apart=apart))
+        await _beside(lambda: self.assembly)  # reading ten thousand scripts would hold the event loop
         if type(source).__name__ == "AsyncConnection":
             return self._seen(await source.run_sync(self._read))
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - whoever brings an engine has it loaded
@@ -108,6 +112,21 @@ class Borrower:
             return connection.exec_driver_sql(statement).first()
 
         return stamp.read(run, self.assembly.table)
+
+
+async def _beside(work: Callable[[], _T]) -> _T:
+    """In a thread that holds up no exit when it hangs, as the event loop's own do."""
+    outcome: Future[_T] = Future()
+    outcome.set_running_or_notify_cancel()  # whoever waits may go, and the work goes on
+
+    def go() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - carried over to whoever waits
+            outcome.set_exception(error)
+
+    threading.Thread(target=go, daemon=True).start()
+    return await asyncio.wrap_future(outcome)
 
 
 def _with_connection(source: Any, read: Callable[[Connection], Stamp], *, apart: bool) -> Stamp:

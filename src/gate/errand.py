@@ -16,7 +16,13 @@ class Errand(Generic[_T]):
 
     def __init__(self, work: Callable[[], _T]) -> None:
         self._outcome: queue.SimpleQueue[_T | BaseException] = queue.SimpleQueue()
-        threading.Thread(target=self._go, args=(work,), daemon=True).start()
+        self._thread = threading.Thread(target=self._go, args=(work,), daemon=True)
+        self._thread.start()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether its thread still works; in a process forked meanwhile there is no such thread."""
+        return self._thread.is_alive()
 
     def _go(self, work: Callable[[], _T]) -> None:
         try:

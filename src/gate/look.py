@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 GRACE = 1.0
 """Seconds beyond both limits after which a look is given up: what hangs then hangs outside the server."""
 
+MOST_HANGING = 3
+"""Looks that may hang at once: one whose way froze hangs for ever while a new one would be answered."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -38,7 +41,7 @@ class Looker:
     graph: Graph
     table: TableName
     database: Database
-    _hanging: Errand[Stamp] | None = field(default=None, init=False)
+    _hanging: list[Errand[Stamp]] = field(default_factory=list, init=False)
 
     def look(self, limit: float | None = None) -> Seen:
         """Look once, within `limit` seconds (None: as long as connecting and reading may take).
@@ -53,21 +56,28 @@ class Looker:
         """In a thread: name resolution blocks in C, where no signal is answered; the main thread only waits."""
         deadline = time.monotonic() + limit
         try:
-            if self._hanging is not None:
-                with suppress(GateError):  # what an earlier look found is too old to be believed
-                    self._hanging.result(limit)
-            self._hanging = Errand(self._read_here)
-            found = self._hanging.result(max(0.0, deadline - time.monotonic()))
+            self._wait_for_the_oldest(limit)
+            looking = Errand(self._read_here)
+            return self._result(looking, max(0.0, deadline - time.monotonic()))
         except TimeoutError:
             raise DatabaseUnavailable(
                 f"The database did not answer within {limit:g} s ({self.database.url().display}); "
                 "the connection or the name resolution hangs."
             ) from None
-        except BaseException:
-            self._hanging = None
+
+    def _wait_for_the_oldest(self, limit: float) -> None:
+        """If too many hang; what an earlier look found is too old to be believed."""
+        self._hanging = [each for each in self._hanging if each.is_under_way]
+        if len(self._hanging) >= MOST_HANGING:
+            with suppress(GateError):
+                self._hanging[0].result(limit)
+
+    def _result(self, looking: Errand[Stamp], limit: float) -> Stamp:
+        try:
+            return looking.result(limit)
+        except TimeoutError:
+            self._hanging.append(looking)
             raise
-        self._hanging = None
-        return found
 
     def _read_here(self) -> Stamp:
         try:

@@ -6,10 +6,12 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from gate.drift import Verdict
-from gate.errors import BadScripts, BadSettings, GateError
+from gate.errors import BadScripts, BadSettings, DatabaseUnavailable, GateError
 from gate.look import Seen
 from gate.readiness import Readiness
 
@@ -25,40 +27,59 @@ FIRST_PATIENCE = 3.0
 FRESH = 1.0
 """Seconds for which the very same `Readiness` is given again, so that its answer need not be made anew."""
 
+MOST_LOST = 3
+"""Looks that were given up and still hang: each keeps a connection of the application's pool."""
+
+
+@dataclass(eq=False, slots=True)
+class Flight:
+    """One look under way, for all who wait for it; done in a thread, or in a task of the event loop."""
+
+    landed: Future[None] = field(default_factory=Future)
+    began: float = field(default_factory=time.monotonic)
+    thread: threading.Thread | None = None
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it still flies; in a process forked meanwhile there is no such thread."""
+        return self.thread.is_alive() if self.thread else self.task is not None and not self.task.done()
+
 
 class Watch:
-    """Remembers what the last look saw. Thread-safe; at most one look is in flight."""
+    """Remembers what the last look saw. Thread-safe; at most one look is in flight.
 
-    def __init__(self, ttl: float) -> None:
+    `limit`: seconds after which a look is given up, as if the database were away.
+    """
+
+    def __init__(self, ttl: float, limit: float) -> None:
         self._ttl = ttl
+        self._limit = limit
         self._lock = threading.Lock()
         self._looked_at = float("-inf")
         self._seen: tuple[float, Seen] | None = None
         self._away_since: float | None = None
         self._waiting_since: float | None = time.monotonic()
         self._reason = "nothing was seen yet"
-        self._flight: threading.Event | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._flight: Flight | None = None
+        self._lost: list[Flight] = []
         self._given: tuple[float, Readiness] = (float("-inf"), Readiness())
 
     def fresh(self, look: Callable[[], Seen]) -> Readiness:
         """The verdict now, after a look if one is due; waits for it only a little."""
-        with self._lock:
-            if self._flight is None and self._due():
-                self._flight = threading.Event()
-                threading.Thread(target=self._fly, args=(look, self._flight), daemon=True).start()
-            flight = self._flight
+        flight = self._flying(lambda flight: self._in_thread(look, flight))
         if flight is not None:
-            flight.wait(self._patience())
+            with suppress(TimeoutError):
+                flight.landed.result(self._patience())
         return self.now()
 
-    async def afresh(self, look: Callable[[], Awaitable[Seen]]) -> Readiness:
-        """The same in an event loop."""
-        if (self._task is None or self._task.done()) and self._due():
-            self._task = asyncio.create_task(self._afly(look))
-        if self._task is not None and not self._task.done():
-            await asyncio.wait({self._task}, timeout=self._patience())
-        return self.now()
+    async def afresh(self, look: Callable[[], Seen]) -> Readiness:
+        """The same without blocking an event loop."""
+        return await self._awaited(self._flying(lambda flight: self._in_thread(look, flight)))
+
+    async def afresh_by(self, look: Callable[[], Awaitable[Seen]]) -> Readiness:
+        """The same where the look itself is asynchronous."""
+        return await self._awaited(self._flying(lambda flight: self._in_task(look, flight)))
 
     def now(self) -> Readiness:
         """The verdict as it stands, without a look."""
@@ -102,21 +123,60 @@ class Watch:
     def _patience(self) -> float:
         return PATIENCE if self._seen else FIRST_PATIENCE
 
-    def _fly(self, look: Callable[[], Seen], flight: threading.Event) -> None:
-        try:
-            self.record(look())
-        except Exception as error:  # noqa: BLE001 - a probe is answered whatever happens
-            self.record_failure(error)
-        finally:
-            with self._lock:
-                self._flight = None
-            flight.set()
+    async def _awaited(self, flight: Flight | None) -> Readiness:
+        if flight is not None:
+            await asyncio.wait({asyncio.wrap_future(flight.landed)}, timeout=self._patience())
+        return self.now()
 
-    async def _afly(self, look: Callable[[], Awaitable[Seen]]) -> None:
-        try:
-            self.record(await look())
-        except Exception as error:  # noqa: BLE001 - likewise
-            self.record_failure(error)
+    def _flying(self, begin: Callable[[Flight], None]) -> Flight | None:
+        """The look in flight, begun here if one is due."""
+        with self._lock:
+            self._give_up_what_is_late()
+            if self._flight is None and len(self._lost) < MOST_LOST and self._due():
+                self._flight = Flight()
+                begin(self._flight)
+            return self._flight
+
+    def _give_up_what_is_late(self) -> None:
+        flight = self._flight
+        if flight is not None and not flight.is_up:
+            self._flight = None
+        elif flight is not None and time.monotonic() - flight.began > self._limit:
+            self._flight = None
+            self._lost.append(flight)
+            if flight.task is not None:
+                flight.task.cancel()
+            self.record_failure(DatabaseUnavailable())
+        self._lost = [each for each in self._lost if each.is_up]
+
+    def _in_thread(self, look: Callable[[], Seen], flight: Flight) -> None:
+        def fly() -> None:
+            try:
+                found: Seen | Exception = look()
+            except Exception as error:  # noqa: BLE001 - a probe is answered whatever happens
+                found = error
+            self._land(flight, found)
+
+        flight.thread = threading.Thread(target=fly, daemon=True)
+        flight.thread.start()
+
+    def _in_task(self, look: Callable[[], Awaitable[Seen]], flight: Flight) -> None:
+        async def fly() -> None:
+            try:
+                found: Seen | Exception = await look()
+            except Exception as error:  # noqa: BLE001 - likewise
+                found = error
+            self._land(flight, found)
+
+        flight.task = asyncio.create_task(fly())
+
+    def _land(self, flight: Flight, found: Seen | Exception) -> None:
+        """Take in what it found, unless it was given up: that is too old to be believed."""
+        with self._lock:
+            if self._flight is flight:
+                self._flight = None
+                self.record_failure(found) if isinstance(found, Exception) else self.record(found)
+        flight.landed.set_result(None)
 
 
 def _reason(error: Exception) -> str:
