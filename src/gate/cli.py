@@ -62,11 +62,11 @@ def _doer(name: str) -> Callable[[Arguments], int]:
         from gate import report  # noqa: PLC0415 - a look needs nothing of what waiting and migrating need
 
         return {"check": report.check, "heads": report.heads}[name]
-    if name == "serve":
-        return _serve
     from gate import signals  # noqa: PLC0415 - likewise
 
     signals.answer()  # before anything slow is loaded: PID 1 is deaf until then
+    if name == "serve":
+        return _serve
     from gate import guard  # noqa: PLC0415 - likewise
 
     return guard.guard

@@ -5,6 +5,7 @@ This is the parent's side: it binds the port, so that a taken one is told at the
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -61,7 +62,7 @@ class Hold:
 
 def _start(address: tuple[str, int], health_path: str) -> subprocess.Popen[bytes]:
     require_http("GATE_HOLD")
-    with _bound(address) as listening:
+    with listen(address, "GATE_HOLD") as listening:
         command = [
             sys.executable,
             "-P",
@@ -83,17 +84,30 @@ def _start(address: tuple[str, int], health_path: str) -> subprocess.Popen[bytes
     return child
 
 
-def _bound(address: tuple[str, int]) -> socket.socket:
+def listen(address: tuple[str, int], what: str) -> socket.socket:
+    """Listen there, on every address of IPv4 and IPv6 if no host is named; raises `BadSettings`."""
     host, port = address
     try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG
-        )
+        return _dual(port) if not host and socket.has_dualstack_ipv6() else _single(host, port)
     except OSError as error:
         why = error.strerror or str(error)
         raise BadSettings(
-            f"GATE_HOLD: gate cannot listen on {host or '*'}:{port}: {why}. Free the port or name another."
+            f"{what}: gate cannot listen on {host or '*'}:{port}: {why}. Free the port or name another."
         ) from None
+
+
+def _single(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+def _dual(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:  # the kernel knows IPv6, and this network has none of it
+            raise
+    return _single("", port)
 
 
 def require_http(what: str) -> None:

@@ -14,14 +14,13 @@ import sys
 from html import escape
 from typing import Any
 
-import uvicorn
-
 from gate.asgi import PATH, Receive, Scope, Send
 from gate.death import die_with
+from gate.http_server import Server
 from gate.readiness import RETRY_AFTER
 
-MOST_CONNECTIONS = 512
-"""File descriptors of this process: what a flood can cost."""
+MOST_DESCRIPTORS = 512
+"""What a flood can cost at the most; the connections are bounded far below."""
 
 LONGEST_LINE = 1 << 20
 """Bytes of what the parent tells: ten ids of 64 characters, each twelve bytes in JSON, four times over."""
@@ -66,21 +65,20 @@ class Holding:
 
 
 async def _listen_to_parent(holding: Holding) -> None:
-    reader = asyncio.StreamReader(limit=LONGEST_LINE)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while line := await reader.readline():
-        holding.state = json.loads(line)
-    os._exit(0)
+    """Take in what it tells; without it the answers would be old for ever, so any end of this is the process's."""
+    try:
+        reader = asyncio.StreamReader(limit=LONGEST_LINE)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while line := await reader.readline():
+            holding.state = json.loads(line)
+    finally:
+        os._exit(0)
 
 
 async def _serve(descriptor: int, health_path: str) -> None:
     holding = Holding(health_path)
-    config = uvicorn.Config(
-        holding, lifespan="off", access_log=False, log_level="critical", timeout_keep_alive=5,
-        h11_max_incomplete_event_size=16384, http="h11", ws="none", server_header=False,
-    )  # fmt: skip
     listening = asyncio.create_task(_listen_to_parent(holding))
-    await uvicorn.Server(config).serve([socket.socket(fileno=descriptor)])
+    await Server(holding, "critical").serve([socket.socket(fileno=descriptor)])
     listening.cancel()
 
 
@@ -90,7 +88,7 @@ def main() -> None:
 
     die_with(int(sys.argv[2]))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(MOST_CONNECTIONS, hard), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(MOST_DESCRIPTORS, hard), hard))
     asyncio.run(_serve(int(sys.argv[1]), sys.argv[3]))
 
 

@@ -6,7 +6,6 @@ import os
 from argparse import Namespace
 from collections.abc import Iterable
 
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -14,7 +13,8 @@ from prometheus_client.registry import Collector
 from gate import log, settings
 from gate.asgi import PATH, Ready, Receive, Scope, Send
 from gate.drift import Verdict
-from gate.errors import BadSettings
+from gate.hold import listen
+from gate.http_server import Server
 from gate.readiness import Readiness
 
 
@@ -34,9 +34,8 @@ class Metrics(Collector):
         for verdict in Verdict:
             verdicts.add_metric([verdict], float(drift is not None and drift.verdict is verdict))
         yield verdicts
-        yield _gauge(
-            "gate_pending_revisions", "Revisions that an upgrade would run", len(drift.pending) if drift else 0
-        )
+        pending = _or_nan(len(drift.pending) if drift else None)
+        yield _gauge("gate_pending_revisions", "Revisions that an upgrade would run", pending)
         yield _gauge("gate_seconds_since_seen", "Age of the last look that saw something", _or_nan(readiness.age))
         yield _gauge("gate_waiting_seconds", "For how long the schema has not fitted", self._ready.watch.waiting())
 
@@ -69,17 +68,9 @@ def serve(arguments: Namespace) -> int:
     log.configure(told.log_format, told.log_level)
     host, port = arguments.listen
     ready = Ready(config=arguments.config[0] if arguments.config else None, section=arguments.name, ttl=told.ttl)
-    log.emit("info", "gate.serving", f"gate answers on {host or '*'}:{port}.", port=port)
-    config = uvicorn.Config(
-        Sidecar(ready), host=host or "0.0.0.0", port=port, lifespan="off", access_log=False, log_level="error",  # noqa: S104
-        timeout_keep_alive=5, h11_max_incomplete_event_size=16384, http="h11", ws="none", server_header=False,
-    )  # fmt: skip
-    try:
-        uvicorn.Server(config).run()
-    except SystemExit:
-        raise BadSettings(
-            f"gate cannot listen on {host or '*'}:{port}; free the port or name another with --listen."
-        ) from None
+    with listen((host, port), "--listen") as listening:
+        log.emit("info", "gate.serving", f"gate answers on {host or '*'}:{port}.", port=port)
+        Server(Sidecar(ready), "error").run([listening])
     return 0
 
 

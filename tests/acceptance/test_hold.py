@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -13,7 +14,7 @@ import pytest
 from demo.embedded_postgres import free_port
 from tests.conftest import GateRunner, TestDatabase
 from tests.support.environments import path_without
-from tests.support.programs import Running, await_true, start
+from tests.support.programs import DEADLINE, Running, await_true, start
 from tests.support.projects import Project
 
 BIND = """
@@ -97,6 +98,46 @@ def test_garbage_and_floods_do_not_disturb_the_waiting(holding: Running, port: i
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.parametrize("served", ["run -- true", "serve --listen 127.0.0.1:{port}"])
+def test_liveness_is_answered_amid_half_requests_and_no_line_is_logged(
+    gate: GateRunner, database: TestDatabase, port: int, served: str
+) -> None:
+    database.stamp("a1")
+    watched = gate.start(*served.format(port=port).split(), GATE_HOLD=f"127.0.0.1:{port}", GATE_LOG_FORMAT="json")
+    await_true(lambda: answers(port), lambda: "".join(watched.err), watched.process)
+    with ExitStack() as open_sockets:
+        for _ in range(600):
+            client = open_sockets.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX: ")
+        assert [get(port, "/health").status_code for _ in range(20)] == [200] * 20
+    assert watched.process.poll() is None
+    assert all(line.startswith("{") for line in watched.err)
+
+
+def test_a_request_that_never_ends_is_given_up(holding: Running, port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX: ")
+        with suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+
+
+@pytest.mark.parametrize("served", ["run -- {python} -c {bind} {port}", "serve --listen :{port}"])
+def test_without_a_host_it_answers_over_ipv4_and_ipv6_and_the_server_can_bind_after_it(
+    gate: GateRunner, database: TestDatabase, port: int, served: str
+) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this kernel has no IPv6")
+    database.stamp("a1")
+    words = [word.format(python=sys.executable, bind=BIND, port=port) for word in served.split()]
+    watched = gate.start(*words, GATE_HOLD=f":{port}", GATE_POLL_MAX="0.5")
+    await_true(lambda: answers(port), lambda: "".join(watched.err), watched.process)
+    with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("::1", port)):
+        assert httpx.get(f"http://[::1]:{port}/health", timeout=10).status_code == 200
+        database.stamp("a3")
+        if served.startswith("run"):
+            assert watched.wait().out.endswith("server started\n")
+
+
 def test_progress_of_a_migration_is_answered(gate: GateRunner, project: Project, port: int) -> None:
     project.add("a4", "a3", 'op.execute("SELECT pg_sleep(2)")')
     migrating = gate.start("migrate", GATE_HOLD=f"127.0.0.1:{port}")
@@ -138,7 +179,35 @@ def test_serve_answers_for_a_sidecar(gate: GateRunner, database: TestDatabase, p
     assert "gate_schema_current 1.0" in get(port, "/metrics").text
     assert get(port, "/nowhere").status_code == 404
     serving.process.terminate()
-    assert serving.wait().code in {0, -15}
+    assert serving.wait().code == 128 + signal.SIGTERM
+
+
+def test_metrics_tell_no_number_before_anything_was_seen(gate: GateRunner, port: int) -> None:
+    nowhere = f"postgresql://postgres@127.0.0.1:{free_port()}/x"
+    serving = gate.start("serve", "--listen", f"127.0.0.1:{port}", DATABASE_URL=nowhere)
+    await_true(lambda: answers(port), lambda: "".join(serving.err), serving.process)
+    metrics = get(port, "/metrics").text
+    assert "gate_pending_revisions NaN" in metrics
+    assert "gate_seconds_since_seen NaN" in metrics
+    assert "gate_schema_current 0.0" in metrics
+
+
+def test_serve_says_that_it_serves_only_once_it_has_the_port(gate: GateRunner, port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        ended = gate("serve", "--listen", f"127.0.0.1:{port}")
+    assert ended.code == 78
+    assert "gate.serving" not in ended.err
+    assert f"--listen: gate cannot listen on 127.0.0.1:{port}" in ended.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+def test_serve_ends_with_the_code_of_the_signal(gate: GateRunner, port: int, number: signal.Signals) -> None:
+    serving = gate.start("serve", "--listen", f"127.0.0.1:{port}")
+    await_true(lambda: answers(port), lambda: "".join(serving.err), serving.process)
+    serving.signal(number)
+    ended = serving.wait()
+    assert ended.code == 128 + number
+    assert "Traceback" not in ended.err
 
 
 def test_without_the_extra_it_is_said_which_one(gate: GateRunner, port: int, tmp_path: Path) -> None:

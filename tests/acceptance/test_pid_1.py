@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 
+import httpx
 import pytest
 
+from demo.embedded_postgres import free_port
 from tests.conftest import GateRunner, TestDatabase
 from tests.support.namespaces import PID_1, inside, need_namespaces
 from tests.support.projects import Project
@@ -54,3 +57,26 @@ def test_after_the_hand_over_the_server_is_pid_1_and_gets_the_signal(
     os.kill(inside(unshare), signal.SIGTERM)
     assert unshare.wait(within=10).code == 7
     assert database.stamped() == {"a3"}
+
+
+SLOW_TO_LOAD = "import time\nprint('loading', flush=True)\ntime.sleep(60)"
+
+
+def test_pid_1_that_serves_ends_at_a_signal(gate: GateRunner) -> None:
+    need_namespaces()
+    port = free_port()
+    unshare = gate.start("serve", "--listen", f"127.0.0.1:{port}", prefix=PID_1)
+    unshare.await_event("gate.serving")
+    httpx.get(f"http://127.0.0.1:{port}/health", timeout=10).raise_for_status()
+    os.kill(inside(unshare), signal.SIGTERM)
+    assert unshare.wait(within=10).code == 128 + signal.SIGTERM
+
+
+def test_pid_1_that_is_about_to_serve_ends_at_a_signal(gate: GateRunner, tmp_path: Path) -> None:
+    need_namespaces()
+    (tmp_path / "prometheus_client.py").write_text(SLOW_TO_LOAD)
+    told = {"PYTHONPATH": str(tmp_path)}
+    unshare = gate.start("serve", "--listen", f"127.0.0.1:{free_port()}", prefix=PID_1, **told)
+    unshare.await_output("loading")
+    os.kill(inside(unshare), signal.SIGTERM)
+    assert unshare.wait(within=10).code == 128 + signal.SIGTERM

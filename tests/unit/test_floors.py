@@ -21,7 +21,7 @@ FLOORS = {
     ),
     "adapters": (
         "configuration_files configuration script_directory alembic_loader migrator stamp database asking backends log "
-        "wait signals handoff termination errand death hold"
+        "wait signals handoff termination errand death hold http_server"
     ),
     "deeds": (
         "look lock advisory_lock mysql sqlite_file engines predecessor dialects other_engines progress slowness child "
@@ -38,7 +38,7 @@ DOORS = {
     "alembic": {"upgrade", "alembic_loader"},
     "psycopg": {"database", "look"},
     "sqlalchemy": {"dialects", "other_engines", "mysql", "upgrade", "marks", "borrowed"},
-    "uvicorn": {"serve", "hold_server"},
+    "uvicorn": {"http_server"},
     "prometheus_client": {"serve"},
 }
 FOR_THE_OUTSIDE = {"os", "sys", "subprocess", "socket", "threading", "signal", "pathlib", "time", "random", "asyncio"}
