@@ -11,13 +11,18 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from importlib.util import find_spec
 
+from gate import log
 from gate.errors import BadSettings
 from gate.readiness import Readiness, fields
 
 BACKLOG = 128
+
+RESTART_PAUSE = 10.0
+"""Seconds between two starts of the child."""
 
 
 class Hold:
@@ -25,16 +30,36 @@ class Hold:
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
+        self._place: tuple[tuple[str, int], str] | None = None
+        self._began = float("-inf")
         self._told = b""
         self._rest = b""
 
     def start(self, address: tuple[str, int] | None, health_path: str) -> None:
         """Begin to answer, once; raises `BadSettings` if the port is taken or the extra for HTTP is missing."""
-        if address and self._child is None:
+        if address and self._place is None:
             self._child = _start(address, health_path)
+            self._place, self._began = (address, health_path), time.monotonic()
+
+    def _mend(self) -> None:
+        """Start another if the child has ended: else the port is refused, and whoever probes it kills gate."""
+        is_dead = self._child is None or self._child.poll() is not None
+        if self._place is None or not is_dead or time.monotonic() < self._began + RESTART_PAUSE:
+            return
+        how = f" (exit code {self._child.returncode})" if self._child else ""
+        place = self._place
+        self.stop()
+        self._place, self._began, self._told, self._rest = place, time.monotonic(), b"", b""
+        try:
+            self._child, outcome = _start(*place), "started another"
+        except (BadSettings, OSError) as error:
+            outcome = f"could not start another and tries again ({error})"
+        text = f"What answers on the port of GATE_HOLD has ended{how}; gate {outcome}, and waits on."
+        log.emit("warning", "gate.hold_restarted", text)
 
     def tell(self, readiness: Readiness) -> None:
         """Let it answer with this; a child that is slow or gone never holds up the waiting."""
+        self._mend()
         line = json.dumps(fields(readiness)).encode() + b"\n"
         if self._child is None or self._child.stdin is None:
             return
@@ -58,6 +83,7 @@ class Hold:
                 with suppress(OSError):
                     self._child.stdin.close()
             self._child = None
+        self._place = None
 
 
 def _start(address: tuple[str, int], health_path: str) -> subprocess.Popen[bytes]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import subprocess
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from demo.embedded_postgres import free_port
 from tests.conftest import GateRunner, TestDatabase
 from tests.support.environments import path_without
-from tests.support.programs import DEADLINE, Running, await_true, start
+from tests.support.programs import DEADLINE, Running, alive, await_true, children, start
 from tests.support.projects import Project
 
 BIND = """
@@ -163,6 +165,28 @@ def test_a_malformed_address_is_told(gate: GateRunner, value: str) -> None:
 def test_the_holding_child_dies_with_gate(holding: Running, port: int) -> None:
     holding.process.kill()
     await_true(lambda: not answers(port), lambda: "the port is still answered")
+
+
+def test_a_holding_child_that_was_killed_is_told_and_another_answers(holding: Running, port: int) -> None:
+    (child,) = children(holding.pid)
+    os.kill(child, signal.SIGKILL)
+    told = holding.await_event("gate.hold_restarted")
+    assert told["level"] == "warning"
+    await_true(lambda: answers(port), lambda: "nothing answers", holding.process)
+    await_true(lambda: "drift:" in get(port, "/health/ready").text, lambda: "no drift in the answer", holding.process)
+    assert [alive(each) for each in children(holding.pid)] == [True]
+
+
+def test_a_holding_child_that_cannot_read_what_it_is_told_ends(port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)) as listening:
+        command = [sys.executable, "-P", "-m", "gate.hold_server", str(listening.fileno()), str(os.getpid()), "/health"]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listening.fileno()])
+    try:
+        await_true(lambda: answers(port), lambda: "nothing answers")
+        child.communicate(b"no JSON\n", timeout=DEADLINE)
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_serve_answers_for_a_sidecar(gate: GateRunner, database: TestDatabase, port: int) -> None:
