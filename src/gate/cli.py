@@ -21,8 +21,12 @@ from gate.redaction import hide
 def main() -> NoReturn:
     """Run gate and end the process, also while a look hangs in a thread."""
     warnings.simplefilter("ignore")  # a library's advice to developers is no line for an operator
+    if None in {sys.stdin, sys.stdout, sys.stderr}:
+        from gate import streams  # noqa: PLC0415 - hardly ever needed
+
+        streams.open_closed()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError):  # one that was closed before the start is None
+        with suppress(AttributeError):  # whatever a caller has put there
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         code = command(sys.argv[1:])

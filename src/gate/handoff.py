@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from gate import signals
+from gate import signals, streams
 from gate.errors import CommandNotExecutable, CommandNotFound
 
 
@@ -24,6 +24,7 @@ def become(command: Sequence[str]) -> NoReturn:
             "The command '' was not found: it is an empty word. Is the variable unset that should name it?"
         )
     _flush()
+    streams.close_at_exec()
     signals.restore()
     try:
         os.execvpe(command[0], list(command), environment())

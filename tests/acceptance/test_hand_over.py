@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from demo.embedded_postgres import free_port
 from tests.conftest import GateRunner, TestDatabase
 from tests.support.programs import GATE
 from tests.support.projects import Project
@@ -127,6 +128,42 @@ def test_the_server_has_default_signal_dispositions(
         "SigCgt": 0,
         "SigPnd": 0,
     }
+
+
+CLOSED = ["0<&-", "1>&-", "2>&-", "0<&- 1>&-", "0<&- 1>&- 2>&-"]
+TELL_WHICH_ARE_OPEN = """
+import os, sys
+open_ = []
+for number in range(3):
+    try:
+        os.fstat(number)
+        open_.append(str(number))
+    except OSError:
+        pass
+with open(sys.argv[1], "w") as file:
+    file.write(" ".join(open_))
+"""
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+def test_the_server_finds_closed_what_was_closed_and_gate_migrates_all_the_same(
+    gate: GateRunner, project: Project, database: TestDatabase, tmp_path: Path, closed: str
+) -> None:
+    project.add("a4", "a3", "print('printed by the migration')")
+    told, close = tmp_path / "open", ("sh", "-c", f'exec "$@" {closed}', "sh")
+    server = (sys.executable, "-c", TELL_WHICH_ARE_OPEN, str(told))
+    ended = gate("run", "--", *server, prefix=close, RUN_MIGRATIONS="1", GATE_HOLD=f"127.0.0.1:{free_port()}")
+    assert ended.code == 0, ended.err
+    assert database.stamped() == {"a4"}
+    assert told.read_text().split() == [number for number in "012" if number not in closed.replace("&-", "")]
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+@pytest.mark.parametrize("command", ["check", "heads", "wait", "migrate", "fly"])
+def test_closed_standard_streams_change_no_exit_code(gate: GateRunner, command: str, closed: str) -> None:
+    ended = gate(command, prefix=("sh", "-c", f'exec "$@" {closed}', "sh"))
+    assert ended.code == (2 if command == "fly" else 0)
+    assert "Traceback" not in ended.err
 
 
 @pytest.mark.parametrize("migrating", ["", "1"])
