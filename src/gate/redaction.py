@@ -11,6 +11,27 @@ _BEFORE_PASSWORD = re.compile(r"://[^:/?#\s@]*:")
 _PARAMETER = re.compile(
     r"(?i)(password['\"]?|passwd['\"]?|pwd['\"]?)(\s*[=:]\s*)(\"[^\"]*\"|'(?:[^'\\]|\\.)*'|[^\s&,;)]+)"
 )
+_SPACE = r"(?:\s|\\[nrt])"
+_LITERAL = (
+    r"(?:[en]|u&|_\w{1,32}\s?)?\\*"
+    r"(?:'(?:[^'\\]+|\\+[^'\\]|'')*(?:'|\\*\Z|\\+'.*)"
+    r'|"(?:[^"\\]+|\\+[^"\\]|"")*(?:"|\\*\Z|\\+".*)'
+    r"|\$(?P<tag>\w{0,63})\$.*?(?:\$(?P=tag)\$|\Z))"
+)
+"""SQL's. Whether a quote behind a backslash ends it depends on dialect and settings, so all from there is hidden."""
+
+_CONTINUED = r"'[^']*(?:'|\Z)"
+"""Two literals with nothing but a line's end between them are one."""
+
+_PASSWORD_WORD = rf"(?:(?<![\"'`\w])password|password(?=[\s(\\]))(?:{_SPACE}+for{_SPACE}+\S{{1,200}}{_SPACE}*=)?"
+_IDENTIFIED = (
+    rf"(?<!revision )identified{_SPACE}+(?:(?:with|via){_SPACE}+\S{{1,64}}{_SPACE}+)?(?:by|as|using)"
+    rf"(?:{_SPACE}+password)?"
+)
+_STATEMENT = re.compile(
+    rf"(?is)((?:{_PASSWORD_WORD}|{_IDENTIFIED})(?:{_SPACE}*\({_SPACE}*|{_SPACE}*)){_LITERAL}(?:{_SPACE}+{_CONTINUED})*"
+)
+"""`PASSWORD 'x'` and `IDENTIFIED BY 'x'`; not Alembic's own "revision identified by 'x'"."""
 
 HIDDEN = "***"
 
@@ -37,7 +58,7 @@ def hide(text: str, secrets: frozenset[str] = frozenset()) -> str:
         text = text.replace(secret, HIDDEN)
     if "://" in text:
         text = _WORD.sub(_without_password, text)
-    return _PARAMETER.sub(rf"\1\2{HIDDEN}", text)
+    return _STATEMENT.sub(rf"\1{HIDDEN}", _PARAMETER.sub(rf"\1\2{HIDDEN}", text))
 
 
 def _without_password(word: re.Match[str]) -> str:

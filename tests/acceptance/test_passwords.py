@@ -128,6 +128,16 @@ def test_a_statement_that_holds_the_password_is_not_shown_with_it(
     assert betrayed([ended.err], PASSWORD) == []
 
 
+@pytest.mark.parametrize("literal", ["'{}'", "E'{}'", "$${}$$"])
+def test_somebody_elses_password_in_a_statement_is_not_shown(gate: GateRunner, project: Project, literal: str) -> None:
+    wrong = f"CREATE ROLE nobody_here LOGIN PASSWORD {literal.format(PASSWORD)} NONSENSE".replace(":", "\\:")
+    project.add("a4", "a3", f"op.execute({wrong!r})")
+    ended = gate("migrate")
+    assert ended.code == 65
+    assert "nobody_here" in ended.failure
+    assert betrayed([ended.err], PASSWORD) == []
+
+
 def test_a_rotated_password_is_used_at_the_next_connect_and_shown_nowhere(
     gate: GateRunner, project: Project, database: TestDatabase, tmp_path: Path
 ) -> None:

@@ -293,8 +293,47 @@ def test_an_unknown_password_in_anothers_text_is_hidden_by_where_it_stands(text:
 
 
 @pytest.mark.parametrize(
+    "statement",
+    [
+        f"CREATE ROLE bob LOGIN PASSWORD '{SECRET}' VALID UNTIL 'infinity'",
+        f"create role bob encrypted password\n  '{SECRET}'",
+        f"ALTER ROLE bob PASSWORD'{SECRET}'",
+        f"ALTER ROLE bob PASSWORD 'it''s {SECRET}'",
+        f"ALTER ROLE bob PASSWORD E'it\\'s {SECRET}'",
+        f"ALTER ROLE bob PASSWORD 'C:\\'; ALTER ROLE eve PASSWORD '{SECRET}'",
+        f"ALTER ROLE bob PASSWORD 'half'\n  '{SECRET}'",
+        f"ALTER ROLE bob PASSWORD U&'{SECRET}'",
+        f"ALTER ROLE bob PASSWORD $${SECRET} it's$$",
+        f"ALTER ROLE bob PASSWORD $a$ $$ {SECRET}$a$",
+        f'ALTER ROLE bob PASSWORD "{SECRET}"',
+        f"ALTER ROLE bob PASSWORD 'cut off in {SECRET}",
+        f"ALTER ROLE bob PASSWORD '{SECRET}\\",
+        f"CREATE USER MAPPING FOR bob SERVER s OPTIONS (user 'bob', password '{SECRET}')",
+        f"CREATE USER 'bob'@'%' IDENTIFIED BY '{SECRET}'",
+        f'CREATE USER bob IDENTIFIED BY "{SECRET}"',
+        f"CREATE USER bob IDENTIFIED WITH mysql_native_password BY '{SECRET}'",
+        f"CREATE USER bob IDENTIFIED BY PASSWORD '{SECRET}'",
+        f"CREATE USER bob IDENTIFIED VIA ed25519 USING PASSWORD('{SECRET}')",
+        f"SET PASSWORD FOR 'bob'@'%' = PASSWORD('{SECRET}')",
+        f"SET PASSWORD FOR 'bob'@'%' = '{SECRET}'",
+        f"SET PASSWORD = '{SECRET}'",
+        f"CREATE SUBSCRIPTION s CONNECTION 'host=db password={SECRET}' PUBLICATION p",
+    ],
+)
+def test_a_password_in_a_statement_is_hidden_and_who_gets_it_is_not(statement: str) -> None:
+    for text in (statement, repr(statement), repr(statement + '"'), f"Error: x [SQL: {statement}]"):
+        assert SECRET not in redaction.hide(text)
+        assert statement[:10].upper() in redaction.hide(text).upper()
+
+
+@pytest.mark.parametrize(
     "text",
     [
+        "Can't locate revision identified by 'a1b2c3'",
+        "column 'password' of table 'users' does not exist",
+        'column "password" of relation "users" does not exist',
+        "ALTER TABLE users ADD COLUMN password varchar(60) DEFAULT 'x'",
+        "INSERT INTO t (\"password\", note) VALUES ('a', 'b')",
         "password authentication failed for user app",
         "connection to server at db, port 5432 failed: FATAL: no password supplied",
         "drift: db=a1 expected=a2",
@@ -373,7 +412,17 @@ def test_a_port_that_is_no_number_is_refused_whatever_the_engine(engine: str) ->
         urls.parse(f"{engine}://u:S3cr3t@h:port/db", "DATABASE_URL")
 
 
-@pytest.mark.parametrize("bait", ["://:", "://a@b:", "password='", "password=\"'", "pwd: ", "://a:b", "@"])
+BAITS = [
+    *("://:", "://a@b:", "password='", "password=\"'", "pwd: ", "://a:b", "@"),
+    *("password '", "password ''", "password $a$", "password $a$ $b", "password \"'", "password (", "password "),
+    *("password for ", "password for x = ", "identified with x ", "identified by e'\\", "password \\", "password \\n"),
+    *("password 'x' ' ", "password\n"),
+]
+
+
+@pytest.mark.parametrize("bait", BAITS)
 def test_no_text_takes_hide_longer_than_reading_it(bait: str) -> None:
     """A pattern that begins anew at each of a million places would take days; the test's own limit is the measure."""
     assert len(redaction.hide(bait * 1_000_000)) > 0
+    for end in bait:
+        assert len(redaction.hide(bait + end * 1_000_000)) > 0
