@@ -10,7 +10,7 @@ from gate import explanation, settings
 from gate.borrowed import Borrower
 from gate.errors import GateError
 from gate.look import GRACE, Seen
-from gate.readiness import Answer, Readiness, answer
+from gate.readiness import Answer, Readiness, answer, prefers_text
 from gate.watch import Watch
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Advisor:
         made_for, answers = self._answers
         if made_for is not readiness:
             made_for, answers = self._answers = (readiness, {})
-        key = (method, "text/plain" in accept)
+        key = (method, prefers_text(accept))
         if key not in answers and len(answers) < len(("GET", "HEAD")) * 2:
             answers[key] = answer(readiness, method, accept)
         return answers.get(key) or answer(readiness, method, accept)

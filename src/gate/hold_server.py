@@ -17,7 +17,7 @@ from typing import Any
 from gate.asgi import PATH, Receive, Scope, Send
 from gate.death import die_with
 from gate.http_server import Server
-from gate.readiness import RETRY_AFTER
+from gate.readiness import RETRY_AFTER, prefers_text
 
 MOST_DESCRIPTORS = 512
 """What a flood can cost at the most; the connections are bounded far below."""
@@ -59,7 +59,7 @@ class Holding:
         if "text/html" in accept:
             more = f"<pre>{escape(str(self.state['detail']))}</pre>" if path == PATH else ""
             return "text/html; charset=utf-8", PAGE.format(after=RETRY_AFTER, more=more)
-        if "text/plain" in accept:
+        if prefers_text(accept):
             return "text/plain; charset=utf-8", f"{self.state['detail']}\n"
         return "application/json", json.dumps(self.state)
 

@@ -6,11 +6,16 @@ UNKNOWN is ready: otherwise one migration would take every old pod out of servic
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from gate.drift import Drift
 from gate.foreign import few
+
+_NOTHING = re.compile(r"(?i)q=0(?:\.0*)?")
+"""The weight of what is not acceptable (RFC 9110, 12.4.2)."""
 
 RETRY_AFTER = 5
 """Seconds after which it is worth asking again."""
@@ -60,7 +65,7 @@ def answer(readiness: Readiness, method: str = "GET", accept: str = "") -> Answe
             HTTPStatus.METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", b"GET or HEAD\n", ("allow", "GET, HEAD")
         )
     status = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
-    if _prefers_text(accept):
+    if prefers_text(accept):
         kind, body = "text/plain; charset=utf-8", f"{readiness.line}\n".encode()
     else:
         kind, body = "application/json", json.dumps(fields(readiness)).encode()
@@ -74,9 +79,16 @@ def _answer(status: HTTPStatus, kind: str, body: bytes, *more: tuple[str, str], 
     return Answer(status, headers, body)
 
 
-def _prefers_text(accept: str) -> bool:
-    kinds = [part.split(";")[0].strip() for part in accept.split(",")]
+def prefers_text(accept: str) -> bool:
+    """Whether who sends this `Accept` asks for plain text and not for JSON; what has the weight 0 is not asked for."""
+    if "text/plain" not in accept.lower():
+        return False  # nearly everybody, at every request
+    kinds = {kind.strip().lower() for kind, *given in (part.split(";") for part in accept.split(",")) if _weighs(given)}
     return "text/plain" in kinds and "application/json" not in kinds
+
+
+def _weighs(parameters: Collection[str]) -> bool:
+    return not any(_NOTHING.fullmatch(each.strip()) for each in parameters)
 
 
 def fields(readiness: Readiness) -> dict[str, object]:

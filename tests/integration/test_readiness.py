@@ -158,6 +158,32 @@ def test_head_text_and_other_methods(started: ExitStack, project: Project, datab
     assert refused.headers["allow"] == "GET, HEAD"
 
 
+ACCEPTED = {
+    "application/json": "{",
+    "text/plain": "drift",
+    "Text/Plain;charset=utf-8": "drift",
+    "application/json, text/plain, */*": "{",
+    "text/plain;q=0, application/*": "{",
+    "text/plain; q=0.000": "{",
+    "text/plain, application/json;q=0": "drift",
+    "text/plain;q=0.1": "drift",
+    "text/plainer": "{",
+    "*/*": "{",
+    "": "{",
+}
+
+
+def test_each_gets_the_kind_that_it_accepts_whoever_asked_before(database: TestDatabase, project: Project) -> None:
+    database.stamp("a1")
+    ready = Ready(database.url, config=str(project.folder / "alembic.ini"), ttl=60)
+
+    async def story() -> None:
+        for asked in (*ACCEPTED, *reversed(ACCEPTED)):
+            assert (await ask(ready, asked.encode()))[1].startswith(ACCEPTED[asked]), asked
+
+    asyncio.run(story())
+
+
 @pytest.fixture
 def own_server() -> Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres().start()
