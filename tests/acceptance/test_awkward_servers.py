@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 from demo.embedded_postgres import EmbeddedPostgres
 from gate.migrator import LOCK_CLASS, LockKey
 from tests.conftest import GateRunner, TestDatabase
-from tests.support.pooler import Pooler
+from tests.support.pooler import PoolerMaker
 from tests.support.programs import Running, await_true, family
 from tests.support.projects import SYNC_ENV, Project, make_project
 
@@ -29,20 +29,6 @@ def own_server() -> Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres().start()
     yield server
     server.remove()
-
-
-@pytest.fixture
-def pooler(tmp_path: Path, database: TestDatabase) -> Iterator[Callable[[str, int], Pooler]]:
-    if not (shutil.which("pgbouncer") or Path("/usr/sbin/pgbouncer").exists()):
-        pytest.skip("PgBouncer is not installed")
-    with ExitStack() as started:
-
-        def make(mode: str, size: int) -> Pooler:
-            made = Pooler(tmp_path / "pooler", database.server, mode, size).start()
-            started.callback(made.stop)
-            return made
-
-        yield make
 
 
 def sleeping_revision(gate: GateRunner, project: Project, **told: str) -> Running:
@@ -93,7 +79,7 @@ def test_a_migration_timeout_holds_while_the_server_is_frozen(
 
 @pytest.mark.parametrize("mode", ["transaction", "session"])
 def test_a_signal_ends_gate_while_a_pool_has_no_connection_left(
-    gate: GateRunner, project: Project, database: TestDatabase, pooler: Callable[[str, int], Pooler], mode: str
+    gate: GateRunner, project: Project, database: TestDatabase, pooler: PoolerMaker, mode: str
 ) -> None:
     gate.url = pooler(mode, 2).url(database.name)
     migrating = sleeping_revision(gate, project)
@@ -149,7 +135,7 @@ def test_a_standby_is_waited_for_until_it_is_the_primary(gate: GateRunner, own_s
 
 
 def test_a_pool_that_is_busy_just_now_is_waited_for(
-    gate: GateRunner, database: TestDatabase, pooler: Callable[[str, int], Pooler]
+    gate: GateRunner, database: TestDatabase, pooler: PoolerMaker
 ) -> None:
     gate.url = pooler("transaction", 2).url(database.name)
     with psycopg.connect(gate.url) as hog:
@@ -160,7 +146,7 @@ def test_a_pool_that_is_busy_just_now_is_waited_for(
 
 
 def test_other_clients_of_a_pooler_never_get_a_migrations_name(
-    gate: GateRunner, project: Project, database: TestDatabase, pooler: Callable[[str, int], Pooler]
+    gate: GateRunner, project: Project, database: TestDatabase, pooler: PoolerMaker
 ) -> None:
     gate.url = pooler("transaction", 4).url(database.name)
     ended = gate("migrate")

@@ -8,8 +8,7 @@ import pytest
 
 from gate.migrator import LOCK_CLASS
 from tests.conftest import SERVER, GateRunner, TestDatabase
-from tests.support.programs import await_true
-from tests.support.projects import Project, make_project
+from tests.support.projects import Project
 
 BAD = {
     "raises": ("raise ValueError('no good')", "ValueError: no good"),
@@ -56,41 +55,6 @@ def test_no_harm_in_a_migration_that(name: str, gate: GateRunner, project: Proje
     assert database.stamped() == {"a4"}
 
 
-def test_a_migration_that_leaves_its_transaction_open_is_no_success(
-    gate: GateRunner, project: Project, database: TestDatabase
-) -> None:
-    environment = (project.folder / "migrations" / "env.py").read_text()
-    (project.folder / "migrations" / "env.py").write_text(
-        environment.replace(
-            "    with context.begin_transaction():\n        context.run", "    if True:\n        context.run"
-        )
-    )
-    ended = gate("migrate")
-    assert ended.code == 65
-    assert "Does env.py commit" in ended.event("gate.failed")["message"]
-    assert database.tables() == set()
-
-
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_cancels_the_statement_in_the_server_with_every_driver(
-    gate: GateRunner, project: Project, database: TestDatabase, driver: str, number: signal.Signals
-) -> None:
-    gate.folder = gate.folder.parent / driver
-    sleepy = make_project(gate.folder, driver=driver)
-    sleepy.add("a1", None, 'op.execute("CREATE TABLE t_a1 (id int)")\nop.execute("SELECT pg_sleep(100)")')
-    migrating = gate.start("run", "--", *SERVER, RUN_MIGRATIONS="1")
-    migrating.await_event("gate.revision_started")
-    asleep = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(100)%' AND state = 'active'"
-    await_true(lambda: database.execute(asleep) == [(1,)], lambda: "the migration does not sleep")
-    migrating.signal(number)
-    ended = migrating.wait()
-    assert (ended.code, ended.out) == (128 + number, "")
-    assert database.execute(asleep) == [(0,)]
-    assert "in revision a1 (1/1)" in ended.event("gate.migration_interrupted")["message"]
-    assert database.tables() == set()
-
-
 def test_a_second_signal_kills_at_once(gate: GateRunner, project: Project, database: TestDatabase) -> None:
     stubborn = """\
 import time
@@ -105,16 +69,6 @@ for _ in range(300):
     migrating.signal(signal.SIGTERM)
     migrating.signal(signal.SIGTERM)
     assert migrating.wait().code == 143
-    assert database.tables() == set()
-
-
-def test_a_migration_timeout_cancels_and_fails(gate: GateRunner, project: Project, database: TestDatabase) -> None:
-    project.add("a4", "a3", 'op.execute("SELECT pg_sleep(100)")')
-    ended = gate("migrate", GATE_MIGRATION_TIMEOUT="2")
-    assert ended.code == 65
-    message = ended.event("gate.failed")["message"]
-    assert "GATE_MIGRATION_TIMEOUT" in message
-    assert "in revision a4" in message
     assert database.tables() == set()
 
 

@@ -122,33 +122,12 @@ def test_the_multidb_template_is_refused_with_the_advice(
     assert database.tables() == set()
 
 
-def test_an_upgrade_command_works_under_the_lock_and_is_verified(gate: GateRunner, database: TestDatabase) -> None:
-    command = f"{sys.executable} -m alembic upgrade heads"
-    replicas = [gate.start("run", "--", *SERVER, RUN_MIGRATIONS="1", GATE_UPGRADE_COMMAND=command) for _ in range(3)]
-    ended = [replica.wait() for replica in replicas]
-    assert [(e.code, e.out) for e in ended] == [(0, "server started\n")] * 3
-    assert sum("gate.migrating" in e.names() for e in ended) == 1
-    assert database.stamped() == {"a3"}
-
-
 def test_an_upgrade_command_that_fails_is_told_with_its_exit_code(gate: GateRunner, database: TestDatabase) -> None:
     ended = gate("migrate", GATE_UPGRADE_COMMAND="sh -c 'echo said by the command; exit 7'")
     assert ended.code == 65
     assert "exit code 7" in ended.event("gate.failed")["message"]
     assert "said by the command" in ended.out
     assert database.tables() == set()
-
-
-def test_an_upgrade_command_that_lies_is_not_believed(gate: GateRunner, database: TestDatabase) -> None:
-    ended = gate("migrate", GATE_UPGRADE_COMMAND="true")
-    assert ended.code == 65
-    assert "ended without an error, but" in ended.event("gate.failed")["message"]
-
-
-def test_an_upgrade_command_that_is_not_there(gate: GateRunner) -> None:
-    ended = gate("migrate", GATE_UPGRADE_COMMAND="nosuchprogram upgrade")
-    assert ended.code == 65
-    assert "nosuchprogram" in ended.event("gate.failed")["message"]
 
 
 FLASK_APP = """

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
-
 import pytest
 
 from gate.migrator import LOCK_CLASS
 from tests.conftest import SERVER, GateRunner, TestDatabase
-from tests.support.pooler import Pooler
+from tests.support.pooler import PoolerMaker
 from tests.support.programs import await_true
 from tests.support.projects import Project
 
-PoolerMaker = Callable[..., Pooler]
 MODES = ("session", "transaction", "statement")
-
-
-@pytest.fixture
-def pooler(tmp_path: Path, database: TestDatabase) -> Iterator[PoolerMaker]:
-    if not (shutil.which("pgbouncer") or Path("/usr/sbin/pgbouncer").exists()):
-        pytest.skip("PgBouncer is not installed")
-    with ExitStack() as started:
-
-        def make(mode: str, size: int = 20) -> Pooler:
-            made = Pooler(tmp_path / f"pooler-{mode}", database.server, mode, size).start()
-            started.callback(made.stop)
-            return made
-
-        yield make
 
 
 @pytest.mark.parametrize("mode", MODES)

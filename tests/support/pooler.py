@@ -7,8 +7,12 @@ import pwd
 import shutil
 import socket
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres, free_port
 from tests.support.programs import await_true
@@ -74,3 +78,22 @@ class Pooler:
         if self.process:
             self.process.kill()
             self.process.wait()
+
+
+PoolerMaker = Callable[..., Pooler]
+"""Starts one in a mode, with a pool of so many connections."""
+
+
+@contextmanager
+def poolers(folder: Path, server: EmbeddedPostgres) -> Iterator[PoolerMaker]:
+    """What starts them, each ended with the block; skips where PgBouncer is lacking."""
+    if not (shutil.which("pgbouncer") or Path("/usr/sbin/pgbouncer").exists()):
+        pytest.skip("PgBouncer is not installed")
+    with ExitStack() as started:
+
+        def make(mode: str, size: int = 20) -> Pooler:
+            made = Pooler(folder / f"pooler-{mode}", server, mode, size).start()
+            started.callback(made.stop)
+            return made
+
+        yield make
