@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import URL, Connection, create_engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,6 +25,10 @@ TIMEOUTS = {
     "mysqlconnector": ("connection_timeout",),
 }
 """Driver -> its arguments, in whole seconds."""
+
+IN_MEMORY = ":memory:"
+YES = frozenset({"1", "true", "yes", "on", "t", "y"})
+"""What SQLAlchemy takes for true."""
 
 
 @contextmanager
@@ -63,10 +68,24 @@ def _driver(url: URL) -> str:
     return url.get_dialect().driver
 
 
+def sqlite_file(url: URL) -> str | None:
+    """The path of an SQLite database, None if it is in memory; raises `BadSettings` for half a URI of SQLite's."""
+    path = url.database or IN_MEMORY
+    if path.startswith("file:"):
+        if str(url.query.get("uri", "")).lower() not in YES:
+            raise BadSettings(
+                "A database named file:... is a URI of SQLite's own only with uri=true behind the ?: write "
+                "sqlite:///file:/path/shop.db?uri=true, or without file: sqlite:////path/shop.db."
+            )
+        path = IN_MEMORY if url.query.get("mode") == "memory" else unquote(urlsplit(path).path)
+    return None if path in {"", IN_MEMORY} else path
+
+
 def refuse_missing_folder(url: URL) -> None:
     """SQLite would make an empty database out of a misspelt path, in a folder that need not be the mounted one."""
-    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
-        folder = os.path.dirname(os.path.abspath(url.database))
+    path = sqlite_file(url) if url.get_backend_name() == "sqlite" else None
+    if path is not None:
+        folder = os.path.dirname(os.path.abspath(path))
         if not os.path.isdir(folder):
             raise DatabaseUnavailable(f"The folder {folder} of the SQLite database does not exist; mount or make it.")
 

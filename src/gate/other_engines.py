@@ -8,7 +8,7 @@ from sqlalchemy import URL, ColumnClause, Connection, column, func, inspect, sel
 
 from gate import mysql
 from gate.database import Database, explain
-from gate.dialects import connected, engine_url, original, refuse_missing_folder
+from gate.dialects import connected, engine_url, original, refuse_missing_folder, sqlite_file
 from gate.errors import BadSettings, GateError
 from gate.foreign import cut
 from gate.migrator import LockKey, Migrator
@@ -63,4 +63,5 @@ def _holder(connection: Connection, key: LockKey) -> Migrator | None:
 def _is_missing_file(url: URL) -> bool:
     """Connecting would make the file, and a look must leave nothing behind."""
     refuse_missing_folder(url)
-    return url.get_backend_name() == "sqlite" and bool(url.database) and not os.path.exists(url.database or "")
+    path = sqlite_file(url) if url.get_backend_name() == "sqlite" else None
+    return path is not None and not os.path.exists(path)

@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from gate import dialects
 from gate.database import Database
-from gate.dialects import engine_url
 from gate.errors import BadSettings, LockBusy
 from gate.lock import Lock
 from gate.migrator import LockKey
@@ -34,8 +34,8 @@ def hold(database: Database, key: LockKey) -> Iterator[Lock]:
 
 
 def _path(database: Database) -> str:
-    path = engine_url(database).database
-    if not path or path == ":memory:":
+    path = dialects.sqlite_file(dialects.engine_url(database))
+    if path is None:
         raise BadSettings("An SQLite database in memory belongs to one process; gate can only migrate one in a file.")
     return os.path.realpath(path)
 

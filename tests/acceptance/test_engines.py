@@ -300,6 +300,25 @@ def test_sqlite_is_checked_waited_for_and_migrated(sqlite: tuple[GateRunner, Pat
     assert rows(path, "SELECT version_num FROM alembic_version") == [("a3",)]
 
 
+@pytest.mark.parametrize("form", ["file:{}?uri=true", "file://{}?uri=true&cache=private", "file://localhost{}?uri=1"])
+def test_a_uri_of_sqlites_own_is_understood(sqlite: tuple[GateRunner, Path], form: str) -> None:
+    gate, path = sqlite
+    gate.url = f"sqlite:///{form.format(path)}"
+    assert gate("check").code == 1
+    assert gate("migrate").code == 0
+    assert rows(path, "SELECT version_num FROM alembic_version") == [("a3",)]
+    assert Path(f"{path}.gate-lock").exists()
+    assert gate("check").code == 0
+
+
+@pytest.mark.parametrize("command", ["check", "wait", "migrate"])
+def test_half_a_uri_of_sqlites_own_is_refused(sqlite: tuple[GateRunner, Path], command: str) -> None:
+    gate, path = sqlite
+    ended = gate(command, DATABASE_URL=f"sqlite:///file:{path}", GATE_TIMEOUT="20")
+    assert ended.code == 78, ended.err
+    assert "uri=true" in ended.err
+
+
 def test_five_migrators_race_on_sqlite_and_one_migrates(sqlite: tuple[GateRunner, Path]) -> None:
     gate, path = sqlite
     ended = [r.wait() for r in [gate.start("migrate") for _ in range(5)]]
