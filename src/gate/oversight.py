@@ -54,6 +54,7 @@ class _Overseer:
         self._slowness = Slowness(lock.backends, progress, HIDDEN if plan.command else "")
         self._keeping = Chore(self._keep, TEND_EVERY)
         self._asking = Chore(self._ask, TEND_EVERY)
+        self._show_at = TEND_EVERY
 
     def watch(self) -> None:
         began = time.monotonic()
@@ -62,6 +63,7 @@ class _Overseer:
             step = f"{self._progress.step}/{self._progress.total}"
             log.progress(f"{step} {self._progress.revision} {elapsed:.0f} s")
             self._mind_the_limit(elapsed)
+            self._show_now_and_then(elapsed)
             self._keeping.attend()
             self._asking.attend()
         self._see_that_the_lock_was_held()
@@ -77,6 +79,12 @@ class _Overseer:
                 self._plan.on_progress(self._progress)
                 self._keeping.soon()
         return gone and not reports
+
+    def _show_now_and_then(self, elapsed: float) -> None:
+        """Also while one statement takes hours: who answers for gate may have died."""
+        if elapsed >= self._show_at:
+            self._show_at = elapsed + TEND_EVERY
+            self._plan.on_progress(self._progress)
 
     def _mind_the_limit(self, elapsed: float) -> None:
         if self._plan.timeout and elapsed > self._plan.timeout:

@@ -177,6 +177,18 @@ def test_a_holding_child_that_was_killed_is_told_and_another_answers(holding: Ru
     assert [alive(each) for each in children(holding.pid)] == [True]
 
 
+def test_a_holding_child_that_dies_under_a_long_statement_is_replaced(
+    gate: GateRunner, project: Project, port: int
+) -> None:
+    project.add("a4", "a3", 'op.execute("SELECT pg_sleep(300)")')
+    migrating = gate.start("migrate", GATE_HOLD=f"127.0.0.1:{port}")
+    migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
+    (child,) = [pid for pid in children(migrating.pid) if b"hold_server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(child, signal.SIGKILL)
+    migrating.await_event("gate.hold_restarted")
+    await_true(lambda: answers(port) and "revision a4 (4/4)" in get(port, "/health/ready").text, lambda: "no answer")
+
+
 def test_a_holding_child_that_cannot_read_what_it_is_told_ends(port: int) -> None:
     with socket.create_server(("127.0.0.1", port)) as listening:
         command = [sys.executable, "-P", "-m", "gate.hold_server", str(listening.fileno()), str(os.getpid()), "/health"]
