@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gate.database import Database, explain
+from gate.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from gate.database import Connection
@@ -32,7 +33,13 @@ def beside(connection: Connection, database: Database) -> Ask:
     otherwise = alone(database)
 
     def ask(statement: str) -> list[tuple[Any, ...]]:
-        return otherwise(statement) if connection.closed else _rows(connection, statement, database)
+        if not connection.closed:
+            try:
+                return _rows(connection, statement, database)
+            except DatabaseUnavailable:
+                if not connection.closed:  # else it was lost while nobody asked
+                    raise
+        return otherwise(statement)
 
     return ask
 

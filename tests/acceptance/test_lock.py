@@ -154,6 +154,19 @@ def sleeping(database: TestDatabase) -> int:
     return found[0][0]
 
 
+def test_a_question_goes_another_way_when_the_connection_for_it_was_lost(database: TestDatabase) -> None:
+    place = Database(UrlSource("DATABASE_URL", database.url), None, 5, 5)
+    with hold(place, KEY) as lock:
+        lock.tell(Migrator("web-1", 1, 3, "a1", 1))  # names the lock's own connection, so that it is spared
+        database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            f" WHERE datname = '{database.name}' AND application_name = 'gate' AND pid <> pg_backend_pid()"
+        )
+        with psycopg.connect(database.url, application_name=lock.mark) as ours:
+            assert lock.backends.ours(()) == [ours.info.backend_pid]
+        lock.keep()
+
+
 @pytest.fixture
 def postgres_18() -> Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres(version=18, options=("transaction_timeout=2s", "idle_session_timeout=2s")).start()
