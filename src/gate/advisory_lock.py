@@ -84,12 +84,12 @@ def hold(database: Database, key: LockKey) -> Iterator[Lock]:
         second = _refused(database, key)
         if pooled:
             second.close()  # the pool may have none to spare
-        mark = f"{key.working_name} {secrets.token_hex(4)}"
+        mark, held = f"{key.working_name} {secrets.token_hex(4)}", _held(key, pid)
         yield AdvisoryLock(
             key,
             database,
-            PostgresBackends(beside(second, database), key, mark),
-            _fence(key, pid),
+            PostgresBackends(beside(second, database), key, mark, held),
+            f"SELECT current_database(), {held}",
             mark,
             environment={} if pooled else _environment(connection, mark),
             connection=connection,
@@ -154,10 +154,9 @@ def _environment(connection: Connection, mark: str) -> dict[str, str]:
     return {"PGAPPNAME": mark, **({"PGOPTIONS": "-c client_connection_check_interval=1s"} if checks else {})}
 
 
-def _fence(key: LockKey, pid: int) -> str:
+def _held(key: LockKey, pid: int) -> str:
     return (
-        "SELECT current_database(), (SELECT count(*) FROM pg_catalog.pg_locks"
-        " WHERE locktype = 'advisory' AND granted AND objsubid = 2"
+        "EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
         f" AND classid = {LOCK_CLASS} AND objid = {key.number} AND pid = {pid}"
         " AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))"
     )

@@ -76,22 +76,25 @@ class Backends:
 class PostgresBackends(Backends):
     """PostgreSQL's, by the application_name that every connection of a migration is given (HAZARDS 5).
 
-    `mark`: this upgrade's own name; those of others under the same lock begin as it does and end otherwise.
+    `mark`: this upgrade's own name; those of others under the same lock begin as it does and end otherwise. `held`: the
+    condition that this gate still holds the lock, without which whoever works under it is none of its business.
     """
 
     ask: Ask
     key: LockKey
     mark: str
+    held: str = "false"
     sees = True
     tells_apart = True
 
     @property
-    def _marked(self) -> str:
-        """Only while it carries the tag: a pooler may have given that backend to somebody else by now."""
-        names = (
-            f"application_name LIKE {literal(self.key.working_name + '%')} OR application_name = {literal(self.mark)}"
-        )
-        return f"datname = current_database() AND ({names})"
+    def _own(self) -> str:
+        return f"datname = current_database() AND application_name = {literal(self.mark)}"
+
+    @property
+    def _strange(self) -> str:
+        works = f"application_name LIKE {literal(self.key.working_name + '%')}"
+        return f"datname = current_database() AND {works} AND application_name <> {literal(self.mark)} AND {self.held}"
 
     def how_to_end(self, pid: int) -> str:
         """By SQL."""
@@ -100,16 +103,16 @@ class PostgresBackends(Backends):
     def ours(self, opened: Collection[int]) -> list[int]:
         """By the application_name, which tells more than `opened`: a pooler changes backends."""
         del opened
-        return self._named(f"= {literal(self.mark)}")
+        return self._pids(self._own)
 
     def strangers(self) -> list[int]:
         """By an application_name that is a migration's and not this one's."""
-        return self._named(f"LIKE {literal(self.key.working_name + '%')} AND application_name <> {literal(self.mark)}")
+        return self._pids(self._strange)
 
-    def _named(self, how: str) -> list[int]:
+    def _pids(self, which: str) -> list[int]:
         rows = self.ask(
-            "SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = current_database()"
-            f" AND application_name {how} AND backend_type IS DISTINCT FROM 'parallel worker'"
+            f"SELECT pid FROM pg_catalog.pg_stat_activity WHERE {which}"
+            " AND backend_type IS DISTINCT FROM 'parallel worker'"
         )
         return [int(pid) for (pid,) in rows]
 
@@ -135,10 +138,11 @@ class PostgresBackends(Backends):
         self._signal("pg_terminate_backend", pids)
 
     def _signal(self, function: str, pids: Collection[int]) -> None:
+        """Only what still carries a name: a pooler may have given that backend to somebody else by now."""
         for pid in pids:  # one by one: where one may not be ended, the others still are
             with suppress(DatabaseUnavailable):
                 statement = f"SELECT {function}(pid) FROM pg_catalog.pg_stat_activity WHERE pid = {pid:d}"
-                self.ask(f"{statement} AND {self._marked}")
+                self.ask(f"{statement} AND ({self._own} OR {self._strange})")
 
     def invalid_indexes(self) -> list[str]:
         """By pg_index."""

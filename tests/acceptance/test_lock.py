@@ -167,6 +167,18 @@ def test_a_question_goes_another_way_when_the_connection_for_it_was_lost(databas
         lock.keep()
 
 
+def test_who_has_given_the_lock_back_ends_nobody_who_works_under_it(database: TestDatabase) -> None:
+    place = Database(UrlSource("DATABASE_URL", database.url), None, 5, 5)
+    with psycopg.connect(database.url, application_name=f"{KEY.working_name} next", autocommit=True) as others:
+        pid = others.info.backend_pid
+        with hold(place, KEY) as lock:
+            assert lock.backends.strangers() == [pid]
+        assert lock.backends.strangers() == []
+        lock.backends.cancel([pid])
+        lock.backends.end([pid])
+        assert others.execute("SELECT 1").fetchone() == (1,)
+
+
 @pytest.fixture
 def postgres_18() -> Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres(version=18, options=("transaction_timeout=2s", "idle_session_timeout=2s")).start()
