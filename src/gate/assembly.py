@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
 from contextlib import suppress
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 from gate import configuration, database, script_directory
 from gate.configuration import Configuration
@@ -73,7 +73,7 @@ class Assembly:
         return found
 
 
-def assemble(arguments: Namespace, settings: Settings, *, whole: bool = False) -> Assembly:
+def assemble(arguments: SimpleNamespace, settings: Settings, *, whole: bool = False) -> Assembly:
     """Read the configuration and the image (`whole`: every line of it); raises `BadSettings` and `BadScripts`."""
     _learn_passwords(settings)
     found = configuration.read(arguments.config, settings.alembic_config, arguments.name)

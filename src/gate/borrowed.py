@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gate import drift, settings, stamp
@@ -40,7 +40,7 @@ class Borrower:
 
     def __init__(self, source: Source = None, config: str | None = None, section: str | None = None) -> None:
         self._source = source
-        self._arguments = Namespace(config=[config] if config else [], name=section)
+        self._arguments = SimpleNamespace(config=[config] if config else [], name=section)
         self._assembly: Assembly | None = None
         self._own: Looker | None = None
 

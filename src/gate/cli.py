@@ -9,10 +9,11 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import NoReturn
 
 from gate import __version__
-from gate.command_line import Arguments, parse
+from gate.command_line import parse
 from gate.errors import BadUsage, GateError, Interrupted
 from gate.foreign import printable
 from gate.redaction import hide
@@ -60,7 +61,7 @@ def command(argv: Sequence[str]) -> int:
     return _doer(arguments.command)(arguments)
 
 
-def _doer(name: str) -> Callable[[Arguments], int]:
+def _doer(name: str) -> Callable[[SimpleNamespace], int]:
     if name in {"check", "heads"}:
         gc.disable()  # what ends at once need not tidy up
         from gate import report  # noqa: PLC0415 - a look needs nothing of what waiting and migrating need
@@ -76,7 +77,7 @@ def _doer(name: str) -> Callable[[Arguments], int]:
     return guard.guard
 
 
-def _serve(arguments: Arguments) -> int:
+def _serve(arguments: SimpleNamespace) -> int:
     from gate.hold import require_http  # noqa: PLC0415 - the extra may not be installed
 
     try:

@@ -1,17 +1,13 @@
-"""The words of a command line -> arguments. The only room that knows argparse."""
+"""The words of a command line -> arguments: a command as it is, anything more by the parser."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import Any
 
-from gate import __version__
 from gate.errors import BadUsage
-from gate.setting_reader import listening_address
-from gate.variables import SETTINGS, Setting
-
-Arguments = argparse.Namespace
+from gate.variables import SETTINGS
 
 COMMANDS = {
     "run": "pass the gate, then become CMD",
@@ -21,22 +17,45 @@ COMMANDS = {
     "heads": "what the image expects; needs no database",
     "serve": "the readiness endpoint as a process of its own (sidecar)",
 }
-MIGRATING_ONLY = frozenset({"GATE_LOCK_TIMEOUT", "GATE_MIGRATION_TIMEOUT", "GATE_UPGRADE_COMMAND"})
 DEFAULT_PORT = 8080
-LOOKING = frozenset({"GATE_VERSION_TABLE", "GATE_VERSION_TABLE_SCHEMA", "GATE_CONNECT_TIMEOUT", "GATE_QUERY_TIMEOUT"})
 
 
-def parse(argv: Sequence[str]) -> Arguments:
+def parse(argv: Sequence[str]) -> SimpleNamespace:
     """Read one command with its options.
 
     Gives `command`, `server` (what stands behind `--`), `flags` (settings by variable) and each option by its name;
     raises `BadUsage`.
     """
     own, server = _split(argv)
-    arguments = _parser(own).parse_args(own)
+    arguments = SimpleNamespace(command=own[0], **defaults(own[0])) if _is_bare(own) else _parsed(own)
     arguments.server = _server(arguments.command, server)
     arguments.flags = _flags(arguments)
     return arguments
+
+
+def _is_bare(words: list[str]) -> bool:
+    """As most calls are: importing argparse would cost a look a twentieth of its time."""
+    return len(words) == 1 and words[0] in COMMANDS
+
+
+def _parsed(words: list[str]) -> SimpleNamespace:
+    from gate.command_parser import parsed  # noqa: PLC0415 - see above
+
+    return parsed(words)
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """What the options of a command are when they are not given; settings come from the environment then."""
+    found: dict[str, Any] = {"config": [], "name": None}
+    if name in {"run", "migrate"}:
+        found["x"] = []
+    if name in {"check", "heads"}:
+        found["json"] = False
+    if name == "check":
+        found["busy"] = False
+    if name == "serve":
+        found["listen"] = ("", DEFAULT_PORT)
+    return found
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str] | None]:
@@ -56,89 +75,7 @@ def _server(name: str, server: list[str] | None) -> list[str]:
     return server or []
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadUsage(f"{message}. `{self.prog} --help` shows what is understood.")
-
-
-def _one_line(prog: str) -> argparse.HelpFormatter:
-    return argparse.HelpFormatter(prog, max_help_position=28, width=170)
-
-
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """What these words may mean: the options of a command that is not among them are never asked for."""
-    parser = _Parser(prog="gate", description="Start a server only when its database schema fits.", allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"gate {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, meaning in COMMANDS.items():
-        usage = f"gate {name} [options]" + (" -- CMD [ARG...]" if name == "run" else "")
-        sub = commands.add_parser(
-            name,
-            help=meaning,
-            description=meaning,
-            usage=usage,
-            allow_abbrev=False,
-            formatter_class=_one_line,
-        )
-        if name in words:
-            _add_options(sub, name)
-    return parser
-
-
-def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
-    parser.add_argument(
-        "-c",
-        "--config",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="Alembic's configuration file (ALEMBIC_CONFIG)",
-    )
-    parser.add_argument("-n", "--name", metavar="SECTION", help="section of alembic.ini to use (default: alembic)")
-    if name in {"run", "migrate"}:
-        parser.add_argument(
-            "-x", action="append", default=[], metavar="ARG", help="argument for env.py, as `alembic -x`"
-        )
-    if name in {"check", "heads"}:
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
-    if name == "check":
-        parser.add_argument("--busy", action="store_true", help="75 if a migrator is at work, else 0, errors included")
-    if name == "serve":
-        parser.add_argument(
-            "--listen",
-            type=_address,
-            default=("", DEFAULT_PORT),
-            metavar="[HOST]:PORT",
-            help=f"(default :{DEFAULT_PORT})",
-        )
-    for setting in SETTINGS:
-        if setting.flag and _takes(name, setting.variable):
-            parser.add_argument(setting.flag, metavar="V", dest=setting.variable, help=_help(setting))
-
-
-def _address(text: str) -> tuple[str, int]:
-    found = listening_address(text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not [host]:port, such as :8080")
-    return found
-
-
-def _takes(name: str, variable: str) -> bool:
-    if name in {"check", "heads"}:
-        return name == "check" and variable in LOOKING
-    if name == "serve":
-        return variable in LOOKING | {"GATE_LOG_FORMAT", "GATE_LOG_LEVEL"}
-    if name == "wait":
-        return variable not in MIGRATING_ONLY | {"GATE_ON_FAILURE"}
-    return name == "run" or variable != "GATE_ON_FAILURE"
-
-
-def _help(setting: Setting) -> str:
-    default = f"default {setting.default}, " if setting.default else ""
-    return f"{setting.meaning} ({default}{setting.variable})".replace("%", "%%").replace("`", "")
-
-
-def _flags(arguments: Arguments) -> dict[str, str]:
+def _flags(arguments: SimpleNamespace) -> dict[str, str]:
     """The settings that were given as flags, by variable."""
     given = ((s.variable, getattr(arguments, s.variable, None)) for s in SETTINGS)
     return {variable: value for variable, value in given if value is not None}

@@ -88,7 +88,8 @@ def half_applied(image: Graph, rows: Collection[str]) -> bool:
 
 def _overlapping(image: Graph, rows: Collection[str]) -> set[str]:
     """The rows that are ancestors of another; one walk for all of them, since a foreign table may hold a thousand."""
-    return set(rows) & image.closure(parent for row in rows for parent in image.parents[row])
+    parents = [parent for row in rows for parent in image.parents[row]] if len(rows) > 1 else []
+    return set(rows) & image.closure(parents)
 
 
 def _drift(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
+from types import SimpleNamespace
 
 from gate import handoff, log, settings, signals
 from gate.errors import GateError, Interrupted
@@ -11,7 +11,7 @@ from gate.passage import Passage
 from gate.termination import TerminationLog
 
 
-def guard(arguments: Namespace) -> int:
+def guard(arguments: SimpleNamespace) -> int:
     """Pass the gate and become the server (does not return), or give the exit code."""
     log.configure(settings.log_format(os.environ, arguments.flags))
     signals.answer()
@@ -30,7 +30,7 @@ def guard(arguments: Namespace) -> int:
     return 0
 
 
-def _pass(arguments: Namespace, termination: TerminationLog) -> None:
+def _pass(arguments: SimpleNamespace, termination: TerminationLog) -> None:
     if settings.bypassed(os.environ):
         log.emit("critical", "gate.bypassed", "GATE_BYPASS is set: nothing is checked and nothing migrated.")
     else:

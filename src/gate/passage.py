@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from argparse import Namespace
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 from gate import log, settings, wait
 from gate.announce import Announcer
@@ -46,7 +46,7 @@ class Passage:
     `_only_looks`: after a failed upgrade gate never repeats it; `_upgrade_began`: whether one was tried at all.
     """
 
-    arguments: Namespace
+    arguments: SimpleNamespace
     termination: TerminationLog
     _hold: Hold = field(default_factory=Hold, init=False)
     _began: float = field(default_factory=time.monotonic, init=False)

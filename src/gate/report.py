@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from argparse import Namespace
+from types import SimpleNamespace
 
 from gate import explanation, settings
 from gate.assembly import Assembly, assemble
@@ -16,7 +16,7 @@ from gate.look import Seen
 from gate.redaction import hide
 
 
-def heads(arguments: Namespace) -> int:
+def heads(arguments: SimpleNamespace) -> int:
     """Tell what the image expects, without a database."""
     try:
         graph = _assembled(arguments, whole=True).image.graph
@@ -29,7 +29,7 @@ def heads(arguments: Namespace) -> int:
     return 0
 
 
-def check(arguments: Namespace) -> int:
+def check(arguments: SimpleNamespace) -> int:
     """Look once; 0 if the schema fits, 1 on drift, 69 or 78 if nothing could be seen."""
     if arguments.busy:
         return _busy(arguments)
@@ -73,7 +73,7 @@ def _as_text(seen: Seen) -> str:
     return "\n".join(lines)
 
 
-def _busy(arguments: Namespace) -> int:
+def _busy(arguments: SimpleNamespace) -> int:
     """For an updater's pre-update hook, so any error is 0: a broken image must be updated (HAZARDS 8)."""
     try:
         migrator = _assembled(arguments).looker(migrating=True).look().stamp.migrator
@@ -84,7 +84,7 @@ def _busy(arguments: Namespace) -> int:
     return 75 if migrator else 0
 
 
-def _assembled(arguments: Namespace, *, whole: bool = False) -> Assembly:
+def _assembled(arguments: SimpleNamespace, *, whole: bool = False) -> Assembly:
     told = settings.read(os.environ, arguments.flags)
     assembled = assemble(arguments, told, whole=whole)
     for remark in assembled.remarks().values():
@@ -92,7 +92,7 @@ def _assembled(arguments: Namespace, *, whole: bool = False) -> Assembly:
     return assembled
 
 
-def _failed(error: GateError, arguments: Namespace) -> int:
+def _failed(error: GateError, arguments: SimpleNamespace) -> int:
     text = hide(str(error))
     for line in text.splitlines():
         print(f"gate: {line}", file=sys.stderr)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
 from collections.abc import Iterable
+from types import SimpleNamespace
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -62,7 +62,7 @@ class Sidecar:
                 await _say(send, 404, b"text/plain", b"/health, /health/ready or /metrics\n")
 
 
-def serve(arguments: Namespace) -> int:
+def serve(arguments: SimpleNamespace) -> int:
     """Serve until a signal; raises `BadSettings` at the start if settings are wrong."""
     told = settings.read(os.environ, arguments.flags)
     log.configure(told.log_format, told.log_level)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -96,8 +95,13 @@ class Reader:
 
     def words(self, variable: str) -> tuple[str, ...]:
         """Words as a shell splits them."""
+        text = self.text(variable)
+        if text is None:
+            return ()
+        import shlex  # noqa: PLC0415 - few give any
+
         try:
-            return tuple(shlex.split(self.text(variable) or ""))
+            return tuple(shlex.split(text))
         except ValueError as error:
             self._mistake(variable, f"cannot be split into words as a shell does ({error})")
             return ()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gate.command_line import COMMANDS, parse
+from gate.command_parser import parsed
 from gate.variables import SETTINGS
 from tests.conftest import GateRunner, TestDatabase
 from tests.support.programs import start
@@ -289,3 +291,11 @@ def test_a_terminal_that_knows_few_characters_gets_the_others_escaped(gate: Gate
     ended = gate("heads", PYTHONIOENCODING="ascii")
     assert (ended.code, ended.out, ended.err) == (0, "gr\\xf6\\xdfe_\\U0001f600\n", "")
     assert gate("--help", PYTHONIOENCODING="ascii").code == 0
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_bare_command_means_what_the_parser_makes_of_it(name: str) -> None:
+    server = ["--", "true"] if name == "run" else []
+    unset = {setting.variable: None for setting in SETTINGS}
+    by_parser = vars(parsed([name]))
+    assert {**unset, **vars(parse([name, *server]))} == {**unset, **by_parser, "server": server[1:], "flags": {}}

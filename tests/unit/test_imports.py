@@ -30,7 +30,7 @@ ROOMS = {
 LIBRARIES = {"psycopg", "psycopg_binary", "typing_extensions"}
 """And of others: psycopg and what it loads itself."""
 
-BESIDE_PSYCOPG = ("argparse", "configparser", "gc", "shlex", "symtable")
+BESIDE_PSYCOPG = ("configparser", "gc", "symtable")
 """And of the standard library beyond what psycopg and a connection load."""
 
 MEASURED = {"PYTHONPROFILEIMPORTTIME": "1"}
