@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gate import explanation, settings
@@ -27,20 +28,21 @@ class Advisor:
     """Readiness for one application, however its server asks.
 
     `source`: a URL, an SQLAlchemy `Engine` or `AsyncEngine` (no connection beside its pool's is made), or None for
-    DATABASE_URL. `config`, `section`: as `alembic -c` and `-n`. `ttl`: seconds for which a verdict is reused (None:
-    GATE_TTL). `startup_timeout`: seconds that the look at the start may take.
+    DATABASE_URL. `config`, `section`: as `alembic -c` and `-n`. `flags`: settings by variable. `ttl`: seconds for which
+    a verdict is reused (None: GATE_TTL). `startup_timeout`: seconds that the look at the start may take.
     """
 
     def __init__(
         self,
         source: Source = None,
         *,
-        config: str | None = None,
+        config: str | Sequence[str] | None = None,
         section: str | None = None,
+        flags: Mapping[str, str] | None = None,
         ttl: float | None = None,
         startup_timeout: float = 5.0,
     ) -> None:
-        self.borrower = Borrower(source, config, section)
+        self.borrower = Borrower(source, config, section, flags)
         told, limit = _told()
         self.watch = Watch(told if ttl is None else ttl, limit + GRACE)
         self.startup_timeout = startup_timeout

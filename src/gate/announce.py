@@ -75,10 +75,15 @@ class Announcer:
 
 
 def told(finding: Seen | GateError) -> str:
-    """A finding in one line."""
+    """What was found last, in one line, when gate gives up."""
     if isinstance(finding, GateError):
         return " ".join(str(finding).splitlines())
-    return f"{finding.drift}. {explanation.happened(finding.drift, finding.stamp.database)} {_advice(finding)}".rstrip()
+    advice = _advice(finding)
+    if finding.stamp.migrator:
+        advice = (
+            f"Migrating now: {finding.stamp.migrator}. Start this again when that has ended, or raise GATE_TIMEOUT."
+        )
+    return f"{finding.drift}. {explanation.happened(finding.drift, finding.stamp.database)} {advice}".rstrip()
 
 
 def going(seen: Seen) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,13 +34,23 @@ class Borrower:
     """Looks at the database that `source` leads to, for the image that `config` describes.
 
     `source`: a URL, an SQLAlchemy `Engine`, `AsyncEngine`, `Connection` or `AsyncConnection`, or None for DATABASE_URL
-    and what else gate's settings name. `config`: Alembic's configuration file, as `alembic -c`. The scripts are read
-    once, at the first look; a look raises `BadScripts`, `BadSettings` or `DatabaseUnavailable`.
+    and what else gate's settings name. `config`: Alembic's configuration file or files, as `alembic -c`. `flags`:
+    settings that override the environment's, by variable. The scripts are read once, at the first look; a look raises
+    `BadScripts`, `BadSettings` or `DatabaseUnavailable`.
     """
 
-    def __init__(self, source: Source = None, config: str | None = None, section: str | None = None) -> None:
+    def __init__(
+        self,
+        source: Source = None,
+        config: str | Sequence[str] | None = None,
+        section: str | None = None,
+        flags: Mapping[str, str] | None = None,
+    ) -> None:
         self._source = source
-        self._arguments = SimpleNamespace(config=[config] if config else [], name=section)
+        self._arguments = SimpleNamespace(
+            config=[config] if isinstance(config, str) else list(config or ()), name=section
+        )
+        self._flags = dict(flags or {})
         self._assembly: Assembly | None = None
         self._own: Looker | None = None
 
@@ -53,9 +63,9 @@ class Borrower:
     def assembly(self) -> Assembly:
         """The image and the settings."""
         if self._assembly is None:
-            flags = {"DATABASE_URL": self._source} if isinstance(self._source, str) else {}
-            environment = {k: v for k, v in os.environ.items() if not flags or k != "DATABASE_URL_FILE"}
-            self._assembly = assemble(self._arguments, settings.read(environment, flags))
+            url = {"DATABASE_URL": self._source} if isinstance(self._source, str) else {}
+            environment = {k: v for k, v in os.environ.items() if not url or k != "DATABASE_URL_FILE"}
+            self._assembly = assemble(self._arguments, settings.read(environment, {**self._flags, **url}))
         return self._assembly
 
     def look(self, *, apart: bool = False) -> Seen:

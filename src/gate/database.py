@@ -26,10 +26,13 @@ PLAIN = (
     (r"shutting down", "The database server is shutting down"),
     (
         r"password authentication failed|no password supplied|SASL|SCRAM",
-        "The database server refuses the password",
+        "The database server refuses the password; correct it where the URL comes from",
     ),
     (r"role .* does not exist|not permitted to log in", "The database server does not let this role in"),
-    (r"database .* does not exist|no such database", "The database does not exist on this server"),
+    (
+        r"database .* does not exist|no such database",
+        "The database does not exist on this server; create it, or correct the URL",
+    ),
     (r"permission denied for database", "This role may not connect to the database; GRANT CONNECT"),
     (
         r"too many (connections|clients)|remaining connection slots",
@@ -38,7 +41,7 @@ PLAIN = (
     (r"pg_hba\.conf", "The database server's pg_hba.conf does not let this client in"),
     (
         r"resolve host|translate host name|Name or service not known",
-        "The database's host name cannot be resolved",
+        "The database's host name cannot be resolved; correct the URL, or the network's names",
     ),
     (r"refused", "Nothing listens at the database's address (connection refused)"),
     (r"No such file or directory", "There is no database server at this socket"),
@@ -47,8 +50,6 @@ PLAIN = (
     (r"unreachable|No route", "The database's address cannot be reached"),
 )
 """Text of libpq or the server -> what it means. psycopg has no SQLSTATE for a failed connect (HAZARDS 10)."""
-
-DENIED = frozenset({"42501", "42P01", "3F000"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def explain(error: Exception, url: DatabaseUrl) -> DatabaseUnavailable:
     text = " ".join(redaction.hide(str(error), url.secrets).split())[:500]
     plain = next((words for pattern, words in PLAIN if re.search(pattern, text, re.IGNORECASE)), None)
     return DatabaseUnavailable(
-        f"{plain or 'The database cannot be looked at'} ({url.display}). The driver says: {text}"
+        f"{plain or 'The database cannot be looked at'} ({url.display}). The driver says: {text.rstrip('.')}."
     )
 
 

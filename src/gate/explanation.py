@@ -56,7 +56,7 @@ def cure(drift: Drift, *, standby: bool = False, tried: bool = False) -> str:  #
         case Verdict.UNSTAMPED:
             return (
                 "If create_all made the tables, tell Alembic with `alembic stamp REVISION`; if they are another "
-                "application's, run `gate migrate` from this image once."
+                "application's, run `gate migrate` from this image once (GATE_ON_UNSTAMPED=go or wait)."
             )
         case Verdict.UNKNOWN:
             return (

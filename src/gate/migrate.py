@@ -85,10 +85,10 @@ def _upgraded(plan: Plan, lock: Lock, progress: Progress, looker: Looker) -> Non
     except MigrationFailed as error:
         _name_invalid_indexes(lock)
         raise MigrationFailed(
-            f"{error} {_committed(looker, progress.planned)}{_stays(lock)}", progress.revision
+            f"{error} {_committed(looker, progress)}{_stays(lock)} Mend that, then migrate again.", progress.revision
         ) from None
     except Interrupted:
-        text = f"The upgrade was cancelled{progress.at()}. {_committed(looker, progress.planned)}{_stays(lock)}"
+        text = f"The upgrade was cancelled{progress.at()}. {_committed(looker, progress)}{_stays(lock)}"
         log.emit("warning", "gate.migration_interrupted", text, revision=progress.revision or None)
         raise
 
@@ -111,18 +111,19 @@ def _verified(looker: Looker, progress: Progress, lock: Lock) -> Seen:
     return after
 
 
-def _committed(looker: Looker, planned: Drift) -> str:
+def _committed(looker: Looker, progress: Progress) -> str:
     try:
         after = looker.look(limit=TOLD_WITHIN).drift
     except GateError:
         return "Whether anything was committed cannot be seen now."
     pending = set(after.pending)
-    done = [id_ for id_ in planned.pending if id_ not in pending]
+    done = [id_ for id_ in progress.planned.pending if id_ not in pending]
+    undone = " What was applied before it was rolled back with it." if progress.step > 1 and not done else ""
     if len(done) > MOST_NAMED:
         done = [f"{len(done)} revisions, the last {done[-1]}"]
     left = ", ".join(after.pending[:SHOWN])
     fits = " The schema is current all the same." if after.verdict is Verdict.CURRENT else ""
-    return f"Committed before it: {', '.join(done) or 'nothing'}; still pending: {left or 'nothing'}.{fits}"
+    return f"Committed before it: {', '.join(done) or 'nothing'}; still pending: {left or 'nothing'}.{undone}{fits}"
 
 
 def _stays(lock: Lock) -> str:

@@ -34,7 +34,7 @@ LONGEST_STAY = 60.0
 DOING = {
     "run": "gate waits and does not start the server",
     "wait": "gate waits",
-    "migrate": "gate waits and has nothing migrated yet",
+    "migrate": "gate waits and has migrated nothing yet",
 }
 STAYS = "gate stays (GATE_ON_FAILURE=stay) and does not start the server"
 
@@ -86,7 +86,7 @@ class Passage:
             return True
 
         self._take(failure)
-        text = f"{' '.join(str(failure).splitlines())} {STAYS}; it looks on and starts it when the schema fits."
+        text = f"{' '.join(str(failure).splitlines())} {STAYS}; it goes on looking and starts it when the schema fits."
         self.termination.write(text)
         log.emit("critical", "gate.staying", text, kind=type(failure).__name__)
         wait.until(passed, cap=self._longest_pause, before_pause=lambda pause: announcer.trouble(finding, pause))
@@ -159,7 +159,7 @@ class Passage:
 
     def _show(self, progress: Progress) -> None:
         self._upgrade_began = True
-        self._hold.tell(Readiness(progress.planned, migrating=str(progress.migrator())))
+        self._hold.tell(Readiness(progress.planned, age=0, migrating=str(progress.migrator()), held=True))
 
 
 def _policy(told: Settings, *, migrating: bool, stays: bool) -> Policy:

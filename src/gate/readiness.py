@@ -26,7 +26,8 @@ class Readiness:
     """One verdict on readiness.
 
     `drift` None = nothing was ever seen; `age`: seconds since it was seen; `away`: seconds for which the database or
-    the scripts could not be looked at since, None = the last look succeeded; `migrating`: who is, as a sentence.
+    the scripts could not be looked at since, None = the last look succeeded; `migrating`: who is, as a sentence;
+    `held`: gate stands in front of the server, whatever the verdict.
     """
 
     drift: Drift | None = None
@@ -34,11 +35,12 @@ class Readiness:
     away: float | None = None
     reason: str = "nothing was seen yet"
     migrating: str | None = None
+    held: bool = False
 
     @property
     def ready(self) -> bool:
         """Whether requests may be sent here."""
-        return self.drift is not None and self.drift.fits
+        return self.drift is not None and self.drift.fits and not self.held
 
     @property
     def line(self) -> str:

@@ -82,7 +82,7 @@ class Gate:
         seen = self._seen = self.looker.look(self._patience())
         migrator = seen.stamp.migrator
         self.rival.note(migrator)
-        self.hold.tell(Readiness(seen.drift, migrating=str(migrator) if migrator else None))
+        self.hold.tell(Readiness(seen.drift, age=0, migrating=str(migrator) if migrator else None, held=True))
         return seen
 
     def _decide(self, drift: Drift) -> Decision:
@@ -112,7 +112,7 @@ class Gate:
 
     def _wait_for_the_database(self, error: DatabaseUnavailable) -> bool:
         self._finding = error
-        self.hold.tell(Readiness(self._seen.drift if self._seen else None, away=0, reason=AWAY))
+        self.hold.tell(Readiness(self._seen.drift if self._seen else None, away=0, reason=AWAY, held=True))
         self._say = lambda pause: self.announcer.trouble(error, pause)
         return False
 

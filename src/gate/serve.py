@@ -45,6 +45,7 @@ class Sidecar:
 
     def __init__(self, ready: Ready) -> None:
         self._ready = ready
+        self._told = ""
         self._registry = CollectorRegistry()
         self._registry.register(Metrics(ready))
 
@@ -60,6 +61,19 @@ class Sidecar:
                 await self._ready(scope, receive, send)
             case _:
                 await _say(send, 404, b"text/plain", b"/health, /health/ready or /metrics\n")
+        self._tell_change()
+
+    def _tell_change(self) -> None:
+        """Say once why the answer is another one now; over HTTP it says less, since anybody may read it."""
+        failure, readiness = self._ready.watch.failure, self._ready.watch.now()
+        found = failure or readiness.drift
+        text = str(found).rstrip(".")
+        if found is None or text == self._told:
+            return
+        self._told = text
+        level = "info" if readiness.ready and failure is None else "critical"
+        status = 200 if readiness.ready else 503
+        log.emit(level, "gate.answer_changed", f"{text}. {PATH} answers {status}.", status=status)
 
 
 def serve(arguments: SimpleNamespace) -> int:
@@ -67,7 +81,7 @@ def serve(arguments: SimpleNamespace) -> int:
     told = settings.read(os.environ, arguments.flags)
     log.configure(told.log_format, told.log_level)
     host, port = arguments.listen
-    ready = Ready(config=arguments.config[0] if arguments.config else None, section=arguments.name, ttl=told.ttl)
+    ready = Ready(config=arguments.config, section=arguments.name, flags=arguments.flags, ttl=told.ttl)
     with listen((host, port), "--listen") as listening:
         log.emit("info", "gate.serving", f"gate answers on {host or '*'}:{port}.", port=port)
         Server(Sidecar(ready), "error").run([listening])

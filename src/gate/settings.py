@@ -39,7 +39,6 @@ class Settings:
     ttl: float = 10
     log_format: str = "auto"
     log_level: str = "info"
-    termination_log: str | None = None
 
 
 def read(environment: Mapping[str, str], flags: Mapping[str, str] | None = None) -> Settings:
@@ -71,7 +70,6 @@ def read(environment: Mapping[str, str], flags: Mapping[str, str] | None = None)
         ttl=reader.seconds("GATE_TTL", 10),
         log_format=reader.choice("GATE_LOG_FORMAT", "auto json console"),
         log_level=reader.choice("GATE_LOG_LEVEL", "info debug warning error critical"),
-        termination_log=reader.text("GATE_TERMINATION_LOG"),
     )
     reader.switch("GATE_BYPASS")
     reader.look_for_misspellings()

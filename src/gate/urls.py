@@ -76,7 +76,12 @@ def parse(text: str, variable: str) -> DatabaseUrl:
     engine = match["engine"].lower()
     if engine not in POSTGRESQL:
         hosts_and_ports(match["hosts"], variable)
-        return DatabaseUrl(engine, f"a {engine} database", verbatim=text, secrets=_secrets(match, {}))
+        return DatabaseUrl(
+            engine,
+            f"{'an' if engine[0] in 'aeiou' else 'a'} {engine} database",
+            verbatim=text,
+            secrets=_secrets(match, {}),
+        )
     conninfo = _conninfo(match, variable)
     secrets = _secrets(match, conninfo)
     redaction.forget(_secrets(match, {}) - secrets)

@@ -61,7 +61,7 @@ SETTINGS = (
     Setting("GATE_UPGRADE_COMMAND", "", "run this for the upgrade instead of gate's own", "--upgrade-command"),
     Setting("GATE_HOLD", "", "`[host]:port` on which to answer while waiting or migrating"),
     Setting("GATE_HEALTH_PATH", "/health", "the liveness path there"),
-    Setting("GATE_TTL", "10", "how long a readiness verdict is reused in seconds"),
+    Setting("GATE_TTL", "10", "how long a readiness verdict is reused in seconds; `CURRENT` six times as long"),
     Setting(
         "GATE_LOG_FORMAT",
         "auto",
@@ -70,7 +70,9 @@ SETTINGS = (
     ),
     Setting("GATE_LOG_LEVEL", "info", "`debug info warning error critical`", "--log-level"),
     Setting("GATE_TERMINATION_LOG", "`/dev/termination-log` if it exists", "the file that keeps the last verdict"),
-    Setting("GATE_BYPASS", "off", "skip everything: the way out when gate itself is in the way"),
+    Setting(
+        "GATE_BYPASS", "off", "`run`, `wait` and `migrate` skip everything: the way out when gate itself is in the way"
+    ),
 )
 KNOWN = frozenset(setting.variable for setting in SETTINGS)
 

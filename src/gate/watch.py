@@ -61,6 +61,7 @@ class Watch:
         self._away_since: float | None = None
         self._waiting_since: float | None = time.monotonic()
         self._reason = "nothing was seen yet"
+        self.failure: Exception | None = None
         self._flight: Flight | None = None
         self._lost: list[Flight] = []
         self._given: tuple[float, Readiness] = (float("-inf"), Readiness())
@@ -96,6 +97,7 @@ class Watch:
 
     def record(self, seen: Seen) -> None:
         """Take in what a look saw."""
+        self.failure = None
         moment = time.monotonic()
         self._seen, self._away_since = (moment, seen), None
         self._waiting_since = None if seen.drift.fits else (self._waiting_since or moment)
@@ -103,6 +105,7 @@ class Watch:
 
     def record_failure(self, error: Exception) -> None:
         """Take in that a look saw nothing; the last verdict stands."""
+        self.failure = error
         moment = time.monotonic()
         self._away_since = moment if self._away_since is None else self._away_since
         self._reason = _reason(error)

@@ -65,6 +65,39 @@ def test_alive_and_not_ready_and_saying_why(holding: Running, port: int) -> None
     assert get(port, "/x", accept="text/plain").text == "drift: db=a1 expected=a3\n"
 
 
+def test_a_gate_that_waits_is_not_ready_whatever_the_verdict(
+    gate: GateRunner, database: TestDatabase, port: int
+) -> None:
+    database.execute("CREATE TABLE another_applications (id int)")
+    waiting = gate.start("wait", GATE_HOLD=f"127.0.0.1:{port}", GATE_ON_UNSTAMPED="wait")
+    waiting.await_event("gate.waiting")
+    await_true(lambda: answers(port) and "verdict" in get(port, "/health/ready").json(), lambda: "no verdict")
+    ready = get(port, "/health/ready")
+    assert (ready.status_code, ready.json()["verdict"], ready.json()["status"]) == (503, "UNSTAMPED", "not ready")
+
+
+def test_serve_takes_the_settings_that_its_flags_name_and_logs_why_its_answer_changed(
+    gate: GateRunner, database: TestDatabase, port: int
+) -> None:
+    database.stamp("a3")
+    serving = gate.start("serve", "--listen", f"127.0.0.1:{port}", "--version-table", "other", GATE_TTL="0.1")
+    await_true(lambda: answers(port), lambda: "".join(serving.err), serving.process)
+    assert get(port, "/health/ready").json()["verdict"] == "UNSTAMPED"
+    database.stamp("a1", table="other")
+    await_true(lambda: get(port, "/health/ready").status_code == 503, lambda: "no drift", serving.process)
+    line = serving.await_event("gate.answer_changed", lambda e: e["level"] == "critical")
+    assert "drift: db=a1 expected=a3" in line["message"]
+
+
+def test_serve_logs_what_its_answer_does_not_say_to_everybody(gate: GateRunner, port: int) -> None:
+    serving = gate.start(
+        "serve", "--listen", f"127.0.0.1:{port}", DATABASE_URL="postgresql://postgres@127.0.0.1:1/shop"
+    )
+    await_true(lambda: answers(port), lambda: "".join(serving.err), serving.process)
+    assert "127.0.0.1:1" not in get(port, "/health/ready").text
+    assert "127.0.0.1:1/shop" in serving.await_event("gate.answer_changed")["message"]
+
+
 def test_a_browser_gets_a_page_that_says_nothing_internal(holding: Running, port: int) -> None:
     page = get(port, "/items", accept="text/html,*/*;q=0.8")
     assert page.status_code == 503

@@ -25,7 +25,7 @@ OTHERS = {"--check-heads", "--from-literal", "--init", "--profile", "--wait"}
 """Flags of Alembic, Docker, kubectl and Helm that the README tells."""
 
 NO_ERRORS = {"0", "1", "128+n"}
-"""Exit codes that no error class stands for: passed, drift, a full disk behind standard output, a signal."""
+"""Exit codes that no error class stands for: passed, drift, a signal."""
 
 POLICY_OF = {Verdict.UNKNOWN: "GATE_ON_UNKNOWN", Verdict.UNSTAMPED: "GATE_ON_UNSTAMPED"}
 

@@ -45,7 +45,6 @@ def test_without_any_variable_every_setting_has_its_documented_default() -> None
         ttl=10,
         log_format="auto",
         log_level="info",
-        termination_log=None,
     )
 
 
@@ -85,7 +84,6 @@ def test_without_any_variable_every_setting_has_its_documented_default() -> None
         ("GATE_TTL", "0", "ttl", 0.0),
         ("GATE_LOG_FORMAT", "json", "log_format", "json"),
         ("GATE_LOG_LEVEL", "WARNING", "log_level", "warning"),
-        ("GATE_TERMINATION_LOG", "/tmp/last", "termination_log", "/tmp/last"),
     ],
 )
 def test_each_variable_becomes_its_setting_and_changes_no_other(
