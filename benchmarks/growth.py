@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -27,13 +28,16 @@ PARTS = (
 
 def measure(stage: Stage) -> Chapter:
     sizes = SIZES[:2] if stage.quick else SIZES
-    seconds = {size: _parts(stage.project(size), 3 if stage.quick else 7) for size in sizes}
+    images = {size: _Image(stage.project(size)) for size in sizes}
+    rounds = [{size: image.parts() for size, image in images.items()} for _ in range(3 if stage.quick else 11)]
+    seconds = {size: [median(each) for each in zip(*(one[size] for one in rounds), strict=True)] for size in sizes}
     first, last = (seconds[size] for size in (sizes[0], sizes[-1]))
     growth = [(b / sizes[-1]) / (a / sizes[0]) for a, b in zip(first, last, strict=True)]
     return Chapter(
         "Growth",
-        "CPU time inside one process, median of several; every fifty revisions hold a branch and its merge. The last"
-        " column is the cost of one revision in the largest project as a ratio to the smallest: 1 is linear.",
+        "CPU time inside one process, the sizes in turn, medians, without Python's collection of garbage (like"
+        " `timeit`; gate itself hardly has any). Every fifty revisions hold a branch and its merge. The last column is"
+        " the cost of one revision in the largest project as a ratio to the smallest: 1 is linear.",
         ["part", *(f"{size:,}" for size in sizes), "growth per revision"],
         [
             [part, *(f"{1000 * seconds[size][n]:,.1f} ms" for size in sizes), f"{growth[n]:.2f} ×"]
@@ -46,21 +50,31 @@ def measure(stage: Stage) -> Chapter:
     )
 
 
-def _parts(project: Project, rounds: int) -> list[float]:
-    os.chdir(project.folder)
-    found = configuration.read([], None, None)
-    revisions = script_directory.read(found).graph.revisions.values()
-    parts: list[Callable[[Graph], object]] = [
-        lambda _: script_directory.read(found),
-        lambda _: Graph(revisions).heads,
-        lambda graph: drift.compare(graph, [project.head]),
-        lambda graph: drift.compare(graph, []),
-    ]
-    return [median(_cpu(part, Graph(revisions)) for _ in range(rounds)) for part in parts]
+class _Image:
+    """The scripts of one project, read once, to be measured again and again."""
+
+    def __init__(self, project: Project) -> None:
+        os.chdir(project.folder)
+        self._found = configuration.read([], None, None)
+        self._revisions = script_directory.read(self._found).graph.revisions.values()
+        self._head = project.head
+
+    def parts(self) -> list[float]:
+        """Seconds for each of PARTS; the graph is a new one each time, which remembers nothing yet."""
+        parts: list[Callable[[Graph], object]] = [
+            lambda _: script_directory.read(self._found),
+            lambda _: Graph(self._revisions).heads,
+            lambda graph: drift.compare(graph, [self._head]),
+            lambda graph: drift.compare(graph, []),
+        ]
+        return [_cpu(part, Graph(self._revisions)) for part in parts]
 
 
 def _cpu(part: Callable[[Graph], object], graph: Graph) -> float:
-    """Seconds for one part; the graph is a new one, which remembers nothing yet."""
+    gc.collect()
+    gc.disable()
     began = time.process_time()
     part(graph)
-    return time.process_time() - began
+    taken = time.process_time() - began
+    gc.enable()
+    return taken
