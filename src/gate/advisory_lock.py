@@ -10,7 +10,7 @@ WHERE locktype = 'advisory' AND classid = 1734440037`, then `SELECT pg_terminate
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,7 +84,7 @@ def hold(database: Database, key: LockKey) -> Iterator[Lock]:
         second = _refused(database, key)
         if pooled:
             second.close()  # the pool may have none to spare
-        mark, held = f"{key.working_name} {secrets.token_hex(4)}", _held(key, pid)
+        mark, held = f"{key.working_name} {os.urandom(4).hex()}", _held(key, pid)
         yield AdvisoryLock(
             key,
             database,

@@ -11,7 +11,6 @@ import json
 import subprocess
 import sys
 import warnings
-from dataclasses import asdict
 
 from gate.configuration import Configuration
 from gate.errors import BadScripts
@@ -63,7 +62,7 @@ def answer(ini: str, toml: str, section: str) -> dict[str, object]:
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     directory = ScriptDirectory.from_config(Config(ini, toml_file=toml, ini_section=section))
-    return {"revisions": [asdict(_of(script)) for script in directory._load_revisions()]}  # noqa: SLF001 - see below
+    return {"revisions": [_of(script)._asdict() for script in directory._load_revisions()]}  # noqa: SLF001 - see below
 
 
 def _of(script: object) -> Revision:

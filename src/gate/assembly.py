@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import NamedTuple
 
 from gate import configuration, database, script_directory
 from gate.configuration import Configuration
@@ -20,8 +20,7 @@ from gate.urls import UrlSource
 DEFAULT_TABLE = "alembic_version"
 
 
-@dataclass(frozen=True, slots=True)
-class Assembly:
+class Assembly(NamedTuple):
     """One image in its surroundings."""
 
     settings: Settings

@@ -9,35 +9,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from gate import log
-from gate.configuration import Configuration
 from gate.database import environment_for
 from gate.lock import Lock
 from gate.migrator import Job
-from gate.progress import Progress
+from gate.plan import Plan
 
 KILLED_WITHIN = 0.3
 """Seconds that the supervisor has to kill all below it before it is killed itself."""
 
 CHUNK = 65536
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How this image migrates. `dedicated` = MIGRATION_DATABASE_URL is set."""
-
-    configuration: Configuration
-    x: tuple[str, ...] = ()
-    command: tuple[str, ...] = ()
-    timeout: float = 0
-    locking: bool = True
-    dedicated: bool = False
-    on_progress: Callable[[Progress], None] = lambda _: None
 
 
 @dataclass(slots=True)

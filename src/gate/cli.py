@@ -18,6 +18,9 @@ from gate.errors import BadUsage, GateError, Interrupted
 from gate.foreign import printable
 from gate.redaction import hide
 
+SELDOM = 100_000
+"""New objects between two collections: nearly all that gate makes is modules, which stay. mypy does the same."""
+
 
 def main() -> NoReturn:
     """Run gate and end the process, also while a look hangs in a thread."""
@@ -29,6 +32,7 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # whatever a caller has put there
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    gc.set_threshold(SELDOM)
     try:
         code = command(sys.argv[1:])
     except Interrupted as signalled:
@@ -63,7 +67,6 @@ def command(argv: Sequence[str]) -> int:
 
 def _doer(name: str) -> Callable[[SimpleNamespace], int]:
     if name in {"check", "heads"}:
-        gc.disable()  # what ends at once need not tidy up
         from gate import report  # noqa: PLC0415 - a look needs nothing of what waiting and migrating need
 
         return {"check": report.check, "heads": report.heads}[name]

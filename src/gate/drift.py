@@ -5,9 +5,10 @@ The log, `gate check`, the readiness answer and the tests all read this value an
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
 from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple
 
 from gate.foreign import listed
 from gate.revisions import Graph
@@ -24,8 +25,7 @@ class Verdict(StrEnum):
     DIVERGED = "DIVERGED"
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
+class Drift(NamedTuple):
     """What one look found.
 
     `stamped`: the rows of the version table; `expected`: the image's effective heads; `pending`: what
@@ -40,7 +40,7 @@ class Drift:
     pending: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     redundant: tuple[str, ...] = ()
-    messages: dict[str, str] = field(default_factory=dict)
+    messages: Mapping[str, str] = MappingProxyType({})
 
     @property
     def fits(self) -> bool:

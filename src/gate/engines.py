@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -47,7 +47,7 @@ def _holding(url: DatabaseUrl) -> Holding:
 @contextmanager
 def without(database: Database, key: LockKey) -> Iterator[Lock]:
     """GATE_LOCK=none: nobody is kept apart, and nobody is taken for a killed predecessor."""
-    mark = f"{key.tag} alone {secrets.token_hex(4)}"
+    mark = f"{key.tag} alone {os.urandom(4).hex()}"
     transactional = database.url().is_postgresql
     how = "migrates without a lock"
     yield Lock(key, database, backends_of(database, key, mark), mark=mark, transactional=transactional, how=how)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gate.bindings import OPAQUE, Opaque, Value, bindings, evaluate
 from gate.foreign import is_text
 from gate.script_text import parse
 
 
-@dataclass(frozen=True, slots=True)
-class VersionTable:
+class VersionTable(NamedTuple):
     """Where env.py says that the stamp is; `computed` = it does not say so in literals."""
 
     table: str | None = None

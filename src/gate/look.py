@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gate import database, drift, stamp
 from gate.database import Database
@@ -26,8 +26,7 @@ MOST_HANGING = 3
 """Looks that may hang at once: one whose way froze hangs for ever while a new one would be answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What a look found: the stamp as it stands, and what it means for this image."""
 
     stamp: Stamp

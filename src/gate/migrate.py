@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 from gate import log, predecessor
-from gate.child import Plan
 from gate.drift import Drift, Verdict
 from gate.engines import hold, without
 from gate.errand import within
@@ -16,6 +15,7 @@ from gate.foreign import few, listed
 from gate.lock import Lock
 from gate.look import Looker, Seen
 from gate.oversight import upgrade
+from gate.plan import Plan
 from gate.progress import Progress
 
 MOST_NAMED = 20

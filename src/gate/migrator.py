@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 LOCK_CLASS = int.from_bytes(b"gate", "big")
 """The first key of the advisory lock: `gate` in ASCII, so that `pg_locks.classid` = 1734440037 tells whose."""
@@ -20,8 +20,7 @@ MYSQL_MARKS = 16
 """How many connections of one migration can be marked in a MySQL; nobody has seen one that opens more at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class LockKey:
+class LockKey(NamedTuple):
     """The advisory lock of one version table, as the two 32-bit keys of `pg_try_advisory_xact_lock`."""
 
     number: int
@@ -47,8 +46,7 @@ class LockKey:
         return f"{self.tag} works"
 
 
-@dataclass(frozen=True, slots=True)
-class Migrator:
+class Migrator(NamedTuple):
     """The lock's holder as anybody can see it.
 
     `step` of `total` revisions (0 = none has begun), `since` in seconds of the Unix epoch, `pid` of its
@@ -95,8 +93,7 @@ def _short(revision: str) -> str:
     return revision[:20].replace(" ", "_") or "-"
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """What a migrating gate asks of its upgrading child. `fence`, `mark`: as `Lock` has them."""
 
     ini: str
@@ -108,4 +105,4 @@ class Job:
 
     def to_json(self) -> str:
         """As the child's argument; it holds no URL, since every user of a machine can read it."""
-        return json.dumps(asdict(self))
+        return json.dumps(self._asdict())

@@ -7,10 +7,11 @@ import time
 from contextlib import suppress
 
 from gate import log
-from gate.child import Child, Plan, started
+from gate.child import Child, started
 from gate.errand import Chore, within
 from gate.errors import DatabaseUnavailable, GateError, LockLost, MigrationFailed
 from gate.lock import Lock
+from gate.plan import Plan
 from gate.predecessor import end_late_predecessors
 from gate.progress import Progress
 from gate.slowness import Slowness

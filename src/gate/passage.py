@@ -5,22 +5,26 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from gate import log, settings, wait
 from gate.announce import Announcer
 from gate.assembly import Assembly, assemble
-from gate.child import Plan
 from gate.decision import Decision, Policy
-from gate.engines import backends_of
 from gate.errors import BadSettings, GateError, TimedOut
 from gate.hold import Hold
-from gate.progress import Progress
+from gate.plan import Plan
 from gate.readiness import Readiness
 from gate.rival import Rival
 from gate.run import Gate
 from gate.settings import Settings
 from gate.termination import TerminationLog
+
+if TYPE_CHECKING:
+    from gate.look import Looker
+    from gate.progress import Progress
 
 LOCK_LIMIT = {"migrate": 900.0, "run": 0.0, "wait": 0.0}
 """Seconds of GATE_LOCK_TIMEOUT where it is not set: waiting replicas outlast a healthy long migration."""
@@ -130,9 +134,7 @@ class Passage:
             policy=_policy(told, migrating=migrating, stays=self._only_looks),
             looker=looker,
             hold=self._hold,
-            rival=Rival(
-                lambda pid: backends_of(looker.database, looker.table.key).how_to_end(pid), lock_limit, told.poll_max
-            ),
+            rival=Rival(partial(_how_to_end, looker), lock_limit, told.poll_max),
             last=assembled.looker() if wishes and assembled.serves_elsewhere else None,
             announcer=Announcer(self.termination, STAYS if self._only_looks else DOING[name], tried=self._only_looks),
             plan=self._plan(assembled, told) if migrating else None,
@@ -160,6 +162,12 @@ class Passage:
     def _show(self, progress: Progress) -> None:
         self._upgrade_began = True
         self._hold.tell(Readiness(progress.planned, age=0, migrating=str(progress.migrator()), held=True))
+
+
+def _how_to_end(looker: Looker, pid: int) -> str:
+    from gate.engines import backends_of  # noqa: PLC0415 - hardly ever needed
+
+    return backends_of(looker.database, looker.table.key).how_to_end(pid)
 
 
 def _policy(told: Settings, *, migrating: bool, stays: bool) -> Policy:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from http import HTTPStatus
+from typing import NamedTuple
 
 from gate.drift import Drift
 from gate.foreign import few
@@ -21,8 +21,7 @@ RETRY_AFTER = 5
 """Seconds after which it is worth asking again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Readiness:
+class Readiness(NamedTuple):
     """One verdict on readiness.
 
     `drift` None = nothing was ever seen; `age`: seconds since it was seen; `away`: seconds for which the database or
@@ -51,8 +50,7 @@ class Readiness:
         return f"{self.drift}{stands}"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One HTTP answer."""
 
     status: HTTPStatus

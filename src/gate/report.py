@@ -50,7 +50,7 @@ def as_json(seen: Seen) -> dict[str, object]:
         "stamped": list(drift.stamped),
         "expected": list(drift.expected),
         "pending": list(drift.pending),
-        "messages": drift.messages,
+        "messages": dict(drift.messages),
         "unknown": list(drift.unknown),
         "redundant": list(drift.redundant),
         "database": stamp.database,

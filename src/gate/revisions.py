@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from gate.errors import BadScripts
 from gate.upgrade_order import UpgradeOrder, children_of, walk
@@ -24,8 +24,7 @@ SHORTEST_PARTIAL = 4
 """Alembic matches a partial id only with names of at least this length."""
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
+class Revision(NamedTuple):
     """One migration script. `path` names the file, `message` is the first paragraph of its docstring."""
 
     id: str

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 
 from gate import wait
 from gate.announce import Announcer, going, refusal, told
-from gate.child import Plan
 from gate.decision import Decision, Policy, decide
 from gate.drift import Drift
 from gate.errors import DatabaseUnavailable, GateError, LockBusy, MigrationFailed, Refused, TimedOut
 from gate.hold import Hold
 from gate.look import Looker, Seen
-from gate.migrate import migrate
+from gate.plan import Plan
 from gate.readiness import Readiness
 from gate.rival import Rival
 from gate.wait import Pause
@@ -92,6 +91,8 @@ class Gate:
         assert self.plan
         if seen.stamp.migrator and self.plan.locking:
             raise LockBusy
+        from gate.migrate import migrate  # noqa: PLC0415 - most starts migrate nothing
+
         self.rival.tell_its_end(seen.drift)
         try:
             return migrate(self.plan, self.looker, lambda drift: self._decide(drift) is Decision.UPGRADE)

@@ -6,8 +6,8 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gate import plain_script
 from gate.configuration import Configuration
@@ -24,8 +24,7 @@ LONGEST = 8 << 20
 """Bytes; a longer script is data in the wrong place, and reading it would cost the container's memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """What the image expects. `asked_alembic`: why text was not enough, "" if it was."""
 
     graph: Graph

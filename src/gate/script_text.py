@@ -6,8 +6,7 @@ import ast
 import re
 import symtable
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from gate.bindings import NAMES, Opaque, Value, bindings, line_of
 from gate.errors import BadScripts
@@ -17,8 +16,7 @@ _T = TypeVar("_T")
 _LEGACY = re.compile(r"([a-f0-9]+)\.py$")
 
 
-@dataclass(frozen=True, slots=True)
-class NotLiteral:
+class NotLiteral(NamedTuple):
     """A script that reading does not explain: `name` is computed in `path`, `line`."""
 
     path: str
@@ -26,8 +24,7 @@ class NotLiteral:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(NamedTuple):
     """A revision as read; `opaque_labels` = its branch labels are computed."""
 
     revision: Revision

@@ -6,15 +6,14 @@ Pure: the environment comes in as a mapping.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gate.decision import Decision
 from gate.setting_reader import LONGEST_LOOK, TRUE, Reader
 from gate.urls import UrlSource
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """Everything that gate was told, checked. Times in seconds; 0 = no limit; None = the command's own default."""
 
     run_migrations: bool = False

@@ -8,8 +8,7 @@ the first saw that it may. Texts of SQL are made here, so that any connection ca
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gate.errors import BadSettings, DatabaseUnavailable
 from gate.migrator import LOCK_CLASS, LockKey, Migrator
@@ -30,8 +29,7 @@ Run = Callable[[str], Sequence[Any] | None]
 """Runs one statement without parameters and gives its first row."""
 
 
-@dataclass(frozen=True, slots=True)
-class TableName:
+class TableName(NamedTuple):
     """The version table as configured. `schema` None = wherever the role's search_path finds it.
 
     `computed`: env.py computes a name or a schema, and no setting says what comes out.
@@ -47,8 +45,7 @@ class TableName:
         return LockKey.of(self.schema, self.table)
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What one look at a database saw. `rows` None = no version table; `schema` = where it is or would be."""
 
     database: str
@@ -59,8 +56,7 @@ class Stamp:
     migrator: Migrator | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Catalog:
+class Catalog(NamedTuple):
     """The row of `catalog_statement`, in its order."""
 
     database: str

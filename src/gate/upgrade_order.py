@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 Above = Mapping[str, Collection[str]]
 """For each id those that stand beside it by some relation."""
 
 
-@dataclass(slots=True)
 class UpgradeOrder:
     """`plain`: parents through `down_revision`; `dependencies`: through `depends_on`; `parents`: through either."""
 
-    heads: tuple[str, ...]
-    parents: Mapping[str, tuple[str, ...]]
-    plain: Mapping[str, tuple[str, ...]]
-    dependencies: Above
-    _dependents: Counter[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._dependents = Counter(id_ for ids in self.dependencies.values() for id_ in ids)
+    def __init__(
+        self,
+        heads: tuple[str, ...],
+        parents: Mapping[str, tuple[str, ...]],
+        plain: Mapping[str, tuple[str, ...]],
+        dependencies: Above,
+    ) -> None:
+        self.heads, self.parents, self.plain, self.dependencies = heads, parents, plain, dependencies
+        self._dependents = Counter(id_ for ids in dependencies.values() for id_ in ids)
 
     def of(self, missing: set[str]) -> tuple[str, ...]:
         """The steps that apply these revisions."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-
-import tenacity
+from itertools import chain, repeat, starmap
+from typing import TYPE_CHECKING, NamedTuple
 
 from gate.errors import TimedOut
+
+if TYPE_CHECKING:
+    import tenacity
 
 FIRST_PAUSE = 0.25
 """Seconds; each further pause is twice as long, up to the cap."""
@@ -26,8 +27,7 @@ WATCHING_SHARE = 0.1
 """And between: the part of the time for which it has been at work."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(NamedTuple):
     """What is known before a pause: seconds since the first look, and until the next."""
 
     elapsed: float
@@ -46,14 +46,35 @@ def until(
     `cap`: the longest pause in seconds, asked each time; `limit`: seconds for the whole, 0 = none.
     Raises `TimedOut` when the limit is reached; the last call is made at the limit, not before it.
     """
+    began = time.monotonic()
+    if not passed():
+        _again(passed, began, cap, limit, before_pause)
+
+
+def _again(
+    passed: Callable[[], bool],
+    began: float,
+    cap: Callable[[], float],
+    limit: float,
+    before_pause: Callable[[Pause], None],
+) -> None:
+    """The first call was in vain: tenacity gets it as its first attempt, and begins with a pause."""
+    import random  # noqa: PLC0415 - most starts never wait: loading these would cost them a twentieth of their time
+
+    import tenacity  # noqa: PLC0415 - likewise
+
+    attempts = chain([False], starmap(passed, repeat(())))
     backoff = tenacity.wait_exponential(multiplier=FIRST_PAUSE, max=86400)
+
+    def elapsed() -> float:
+        return time.monotonic() - began
 
     def length(state: tenacity.RetryCallState) -> float:
         pause = min(backoff(state), cap()) * random.uniform(LEAST_SHARE, 1)  # noqa: S311 - spreads load, guards nothing
-        return min(pause, max(0.0, limit - _elapsed(state))) if limit else pause
+        return min(pause, max(0.0, limit - elapsed())) if limit else pause
 
     def tell(state: tenacity.RetryCallState) -> None:
-        before_pause(Pause(_elapsed(state), state.next_action.sleep if state.next_action else 0))
+        before_pause(Pause(elapsed(), state.next_action.sleep if state.next_action else 0))
 
     def give_up(_: tenacity.RetryCallState) -> None:
         raise TimedOut
@@ -61,11 +82,11 @@ def until(
     tenacity.Retrying(
         retry=tenacity.retry_if_result(lambda done: not done),
         wait=length,
-        stop=tenacity.stop_after_delay(limit) if limit else tenacity.stop_never,
+        stop=lambda _: 0 < limit <= elapsed(),
         before_sleep=tell,
         retry_error_callback=give_up,
         sleep=time.sleep,
-    )(passed)
+    )(lambda: next(attempts))
 
 
 def watching_cap(age: float) -> float:
@@ -75,7 +96,3 @@ def watching_cap(age: float) -> float:
     """
     first, last = WATCHING_CAPS
     return min(max(first, WATCHING_SHARE * age), last)
-
-
-def _elapsed(state: tenacity.RetryCallState) -> float:
-    return state.seconds_since_start or 0.0

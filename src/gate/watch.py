@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from gate.drift import Verdict
 from gate.errors import BadScripts, BadSettings, DatabaseUnavailable, GateError
@@ -117,7 +117,7 @@ class Watch:
             return Readiness(away=away, reason=self._reason)
         at, seen = self._seen
         migrating = str(seen.stamp.migrator) if seen.stamp.migrator else None
-        return replace(Readiness(seen.drift, moment - at, away), migrating=migrating)
+        return Readiness(seen.drift, moment - at, away, migrating=migrating)
 
     def _due(self) -> bool:
         calm = self._seen is not None and self._away_since is None and self._seen[1].drift.verdict is Verdict.CURRENT

@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from types import SimpleNamespace
 from typing import Any
@@ -107,7 +107,7 @@ def histories(draw: st.DrawFn) -> History:
     old = revisions[: draw(st.integers(1, len(revisions)))]
     known = {name for r in old for name in (r.id, *r.labels)}
     if draw(st.booleans()):
-        old = [replace(r, depends_on=tuple(d for d in r.depends_on if draw(st.booleans()))) for r in old]
+        old = [r._replace(depends_on=tuple(d for d in r.depends_on if draw(st.booleans()))) for r in old]
     assert all(name in known for r in old for name in (*r.down, *r.depends_on))
     order = draw(st.permutations(range(len(revisions))))
     return History(

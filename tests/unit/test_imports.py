@@ -30,6 +30,13 @@ ROOMS = {
 LIBRARIES = {"psycopg", "psycopg_binary", "typing_extensions"}
 """And of others: psycopg and what it loads itself."""
 
+FOR_LATER = {
+    "tenacity": "waiting",
+    **dict.fromkeys(("gate.migrate", "gate.child", "gate.engines", "gate.oversight"), "migrating"),
+    **dict.fromkeys(("sqlalchemy", "alembic"), "upgrading"),
+}
+"""What a start before which nothing is to be done has no use for, and what it would be for."""
+
 BESIDE_PSYCOPG = ("configparser", "gc", "symtable")
 """And of the standard library beyond what psycopg and a connection load."""
 
@@ -74,6 +81,17 @@ def test_a_current_check_loads_only_what_it_needs(
     assert {m for m in loaded if m.split(".")[0] == "gate"} - ROOMS == set(), "is it worth its cost at every start?"
     assert "gate.look" in loaded
     assert {"psycopg"} <= of_others(loaded) <= LIBRARIES
+
+
+def test_a_start_that_waits_for_nothing_loads_neither_waiting_nor_migrating(
+    gate: GateRunner, database: TestDatabase
+) -> None:
+    database.stamp("a3")
+    ended = gate("run", "--", "true", RUN_MIGRATIONS="1", **MEASURED)
+    loaded = imported(ended.err)
+    assert ended.code == 0
+    assert {"gate.run", "psycopg", "structlog"} <= loaded
+    assert {module: use for module, use in FOR_LATER.items() if module in loaded} == {}
 
 
 def test_of_the_standard_library_it_loads_hardly_more_than_psycopg(gate: GateRunner, database: TestDatabase) -> None:

@@ -91,7 +91,7 @@ def test_each_variable_becomes_its_setting_and_changes_no_other(
 ) -> None:
     found = settings.read({variable: text})
     assert getattr(found, attribute) == value
-    others = [name for name in Settings.__dataclass_fields__ if name != attribute]
+    others = [name for name in Settings._fields if name != attribute]
     assert {name: getattr(found, name) for name in others} == {name: getattr(Settings(), name) for name in others}
 
 
