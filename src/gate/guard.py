@@ -17,6 +17,8 @@ def guard(arguments: SimpleNamespace) -> int:
     signals.answer()
     termination = TerminationLog(os.environ.get("GATE_TERMINATION_LOG"))
     try:
+        if arguments.command == "run":
+            handoff.find(arguments.server[0])
         _pass(arguments, termination)
         if arguments.command == "run":
             log.emit("info", "gate.starting", f"gate starts {arguments.server[0]}.", command=arguments.server[0])

@@ -14,15 +14,27 @@ from gate import signals, streams
 from gate.errors import CommandNotExecutable, CommandNotFound
 
 
-def become(command: Sequence[str]) -> NoReturn:
-    """Replace this process by the command; the process id, the folder, standard streams and arguments stay.
+def find(program: str) -> None:
+    """See that there is such a command, so that nothing is migrated for one that is misspelt.
 
     Raises `CommandNotFound` (127) or `CommandNotExecutable` (126), as a shell has them.
     """
-    if not command[0]:
+    if not program:
         raise CommandNotFound(
             "The command '' was not found: it is an empty word. Is the variable unset that should name it?"
         )
+    folders = [""] if os.path.dirname(program) else os.get_exec_path()
+    places = [os.path.join(folder, program) for folder in folders]
+    if not any(os.path.isfile(place) and os.access(place, os.X_OK) for place in places):
+        number = errno.EACCES if any(map(os.path.exists, places)) else errno.ENOENT
+        raise _explain(program, OSError(number, os.strerror(number)))
+
+
+def become(command: Sequence[str]) -> NoReturn:
+    """Replace this process by the command; the process id, the folder, standard streams and arguments stay.
+
+    Raises what `find` does: what was there when gate began may be gone, or name an interpreter that is not there.
+    """
     _flush()
     streams.close_at_exec()
     signals.restore()

@@ -211,6 +211,29 @@ def test_a_command_that_does_not_exist_is_127(gate: GateRunner, command: str) ->
     assert "not found" in ended.failure
 
 
+@pytest.mark.parametrize(("command", "code"), [("no-such-command", 127), ("/etc/passwd", 126)])
+def test_nothing_is_migrated_for_a_command_that_cannot_be_started(
+    gate: GateRunner, database: TestDatabase, command: str, code: int
+) -> None:
+    database.stamp("a1")
+    ended = gate("run", "--", command, RUN_MIGRATIONS="1")
+    assert ended.code == code
+    assert ended.names() == ["gate.failed"]
+    assert database.stamped() == {"a1"}
+
+
+def test_a_command_is_looked_for_as_exec_does(gate: GateRunner, database: TestDatabase, tmp_path: Path) -> None:
+    database.stamp("a3")
+    for folder in ("first", "second", "third"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "first" / "serve").mkdir()
+    script(tmp_path / "second" / "serve", "no right to execute it", 0o644)
+    script(tmp_path / "third" / "serve", "#!/bin/sh\necho served\n", 0o755)
+    path = ":".join(str(tmp_path / folder) for folder in ("first", "second", "third"))
+    assert gate("run", "--", "serve", PATH=path).out == "served\n"
+    assert gate("run", "--", "serve", PATH=path.rpartition(":")[0]).code == 126
+
+
 def script(path: Path, text: str, mode: int) -> str:
     path.write_text(text)
     path.chmod(mode)
