@@ -12,10 +12,9 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import NoReturn
 
-from gate import __version__
+from gate import __version__, streams
 from gate.command_line import parse
 from gate.errors import BadUsage, GateError, Interrupted
-from gate.foreign import printable
 from gate.redaction import hide
 
 SELDOM = 100_000
@@ -26,8 +25,6 @@ def main() -> NoReturn:
     """Run gate and end the process, also while a look hangs in a thread."""
     warnings.simplefilter("ignore")  # a library's advice to developers is no line for an operator
     if None in {sys.stdin, sys.stdout, sys.stderr}:
-        from gate import streams  # noqa: PLC0415 - hardly ever needed
-
         streams.open_closed()
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # whatever a caller has put there
@@ -48,7 +45,7 @@ def _bug(error: Exception) -> int:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
     text = " ".join(hide(str(error)).split())[:300]
-    _say(
+    streams.say(
         f"this is a bug in gate {__version__}: {type(error).__name__} in {place}: {text}. "
         "Please report it; GATE_BYPASS=1 is the way out."
     )
@@ -60,7 +57,7 @@ def command(argv: Sequence[str]) -> int:
     try:
         arguments = parse(argv)
     except BadUsage as error:
-        _say(str(error))
+        streams.say(hide(str(error)))
         return error.exit_code
     return _doer(arguments.command)(arguments)
 
@@ -89,13 +86,8 @@ def _serve(arguments: SimpleNamespace) -> int:
 
         return serve(arguments)
     except GateError as error:
-        _say(hide(str(error)))
+        streams.say(hide(str(error)))
         return error.exit_code
-
-
-def _say(text: str) -> None:
-    for line in text.splitlines():
-        print(f"gate: {printable(line)}", file=sys.stderr)
 
 
 def _leave(code: int) -> NoReturn:

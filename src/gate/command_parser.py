@@ -13,8 +13,25 @@ from gate.errors import BadUsage
 from gate.setting_reader import listening_address
 from gate.variables import SETTINGS, Setting
 
-MIGRATING_ONLY = frozenset({"GATE_LOCK_TIMEOUT", "GATE_MIGRATION_TIMEOUT", "GATE_UPGRADE_COMMAND"})
-LOOKING = frozenset({"GATE_VERSION_TABLE", "GATE_VERSION_TABLE_SCHEMA", "GATE_CONNECT_TIMEOUT", "GATE_QUERY_TIMEOUT"})
+LOOKING = frozenset(
+    "DATABASE_URL DATABASE_URL_FILE ALEMBIC_CONFIG GATE_VERSION_TABLE GATE_VERSION_TABLE_SCHEMA GATE_CONNECT_TIMEOUT"
+    " GATE_QUERY_TIMEOUT".split()
+)
+MIGRATING_ONLY = frozenset(
+    "MIGRATION_DATABASE_URL MIGRATION_DATABASE_URL_FILE GATE_LOCK GATE_LOCK_TIMEOUT GATE_MIGRATION_TIMEOUT"
+    " GATE_UPGRADE_COMMAND".split()
+)
+RUN_ONLY = frozenset({"RUN_MIGRATIONS", "GATE_ON_FAILURE"})
+OF_ALL = frozenset(setting.variable for setting in SETTINGS)
+TAKEN = {
+    "run": OF_ALL - {"GATE_TTL"},
+    "wait": OF_ALL - {"GATE_TTL"} - RUN_ONLY - MIGRATING_ONLY,
+    "migrate": OF_ALL - {"GATE_TTL"} - RUN_ONLY,
+    "check": LOOKING | {"MIGRATION_DATABASE_URL", "MIGRATION_DATABASE_URL_FILE"},
+    "heads": frozenset({"ALEMBIC_CONFIG"}),
+    "serve": LOOKING | {"GATE_TTL", "GATE_LOG_FORMAT", "GATE_LOG_LEVEL"},
+}
+"""Which settings each command obeys."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,7 +45,16 @@ def _one_line(prog: str) -> argparse.HelpFormatter:
 
 def parsed(words: Sequence[str]) -> SimpleNamespace:
     """Read them; raises `BadUsage`."""
-    return _parser(words).parse_args(words, SimpleNamespace())
+    found, unknown = _parser(words).parse_known_args(words, SimpleNamespace())
+    if unknown:
+        raise BadUsage(_misunderstood(f"gate {found.command}", " ".join(unknown)))
+    return found
+
+
+def _misunderstood(command: str, what: str) -> str:
+    cure = f"What gate is to become stands behind `--`: {command} -- {what}. "
+    cure = cure if command == "gate run" and not what.startswith("-") else ""
+    return f"{command} does not understand {what!r}. {cure}`{command} --help` shows what is understood."
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
@@ -74,9 +100,12 @@ def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
             help=f"(default :{DEFAULT_PORT})",
         )
     parser.set_defaults(**defaults(name))
-    for setting in SETTINGS:
-        if setting.flag and _takes(name, setting.variable):
+    taken = [setting for setting in SETTINGS if setting.variable in TAKEN[name]]
+    for setting in taken:
+        if setting.flag:
             parser.add_argument(setting.flag, metavar="V", dest=setting.variable, help=_help(setting))
+    others = [s.variable for s in taken if not s.flag and s.variable != "ALEMBIC_CONFIG"]
+    parser.epilog = f"Variables without a flag: {', '.join(others)}." if others else None
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -86,16 +115,6 @@ def _address(text: str) -> tuple[str, int]:
     return found
 
 
-def _takes(name: str, variable: str) -> bool:
-    if name in {"check", "heads"}:
-        return name == "check" and variable in LOOKING
-    if name == "serve":
-        return variable in LOOKING | {"GATE_LOG_FORMAT", "GATE_LOG_LEVEL"}
-    if name == "wait":
-        return variable not in MIGRATING_ONLY | {"GATE_ON_FAILURE"}
-    return name == "run" or variable != "GATE_ON_FAILURE"
-
-
 def _help(setting: Setting) -> str:
-    default = f"default {setting.default}, " if setting.default else ""
-    return f"{setting.meaning} ({default}{setting.variable})".replace("%", "%%").replace("`", "")
+    default = f"; default: {setting.default}" if setting.default else ""
+    return f"{setting.meaning} ({setting.variable}{default})".replace("%", "%%").replace("`", "")

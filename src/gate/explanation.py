@@ -50,8 +50,8 @@ def cure(drift: Drift, *, standby: bool = False, tried: bool = False) -> str:  #
             )
         case Verdict.BEHIND | Verdict.EMPTY:
             return (
-                "Nobody is migrating: run `gate migrate` (or `alembic upgrade heads`) from this image once, or set "
-                "RUN_MIGRATIONS=1."
+                "Nobody is migrating: run `gate migrate` (or `alembic upgrade heads`) from this image once, or give "
+                "`gate run` RUN_MIGRATIONS=1."
             )
         case Verdict.UNSTAMPED:
             return (

@@ -116,7 +116,8 @@ class Passage:
         self._hold.start(told.hold, told.health_path)
         wishes = told.run_migrations or self.arguments.command == "migrate"
         assembled = assemble(self.arguments, told, whole=wishes)
-        self._remark(assembled.remarks())
+        own = settings.remarks(os.environ) if self.arguments.command == "run" else {}
+        self._remark(own | assembled.remarks())
         self._gate(assembled, told).stand()
 
     def _remark(self, remarks: dict[str, str]) -> None:

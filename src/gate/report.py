@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from types import SimpleNamespace
 
 from gate import explanation, settings
@@ -14,6 +13,7 @@ from gate.errors import GateError
 from gate.foreign import printable
 from gate.look import Seen
 from gate.redaction import hide
+from gate.streams import answer, say
 
 
 def heads(arguments: SimpleNamespace) -> int:
@@ -23,10 +23,10 @@ def heads(arguments: SimpleNamespace) -> int:
     except GateError as error:
         return _failed(error, arguments)
     if arguments.json:
-        print(json.dumps({"heads": list(graph.heads), "revisions": len(graph.revisions)}))
+        text = json.dumps({"heads": list(graph.heads), "revisions": len(graph.revisions)})
     else:
-        print("\n".join(map(printable, graph.heads)))
-    return 0
+        text = "\n".join(map(printable, graph.heads))
+    return 0 if answer(text) else GateError.exit_code
 
 
 def check(arguments: SimpleNamespace) -> int:
@@ -37,7 +37,7 @@ def check(arguments: SimpleNamespace) -> int:
         seen = _assembled(arguments).looker().look()
     except GateError as error:
         return _failed(error, arguments)
-    print(json.dumps(as_json(seen)) if arguments.json else _as_text(seen))
+    answer(json.dumps(as_json(seen)) if arguments.json else _as_text(seen))
     return 0 if seen.drift.fits else 1
 
 
@@ -80,7 +80,7 @@ def _busy(arguments: SimpleNamespace) -> int:
     except GateError as error:
         _failed(error, arguments)
         return 0
-    print(f"Migrating now: {printable(str(migrator))}." if migrator else "Nobody is migrating.")
+    answer(f"Migrating now: {printable(str(migrator))}." if migrator else "Nobody is migrating.")
     return 75 if migrator else 0
 
 
@@ -88,14 +88,13 @@ def _assembled(arguments: SimpleNamespace, *, whole: bool = False) -> Assembly:
     told = settings.read(os.environ, arguments.flags)
     assembled = assemble(arguments, told, whole=whole)
     for remark in assembled.remarks().values():
-        print(f"gate: {printable(remark)}", file=sys.stderr)
+        say(printable(remark))
     return assembled
 
 
 def _failed(error: GateError, arguments: SimpleNamespace) -> int:
     text = hide(str(error))
-    for line in text.splitlines():
-        print(f"gate: {line}", file=sys.stderr)
+    say(text)
     if arguments.json:
-        print(json.dumps({"verdict": None, "error": text}))
+        answer(json.dumps({"verdict": None, "error": text}))
     return error.exit_code

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from gate.decision import Decision
 from gate.setting_reader import LONGEST_LOOK, TRUE, Reader
 from gate.urls import UrlSource
+from gate.variables import one_edit_apart
 
 
 class Settings(NamedTuple):
@@ -90,3 +91,16 @@ def log_format(environment: Mapping[str, str], flags: Mapping[str, str]) -> str:
     """The format in which to complain about all other settings."""
     wish = (flags.get("GATE_LOG_FORMAT") or environment.get("GATE_LOG_FORMAT", "")).strip().lower()
     return wish if wish in {"json", "console"} else "auto"
+
+
+def remarks(environment: Mapping[str, str]) -> dict[str, str]:
+    """What is no mistake and yet worth saying once, by event name: without RUN_MIGRATIONS nothing would say why."""
+    given = sorted(name for name, value in environment.items() if value.strip())
+    near = [name for name in given if one_edit_apart(name, "RUN_MIGRATIONS")]
+    if not near or Reader(environment, {}).text("RUN_MIGRATIONS"):
+        return {}
+    return {
+        "gate.unread_variable": (
+            f"{near[0]} is set, and gate does not read it; what lets `gate run` migrate is RUN_MIGRATIONS."
+        )
+    }

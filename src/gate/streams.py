@@ -1,4 +1,4 @@
-"""Standard streams that were closed before the start: open for as long as gate works, closed again for the server."""
+"""Standard streams: what `gate check` says on them, and those that were closed before the start."""
 
 from __future__ import annotations
 
@@ -7,9 +7,30 @@ import os
 import sys
 from contextlib import suppress
 
+from gate.foreign import printable
+
 STANDARD = (0, 1, 2)
 
 _opened: set[int] = set()
+
+
+def answer(text: str) -> bool:
+    """Print on standard output; whether it could be written. Who closed the pipe has read enough."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        return True
+    except OSError as error:
+        say(f"standard output cannot be written: {error.strerror}.")
+        return False
+    return True
+
+
+def say(text: str) -> None:
+    """Print each line on standard error; where that is closed or full, nobody can be told."""
+    with suppress(OSError):
+        for line in text.splitlines():
+            print(f"gate: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def open_closed() -> None:

@@ -56,7 +56,9 @@ SETTINGS = (
         "what if tables stand there without a stamp: `go wait refuse`",
         "--on-unstamped",
     ),
-    Setting("GATE_ON_FAILURE", "exit", "what `gate run` does after a failure: `exit stay`", "--on-failure"),
+    Setting(
+        "GATE_ON_FAILURE", "exit", "what `gate run` does after a failure (65, 75, 76, 78): `exit stay`", "--on-failure"
+    ),
     Setting("GATE_UPGRADE_COMMAND", "", "run this for the upgrade instead of gate's own", "--upgrade-command"),
     Setting("GATE_HOLD", "", "`[host]:port` on which to answer while waiting or migrating"),
     Setting("GATE_HEALTH_PATH", "/health", "the liveness path there"),

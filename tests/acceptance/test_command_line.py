@@ -51,6 +51,34 @@ def test_a_malformed_command_line_is_one_sentence_and_2(gate: GateRunner, line: 
     assert ended.err.endswith(".\n") or ended.err.endswith("understood.\n")
 
 
+@pytest.mark.parametrize("line", ["check --jsn", "wait surplus", "serve --ttl 3"])
+def test_a_mistake_names_the_help_of_its_own_command(gate: GateRunner, line: str) -> None:
+    command, *more = line.split()
+    ended = gate(*line.split())
+    assert f"gate {command} does not understand {' '.join(more)!r}" in ended.err
+    assert f"`gate {command} --help`" in ended.err
+    assert "behind `--`" not in ended.err
+
+
+def test_a_server_without_the_dashes_before_it_is_told_where_they_belong(gate: GateRunner) -> None:
+    assert "gate run -- uvicorn app:app." in gate("run", "uvicorn", "app:app").err
+
+
+def test_no_password_of_a_mistaken_argument_is_told(gate: GateRunner) -> None:
+    ended = gate("check", "postgresql://u:sesame@h/shop")
+    assert (ended.code, "h/shop" in ended.err, "sesame" in ended.err) == (2, True, False)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_the_variables_that_have_no_flag(gate: GateRunner, command: str) -> None:
+    told = gate(command, "--help").out.partition("Variables without a flag: ")[2]
+    named = {name.strip(" .") for name in " ".join(told.split()).split(",")} - {""}
+    assert named <= {s.variable for s in SETTINGS if not s.flag}
+    assert ("DATABASE_URL" in named) is (command != "heads")
+    assert ("RUN_MIGRATIONS" in named) is (command == "run")
+    assert ("GATE_LOCK" in named) is (command in {"run", "migrate"})
+
+
 @pytest.mark.parametrize("command", ["run", "wait", "migrate", "check", "heads"])
 def test_help_shows_each_flag_with_meaning_default_and_variable_in_one_line(gate: GateRunner, command: str) -> None:
     ended = gate(command, "--help")
@@ -246,6 +274,44 @@ def test_check_as_json_is_one_object_for_errors_too(gate: GateRunner) -> None:
         found = json.loads(ended.out)
         assert (ended.code, found["verdict"]) == (code, None)
         assert found["error"] in ended.err
+
+
+UNBUFFERED = pytest.mark.parametrize("unbuffered", ["1", ""])
+"""Images set PYTHONUNBUFFERED: then printing fails, else flushing at the end does."""
+
+
+def into(where: str) -> tuple[str, ...]:
+    return ("sh", "-c", f'exec "$@" {where}', "sh")
+
+
+@UNBUFFERED
+def test_a_verdict_that_cannot_be_written_is_told_and_stays_the_exit_code(
+    gate: GateRunner, database: TestDatabase, unbuffered: str
+) -> None:
+    for stamp, code in (("a3", 0), ("a2", 1)):
+        database.stamp(stamp)
+        ended = gate("check", prefix=into(">/dev/full"), PYTHONUNBUFFERED=unbuffered)
+        assert (ended.code, ended.err) == (code, "gate: standard output cannot be written: No space left on device.\n")
+
+
+@UNBUFFERED
+def test_heads_that_cannot_be_written_are_a_failure(gate: GateRunner, unbuffered: str) -> None:
+    ended = gate("heads", prefix=into(">/dev/full"), PYTHONUNBUFFERED=unbuffered)
+    assert (ended.code, ended.err) == (70, "gate: standard output cannot be written: No space left on device.\n")
+
+
+@UNBUFFERED
+def test_who_closes_the_pipe_has_read_enough(gate: GateRunner, database: TestDatabase, unbuffered: str) -> None:
+    database.stamp("a2")
+    reader_gone = ("bash", "-c", '"$@" | exec 0<&-; exit "${PIPESTATUS[0]}"', "bash")
+    ended = gate("check", prefix=reader_gone, PYTHONUNBUFFERED=unbuffered)
+    assert (ended.code, ended.err) == (1, "")
+
+
+def test_a_full_standard_error_changes_no_exit_code(gate: GateRunner) -> None:
+    for command, settings in {"check": {"GATE_TIMEOUT": "soon"}, "wait": {"GATE_TIMEOUT": "soon"}, "fly": {}}.items():
+        ended = gate(command, prefix=into("2>/dev/full"), **settings)
+        assert (ended.code, ended.out, ended.err) == (2 if command == "fly" else 78, "", "")
 
 
 def test_messages_of_pending_revisions_come_in_the_order_of_the_upgrade(

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from gate import errors
+from gate.asgi import Ready
 from gate.command_line import COMMANDS
 from gate.decision import Decision, Policy, decide
 from gate.drift import Drift, Verdict
 from gate.errors import GateError
+from gate.readiness import Readiness, fields
+from gate.serve import Metrics
 from gate.variables import SETTINGS
 from tests.support.programs import GATE, start
 from tests.unit.test_floors import FLOORS
@@ -125,6 +128,16 @@ def test_log_lines_that_are_shown_have_events_of_the_code() -> None:
 
 def events(block: str) -> list[str]:
     return re.findall(r"\bgate\.[a-z_]+", block)
+
+
+def test_fields_of_the_readiness_answer_are_those_of_the_code() -> None:
+    told = [name for names, _ in table("field of the answer") for name in re.findall(r"`(\w+)`", names)]
+    assert told == list(fields(Readiness(Drift(Verdict.BEHIND, (), ()), age=0, away=0, migrating="somebody")))
+
+
+def test_metrics_are_those_of_the_code() -> None:
+    told = {re.findall(r"`(\w+)", metric)[0]: meaning for metric, meaning in table("metric of `gate serve`")}
+    assert told == {each.name: each.documentation for each in Metrics(Ready("postgresql://127.0.0.1:1/none")).collect()}
 
 
 def test_every_way_to_deploy_is_told() -> None:
