@@ -6,6 +6,7 @@ import os
 import sys
 
 import psycopg  # noqa: F401 - loaded once, so that the first looks come together
+import tenacity  # noqa: F401 - likewise
 
 from gate import guard  # noqa: F401 - likewise
 from gate.cli import command
