@@ -73,8 +73,9 @@ class _Image:
 def _cpu(part: Callable[[Graph], object], graph: Graph) -> float:
     gc.collect()
     gc.disable()
-    began = time.process_time()
-    part(graph)
-    taken = time.process_time() - began
-    gc.enable()
-    return taken
+    try:
+        began = time.process_time()
+        part(graph)
+        return time.process_time() - began
+    finally:
+        gc.enable()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import traceback
@@ -12,13 +11,10 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import NoReturn
 
-from gate import __version__, streams
+from gate import __version__, garbage, streams
 from gate.command_line import parse
 from gate.errors import BadUsage, GateError, Interrupted
 from gate.redaction import hide
-
-SELDOM = 100_000
-"""New objects between two collections: nearly all that gate makes is modules, which stay. mypy does the same."""
 
 
 def main() -> NoReturn:
@@ -29,7 +25,7 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # whatever a caller has put there
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    gc.set_threshold(SELDOM)
+    garbage.collect_seldom()
     try:
         code = command(sys.argv[1:])
     except Interrupted as signalled:
@@ -57,7 +53,7 @@ def command(argv: Sequence[str]) -> int:
     try:
         arguments = parse(argv)
     except BadUsage as error:
-        streams.say(hide(str(error)))
+        streams.say(str(error))
         return error.exit_code
     return _doer(arguments.command)(arguments)
 
@@ -86,7 +82,7 @@ def _serve(arguments: SimpleNamespace) -> int:
 
         return serve(arguments)
     except GateError as error:
-        streams.say(hide(str(error)))
+        streams.say(*hide(str(error)).splitlines())
         return error.exit_code
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import NoReturn
 
-from gate import __version__
+from gate import __version__, redaction
 from gate.command_line import COMMANDS, DEFAULT_PORT, defaults
 from gate.errors import BadUsage
 from gate.setting_reader import listening_address
@@ -36,7 +36,7 @@ TAKEN = {
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise BadUsage(f"{message}. `{self.prog} --help` shows what is understood.")
+        raise BadUsage(f"{redaction.hide(message)}. `{self.prog} --help` shows what is understood.")
 
 
 def _one_line(prog: str) -> argparse.HelpFormatter:
@@ -47,14 +47,15 @@ def parsed(words: Sequence[str]) -> SimpleNamespace:
     """Read them; raises `BadUsage`."""
     found, unknown = _parser(words).parse_known_args(words, SimpleNamespace())
     if unknown:
-        raise BadUsage(_misunderstood(f"gate {found.command}", " ".join(unknown)))
+        raise BadUsage(_misunderstood(found.command, unknown, words))
     return found
 
 
-def _misunderstood(command: str, what: str) -> str:
-    cure = f"What gate is to become stands behind `--`: {command} -- {what}. "
-    cure = cure if command == "gate run" and not what.startswith("-") else ""
-    return f"{command} does not understand {what!r}. {cure}`{command} --help` shows what is understood."
+def _misunderstood(command: str, unknown: Sequence[str], words: Sequence[str]) -> str:
+    what, rest = (redaction.hide(" ".join(some)) for some in (unknown, words[words.index(unknown[0]) :]))
+    cure = f"What gate is to become stands behind `--`: gate run -- {rest}. "
+    cure = cure if command == "run" and not what.startswith("-") else ""
+    return f"gate {command} does not understand {what!r}. {cure}`gate {command} --help` shows what is understood."
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

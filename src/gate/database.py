@@ -90,7 +90,7 @@ class Database:
         }
         try:
             return psycopg.connect(autocommit=True, prepare_threshold=None, **{**url.conninfo, **limits})  # type: ignore[arg-type]
-        except psycopg.Error as error:
+        except (psycopg.Error, OSError) as error:  # OSError: no descriptor is left, say
             raise explain(error, url) from None
 
 

@@ -5,10 +5,9 @@ The log, `gate check`, the readiness answer and the tests all read this value an
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
-from typing import NamedTuple
 
 from gate.foreign import listed
 from gate.revisions import Graph
@@ -25,7 +24,8 @@ class Verdict(StrEnum):
     DIVERGED = "DIVERGED"
 
 
-class Drift(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Drift:
     """What one look found.
 
     `stamped`: the rows of the version table; `expected`: the image's effective heads; `pending`: what
@@ -40,7 +40,7 @@ class Drift(NamedTuple):
     pending: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     redundant: tuple[str, ...] = ()
-    messages: Mapping[str, str] = MappingProxyType({})
+    messages: dict[str, str] = field(default_factory=dict)
 
     @property
     def fits(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +13,8 @@ from typing import NoReturn
 
 from gate import signals, streams
 from gate.errors import CommandNotExecutable, CommandNotFound
+
+ANYBODY_EXECUTES = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
 def find(program: str) -> None:
@@ -24,10 +27,19 @@ def find(program: str) -> None:
             "The command '' was not found: it is an empty word. Is the variable unset that should name it?"
         )
     folders = [""] if os.path.dirname(program) else os.get_exec_path()
-    places = [os.path.join(folder, program) for folder in folders]
-    if not any(os.path.isfile(place) and os.access(place, os.X_OK) for place in places):
-        number = errno.EACCES if any(map(os.path.exists, places)) else errno.ENOENT
+    refusals = [_refusal(os.path.join(folder, program)) for folder in folders]
+    if 0 not in refusals:
+        number = next((each for each in refusals if each not in {errno.ENOENT, errno.ENOTDIR}), errno.ENOENT)
         raise _explain(program, OSError(number, os.strerror(number)))
+
+
+def _refusal(place: str) -> int:
+    """The error of an exec that is bound to fail, 0 where it may not: whose rights suffice, the kernel knows best."""
+    try:
+        mode = os.stat(place).st_mode
+    except OSError as error:
+        return error.errno or errno.ENOENT
+    return 0 if stat.S_ISREG(mode) and mode & ANYBODY_EXECUTES else errno.EACCES
 
 
 def become(command: Sequence[str]) -> NoReturn:

@@ -114,11 +114,14 @@ class Passage:
         log.configure(told.log_format, told.log_level)
         self._limit = told.timeout
         self._hold.start(told.hold, told.health_path)
-        wishes = told.run_migrations or self.arguments.command == "migrate"
-        assembled = assemble(self.arguments, told, whole=wishes)
+        assembled = assemble(self.arguments, told, whole=self._may_migrate(told))
         own = settings.remarks(os.environ) if self.arguments.command == "run" else {}
         self._remark(own | assembled.remarks())
         self._gate(assembled, told).stand()
+
+    def _may_migrate(self, told: Settings) -> bool:
+        name = self.arguments.command
+        return name == "migrate" or (name == "run" and told.run_migrations)
 
     def _remark(self, remarks: dict[str, str]) -> None:
         for event in remarks.keys() - self._remarked:
@@ -127,7 +130,7 @@ class Passage:
 
     def _gate(self, assembled: Assembly, told: Settings) -> Gate:
         name = self.arguments.command
-        wishes = name == "migrate" or (name == "run" and told.run_migrations)
+        wishes = self._may_migrate(told)
         migrating = wishes and not self._only_looks
         looker = assembled.looker(migrating=wishes)
         lock_limit = LOCK_LIMIT[name] if told.lock_timeout is None else told.lock_timeout

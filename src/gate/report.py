@@ -50,7 +50,7 @@ def as_json(seen: Seen) -> dict[str, object]:
         "stamped": list(drift.stamped),
         "expected": list(drift.expected),
         "pending": list(drift.pending),
-        "messages": dict(drift.messages),
+        "messages": drift.messages,
         "unknown": list(drift.unknown),
         "redundant": list(drift.redundant),
         "database": stamp.database,
@@ -80,7 +80,10 @@ def _busy(arguments: SimpleNamespace) -> int:
     except GateError as error:
         _failed(error, arguments)
         return 0
-    answer(f"Migrating now: {printable(str(migrator))}." if migrator else "Nobody is migrating.")
+    if arguments.json:
+        answer(json.dumps({"migrating": str(migrator) if migrator else None}))
+    else:
+        answer(f"Migrating now: {printable(str(migrator))}." if migrator else "Nobody is migrating.")
     return 75 if migrator else 0
 
 
@@ -88,13 +91,13 @@ def _assembled(arguments: SimpleNamespace, *, whole: bool = False) -> Assembly:
     told = settings.read(os.environ, arguments.flags)
     assembled = assemble(arguments, told, whole=whole)
     for remark in assembled.remarks().values():
-        say(printable(remark))
+        say(remark)
     return assembled
 
 
 def _failed(error: GateError, arguments: SimpleNamespace) -> int:
     text = hide(str(error))
-    say(text)
+    say(*text.splitlines())
     if arguments.json:
         answer(json.dumps({"verdict": None, "error": text}))
     return error.exit_code

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gate import wait
+from gate import garbage, wait
 from gate.announce import Announcer, going, refusal, told
 from gate.decision import Decision, Policy, decide
 from gate.drift import Drift
@@ -93,6 +93,7 @@ class Gate:
             raise LockBusy
         from gate.migrate import migrate  # noqa: PLC0415 - most starts migrate nothing
 
+        garbage.collect_as_usual()
         self.rival.tell_its_end(seen.drift)
         try:
             return migrate(self.plan, self.looker, lambda drift: self._decide(drift) is Decision.UPGRADE)

@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gate import log, settings
+from gate import garbage, log, settings
 from gate.asgi import PATH, Ready, Receive, Scope, Send
 from gate.drift import Verdict
 from gate.hold import listen
@@ -84,6 +84,7 @@ def serve(arguments: SimpleNamespace) -> int:
     ready = Ready(config=arguments.config, section=arguments.name, flags=arguments.flags, ttl=told.ttl)
     with listen((host, port), "--listen") as listening:
         log.emit("info", "gate.serving", f"gate answers on {host or '*'}:{port}.", port=port)
+        garbage.collect_as_usual()
         Server(Sidecar(ready), "error").run([listening])
     return 0
 

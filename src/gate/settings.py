@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from gate.decision import Decision
-from gate.setting_reader import LONGEST_LOOK, TRUE, Reader
+from gate.setting_reader import FALSE, LONGEST_LOOK, TRUE, Reader
 from gate.urls import UrlSource
 from gate.variables import one_edit_apart
 
@@ -95,12 +95,15 @@ def log_format(environment: Mapping[str, str], flags: Mapping[str, str]) -> str:
 
 def remarks(environment: Mapping[str, str]) -> dict[str, str]:
     """What is no mistake and yet worth saying once, by event name: without RUN_MIGRATIONS nothing would say why."""
-    given = sorted(name for name, value in environment.items() if value.strip())
-    near = [name for name in given if one_edit_apart(name, "RUN_MIGRATIONS")]
+    given = sorted(name for name, value in environment.items() if value.strip().lower() not in FALSE | {""})
+    near = [name for name in given if _is_misspelt(name)]
     if not near or Reader(environment, {}).text("RUN_MIGRATIONS"):
         return {}
-    return {
-        "gate.unread_variable": (
-            f"{near[0]} is set, and gate does not read it; what lets `gate run` migrate is RUN_MIGRATIONS."
-        )
-    }
+    names = ", ".join(near)
+    text = f"{names} is set, and gate does not read it; what lets `gate run` migrate is RUN_MIGRATIONS."
+    return {"gate.unread_variable": text}
+
+
+def _is_misspelt(name: str) -> bool:
+    alike = name.upper().replace("-", "_")
+    return name != "RUN_MIGRATIONS" and (alike == "RUN_MIGRATIONS" or one_edit_apart(alike, "RUN_MIGRATIONS"))

@@ -26,10 +26,10 @@ def answer(text: str) -> bool:
     return True
 
 
-def say(text: str) -> None:
-    """Print each line on standard error; where that is closed or full, nobody can be told."""
+def say(*lines: str) -> None:
+    """Print lines on standard error, each as one; where that is closed or full, nobody can be told."""
     with suppress(OSError):
-        for line in text.splitlines():
+        for line in lines:
             print(f"gate: {printable(line)}", file=sys.stderr, flush=True)
 
 

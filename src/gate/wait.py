@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import chain, repeat, starmap
 from typing import TYPE_CHECKING, NamedTuple
 
+from gate import garbage
 from gate.errors import TimedOut
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def until(
     """
     began = time.monotonic()
     if not passed():
+        garbage.collect_as_usual()
         _again(passed, began, cap, limit, before_pause)
 
 

@@ -234,6 +234,23 @@ def test_a_command_is_looked_for_as_exec_does(gate: GateRunner, database: TestDa
     assert gate("run", "--", "serve", PATH=path.rpartition(":")[0]).code == 126
 
 
+def test_a_folder_that_may_not_be_searched_is_126_and_not_a_wrong_path(
+    gate: GateRunner, database: TestDatabase, tmp_path: Path
+) -> None:
+    if os.geteuid():
+        pytest.skip("only root can give a folder away and start gate without its rights over it")
+    database.stamp("a3")
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    program = script(hidden / "serve", "#!/bin/sh\n", 0o755)
+    hidden.chmod(0o700)
+    os.chown(hidden, 65534, 65534)
+    ordinary = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    for command, path in ((program, os.environ["PATH"]), ("serve", f"{hidden}:{os.environ['PATH']}")):
+        ended = gate("run", "--", command, prefix=ordinary, PATH=path)
+        assert (ended.code, "Permission denied" in ended.failure) == (126, True)
+
+
 def script(path: Path, text: str, mode: int) -> str:
     path.write_text(text)
     path.chmod(mode)

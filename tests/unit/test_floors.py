@@ -21,7 +21,7 @@ FLOORS = {
     ),
     "adapters": (
         "configuration_files configuration script_directory alembic_loader migrator stamp database asking backends log "
-        "wait signals handoff streams termination errand death hold http_server"
+        "wait signals handoff streams garbage termination errand death hold http_server"
     ),
     "deeds": (
         "look lock advisory_lock mysql sqlite_file engines predecessor dialects other_engines progress slowness plan "

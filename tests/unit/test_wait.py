@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 
-from gate import wait
+from gate import garbage, wait
 from gate.errors import DatabaseUnavailable, TimedOut
 from gate.wait import FIRST_PAUSE, LEAST_SHARE, Pause
 
@@ -48,6 +49,14 @@ def test_pauses_are_jittered_so_that_waiters_do_not_stay_in_step() -> None:
     pauses: list[Pause] = []
     wait.until(after(20), cap=lambda: 0.002, before_pause=pauses.append)
     assert len({pause.length for pause in pauses}) > 1
+
+
+def test_who_waits_collects_garbage_as_usual_else_looks_that_hang_cost_all_descriptors() -> None:
+    garbage.collect_seldom()
+    wait.until(after(1), cap=lambda: 10, before_pause=lambda _: None)
+    assert gc.get_threshold()[0] == garbage.SELDOM
+    wait.until(after(2), cap=lambda: 0, before_pause=lambda _: None)
+    assert gc.get_threshold() == garbage.USUAL
 
 
 @pytest.mark.parametrize(("age", "cap"), [(0, 1), (10, 1), (15, 1.5), (20, 2), (86400, 2)])
