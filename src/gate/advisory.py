@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gate import explanation, settings
 from gate.borrowed import Borrower
+from gate.drift import Verdict
 from gate.errors import GateError
 from gate.look import GRACE, Seen
 from gate.readiness import Answer, Readiness, answer, prefers_text
@@ -61,11 +62,14 @@ class Advisor:
     def told_at_start(self, seen: Seen) -> None:
         """Log CRITICAL on drift; the start goes on (advisory)."""
         self.watch.record(seen)
-        if seen.drift.fits:
-            logger.info("%s", seen.drift)
+        drift, stamp = seen.drift, seen.stamp
+        if drift.verdict in {Verdict.CURRENT, Verdict.UNSTAMPED}:
+            logger.info("%s", drift)
         else:
-            happened = explanation.happened(seen.drift, seen.stamp.database)
-            logger.critical("%s. %s %s", seen.drift, happened, explanation.cure(seen.drift))
+            advice = explanation.advice(drift, stamp.migrator, standby=stamp.standby)
+            logger.critical("%s. %s %s", drift, explanation.happened(drift, stamp.database), advice)
+        if drift.redundant:
+            logger.warning("%s. %s", drift, explanation.redundant(drift))
 
     def failed_at_start(self, error: Exception) -> None:
         """Log CRITICAL that nothing could be seen; the start goes on."""

@@ -9,13 +9,18 @@ from gate.drift import Verdict
 from gate.errors import GateError
 from gate.foreign import few
 from gate.look import Seen
-from gate.migrator import Migrator
+from gate.migrator import Migrator, VersionTableLocked
 from gate.termination import TerminationLog
 from gate.wait import Pause
 
 FIRST_DISTANCE = 5.0
 LONGEST_DISTANCE = 60.0
 """Seconds between two lines while nothing changes."""
+
+DRIVER_SAYS = " The driver says:"
+
+LONG = 60.0
+"""Seconds after which a line tells for how long gate has waited."""
 
 
 @dataclass(slots=True)
@@ -35,22 +40,31 @@ class Announcer:
     def trouble(self, error: GateError, pause: Pause) -> None:
         """Nothing could be seen, or what was seen ended an attempt."""
         text = told(error)
-        if self._due(text, pause):
+        # The driver may name another address each time, and a migrator's time passes.
+        finding = error.migrator.revision if isinstance(error, VersionTableLocked) else text.partition(DRIVER_SAYS)[0]
+        if self._due((type(error), finding), pause):
             self.termination.write(text)
             kind = type(error).__name__
             log.emit("critical", "gate.waiting", f"{text} {self._now(pause)}", kind=kind, **_times(pause))
 
-    def drifted(self, seen: Seen, pause: Pause, *, locked_out: bool = False) -> None:
-        """The schema does not fit; `locked_out` = this gate would migrate, and another one does."""
+    def drifted(self, seen: Seen, pause: Pause, *, locked_out: bool = False, elsewhere: bool = False) -> None:
+        """The schema does not fit.
+
+        `locked_out` = this gate would migrate, and another one does; `elsewhere` = what it migrates fits, and this is
+        where the server will connect.
+        """
         drift, migrator = seen.drift, seen.stamp.migrator
         if not self._due((str(drift), drift.verdict, migrator and migrator.revision, locked_out), pause):
             return
         self.termination.write(f"{drift.verdict} {drift}. {explanation.happened(drift, seen.stamp.database)}")
         what = f"{drift}. {explanation.happened(drift, seen.stamp.database)}"
+        advice = advised(seen, elsewhere=elsewhere, tried=self.tried)
+        if locked_out and not migrator:
+            advice = explanation.LOCKED_OUT
         log.emit(
             "warning" if locked_out else "critical",
             "gate.waiting_for_lock" if locked_out else "gate.waiting",
-            f"{what} {self._now(pause)} {_advice(seen, tried=self.tried)}".rstrip(),
+            f"{what} {self._now(pause)} {advice}".rstrip(),
             verdict=drift.verdict,
             drift=str(drift),
             stamped=few(drift.stamped),
@@ -63,7 +77,8 @@ class Announcer:
         )
 
     def _now(self, pause: Pause) -> str:
-        return f"{self.doing}; next look in {pause.length:.1f} s."
+        since = f", for {pause.elapsed:.0f} s now" if pause.elapsed >= LONG else ""
+        return f"{self.doing}{since}; next look in {pause.length:.1f} s."
 
     def _due(self, finding: object, pause: Pause) -> bool:
         changed = finding != self._said
@@ -74,11 +89,11 @@ class Announcer:
         return True
 
 
-def told(finding: Seen | GateError) -> str:
+def told(finding: Seen | GateError, *, elsewhere: bool = False) -> str:
     """What was found last, in one line, when gate gives up."""
     if isinstance(finding, GateError):
         return " ".join(str(finding).splitlines())
-    advice = _advice(finding)
+    advice = advised(finding, elsewhere=elsewhere)
     if finding.stamp.migrator:
         advice = (
             f"Migrating now: {finding.stamp.migrator}. Start this again when that has ended, or raise GATE_TIMEOUT."
@@ -110,14 +125,16 @@ def refusal(seen: Seen, *, migrating: bool) -> str:
     why = {
         Verdict.UNKNOWN: "GATE_ON_UNKNOWN=refuse forbids to go on.",
         Verdict.UNSTAMPED: "GATE_ON_UNSTAMPED=refuse forbids to go on.",
-    }.get(drift.verdict, "gate does not migrate it.")
+    }.get(drift.verdict, "gate refuses to migrate it, since neither history contains the other.")
     return f"{drift}. {happened} {why} {explanation.cure(drift)}" + (" Nothing migrated." if migrating else "")
 
 
-def _advice(seen: Seen, *, tried: bool = False) -> str:
-    if seen.stamp.migrator:
-        return f"Migrating now: {seen.stamp.migrator}. Nothing to do but wait for it."
-    return explanation.cure(seen.drift, standby=seen.stamp.standby, tried=tried)
+def advised(seen: Seen, *, elsewhere: bool, tried: bool = False) -> str:
+    """What to do about what was seen."""
+    if elsewhere and not seen.stamp.migrator:
+        return explanation.ELSEWHERE
+    advice = explanation.advice(seen.drift, seen.stamp.migrator, standby=seen.stamp.standby, tried=tried)
+    return f"{advice} {explanation.redundant(seen.drift)}" if seen.drift.redundant else advice
 
 
 def _migrating(migrator: Migrator | None) -> dict[str, object] | None:

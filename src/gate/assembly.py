@@ -7,7 +7,7 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import NamedTuple
 
-from gate import configuration, database, script_directory
+from gate import configuration, database, redaction, script_directory
 from gate.configuration import Configuration
 from gate.database import Database
 from gate.errors import BadSettings
@@ -57,7 +57,10 @@ class Assembly(NamedTuple):
 
     def _database(self, source: UrlSource | None) -> Database:
         limits = (self.settings.connect_timeout, self.settings.query_timeout)
-        return database.locate(source, os.environ, self.configuration.url, limits)
+        try:
+            return database.locate(source, os.environ, self.configuration.url, limits)
+        except BadSettings as error:
+            raise BadSettings(*filter(None, (str(error), self.configuration.url_mistake))) from None
 
     def remarks(self) -> dict[str, str]:
         """What is worth saying once before the first look, by event name."""
@@ -81,6 +84,7 @@ def assemble(arguments: SimpleNamespace, settings: Settings, *, whole: bool = Fa
 
 def _learn_passwords(told: Settings) -> None:
     """Know them before any script can show them; what is wrong with a URL is told when it is needed."""
+    redaction.remember(redaction.spellings(os.environ.get("PGPASSWORD", "")))
     for source in (told.database_url, told.migration_database_url):
         with suppress(BadSettings):
             if source:

@@ -99,7 +99,7 @@ def started(plan: Plan, lock: Lock) -> Iterator[Child]:
 
 def _own_command(plan: Plan, lock: Lock, reporting: int) -> list[str]:
     c = plan.configuration
-    job = Job(c.ini, c.toml, c.section, list(plan.x), lock.fence, lock.mark)
+    job = Job(c.ini, c.toml, c.section, list(plan.x), lock.fence, lock.mark, plan.table)
     return [sys.executable, "-P", "-m", "gate.upgrade", str(reporting), job.to_json()]
 
 

@@ -27,10 +27,19 @@ def parse(argv: Sequence[str]) -> SimpleNamespace:
     raises `BadUsage`.
     """
     own, server = _split(argv)
+    own = _command_first(own)
     arguments = SimpleNamespace(command=own[0], **defaults(own[0])) if _is_bare(own) else _parsed(own)
     arguments.server = _server(arguments.command, server)
     arguments.flags = _flags(arguments)
     return arguments
+
+
+def _command_first(words: list[str]) -> list[str]:
+    """-c and -n may stand before the command, as `alembic` has them."""
+    at = 0
+    while at < len(words) and words[at].startswith(("-c", "--config", "-n", "--name")):
+        at += 1 if "=" in words[at] else 2
+    return [*words[at : at + 1], *words[:at], *words[at + 1 :]] if at < len(words) else words
 
 
 def _is_bare(words: list[str]) -> bool:

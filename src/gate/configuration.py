@@ -30,6 +30,7 @@ class Configuration:
     recursive: bool = False
     sourceless: bool = False
     url: str | None = field(default=None, repr=False)
+    url_mistake: str = ""
     databases: str | None = None
 
 
@@ -62,6 +63,7 @@ def read(config: Sequence[str], variable: str | None, section: str | None) -> Co
         options.flag("recursive_version_locations"),
         options.flag("sourceless"),
         options.url(),
+        options.url_mistake(),
         options.ini_text("databases"),
     )
 

@@ -49,6 +49,14 @@ class Options:
         except BadSettings:
             return None
 
+    def url_mistake(self) -> str:
+        """Why there is no URL although one is written, for whoever would need it."""
+        try:
+            self.ini_text("sqlalchemy.url")
+        except BadSettings as error:
+            return str(error)
+        return ""
+
     def text(self, name: str) -> str | None:
         """What either file says."""
         found = self.ini_text(name)

@@ -52,6 +52,10 @@ PLAIN = (
 """Text of libpq or the server -> what it means. psycopg has no SQLSTATE for a failed connect (HAZARDS 10)."""
 
 
+HINT = re.compile(r"\s*Is the server running[^?]*\?")
+"""libpq's question to a developer; the plain sentence has answered it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """Where the schema is. A URL that stands in a file is read again at each connect: credentials rotate."""
@@ -113,7 +117,8 @@ def locate(
     if alembic_url and alembic_url != TEMPLATE_URL:
         return Database(None, urls.parse(alembic_url, "sqlalchemy.url of the Alembic configuration"), *timeouts)
     raise BadSettings(
-        "No database is named: set DATABASE_URL (or DATABASE_URL_FILE) to postgresql://USER@HOST:5432/DATABASE."
+        "No database is named: set DATABASE_URL (or DATABASE_URL_FILE) to postgresql://USER@HOST:5432/DATABASE, or "
+        "PGHOST, PGDATABASE and so on. gate does not run env.py to find out."
     )
 
 
@@ -124,7 +129,7 @@ def named_by_libpq(environment: Mapping[str, str]) -> bool:
 
 def explain(error: Exception, url: DatabaseUrl) -> DatabaseUnavailable:
     """Wrap a driver's error, once, at the edge: a plain sentence first, the driver's own words behind it."""
-    text = " ".join(redaction.hide(str(error), url.secrets).split())[:500]
+    text = " ".join(redaction.hide(HINT.sub("", str(error)), url.secrets).split())[:500]
     plain = next((words for pattern, words in PLAIN if re.search(pattern, text, re.IGNORECASE)), None)
     return DatabaseUnavailable(
         f"{plain or 'The database cannot be looked at'} ({url.display}). The driver says: {text.rstrip('.')}."

@@ -5,6 +5,13 @@ from __future__ import annotations
 from gate.drift import Drift, Verdict
 from gate.foreign import cut, listed, printable
 
+LOCKED_OUT = "Another migrator holds the lock and has not said yet who it is. Nothing to do but wait for it."
+
+ELSEWHERE = (
+    "The database that this gate migrates is current, but DATABASE_URL leads to this one, which is not: correct one of "
+    "the URLs, or wait if this is a replica that lags."
+)
+
 SHOWN = 5
 """How many pending revisions a line names."""
 
@@ -15,6 +22,8 @@ def happened(drift: Drift, database: str) -> str:  # noqa: PLR0911 - one sentenc
     match drift.verdict:
         case Verdict.CURRENT:
             return f"Database {database} is at the head(s) of this image."
+        case Verdict.BEHIND if not drift.stamped:
+            return f"The version table of database {database} has no rows, so it lacks {count(drift)} of this image."
         case Verdict.BEHIND:
             return f"Database {database} lacks {count(drift)} of this image."
         case Verdict.EMPTY:
@@ -36,6 +45,13 @@ def happened(drift: Drift, database: str) -> str:  # noqa: PLR0911 - one sentenc
                 f"Database {database} is stamped with rows that overlap through depends_on, while revisions between "
                 "them were never applied: the histories have parted."
             )
+
+
+def advice(drift: Drift, migrator: object = None, *, standby: bool = False, tried: bool = False) -> str:
+    """What a person can do, or that somebody is at it."""
+    if migrator:
+        return f"Migrating now: {printable(str(migrator))}. Nothing to do but wait for it."
+    return cure(drift, standby=standby, tried=tried)
 
 
 def cure(drift: Drift, *, standby: bool = False, tried: bool = False) -> str:  # noqa: PLR0911 - likewise
@@ -60,7 +76,8 @@ def cure(drift: Drift, *, standby: bool = False, tried: bool = False) -> str:  #
             )
         case Verdict.UNKNOWN:
             return (
-                "If the stamp is right, deploy the image that brought it; nothing here can be migrated by this image."
+                "During a rollout and after a rollback this is as it should be; else deploy the image that brought the "
+                "stamp, or correct the database's URL."
             )
         case Verdict.DIVERGED:
             return "Deploy an image that contains both histories (`alembic merge`), or restore the database."

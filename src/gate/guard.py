@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 from gate import handoff, log, settings, signals
 from gate.errors import GateError, Interrupted
 from gate.passage import Passage
 from gate.termination import TerminationLog
+
+BRINGERS = frozenset({"gate", "alembic"})
+"""Commands that have a schema to bring or to look at, and no use for one that is there."""
 
 
 def guard(arguments: SimpleNamespace) -> int:
@@ -19,10 +23,12 @@ def guard(arguments: SimpleNamespace) -> int:
     try:
         if arguments.command == "run":
             handoff.find(arguments.server[0])
-        _pass(arguments, termination)
+        if brings_the_schema(arguments.server):
+            termination.clear()
+        else:
+            _pass(arguments, termination)
         if arguments.command == "run":
-            log.emit("info", "gate.starting", f"gate starts {arguments.server[0]}.", command=arguments.server[0])
-            handoff.become(arguments.server)
+            _become(arguments.server)
     except GateError as error:
         return _failed(error, arguments.command, termination)
     except Interrupted as signalled:
@@ -30,6 +36,17 @@ def guard(arguments: SimpleNamespace) -> int:
         log.emit("warning", "gate.ended", text, exit_code=signalled.exit_code)
         return signalled.exit_code
     return 0
+
+
+def brings_the_schema(server: Sequence[str]) -> bool:
+    """Whether this is `gate migrate`, say, in an image whose entrypoint is gate: it would wait for itself for ever."""
+    return len(server) > 1 and os.path.basename(server[0]) in BRINGERS
+
+
+def _become(server: Sequence[str]) -> None:
+    why = ", which deals with the schema itself: nothing is checked" if brings_the_schema(server) else ""
+    log.emit("info", "gate.starting", f"gate starts {server[0]}{why}.", command=server[0])
+    handoff.become(server)
 
 
 def _pass(arguments: SimpleNamespace, termination: TerminationLog) -> None:

@@ -60,7 +60,7 @@ class Looker:
             return self._result(looking, max(0.0, deadline - time.monotonic()))
         except TimeoutError:
             raise DatabaseUnavailable(
-                f"The database did not answer within {limit:g} s ({self.database.url().display}); "
+                f"The database did not answer within {limit:.3g} s ({self.database.url().display}); "
                 "the connection or the name resolution hangs."
             ) from None
 

@@ -10,6 +10,16 @@ from sqlalchemy import Connection, Engine, event
 from gate.migrator import MYSQL_MARKS
 
 
+def tell_autocommit(told: Callable[[], None]) -> None:
+    """Say so when a connection is set to AUTOCOMMIT, as Alembic's `autocommit_block` does: what follows stays."""
+
+    def chosen(_: Connection, options: dict[str, Any]) -> None:
+        if options.get("isolation_level") == "AUTOCOMMIT":
+            told()
+
+    event.listen(Engine, "set_connection_execution_options", chosen)
+
+
 def mark_connections(mark: str, opened: Callable[[int], None], pooled: Callable[[], None]) -> None:
     """Mark each connection from now on.
 

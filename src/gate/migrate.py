@@ -10,13 +10,13 @@ from gate.drift import Drift, Verdict
 from gate.engines import hold, without
 from gate.errand import within
 from gate.errors import DatabaseUnavailable, GateError, Interrupted, LockLost, MigrationFailed
-from gate.explanation import SHOWN, count
+from gate.explanation import SHOWN, count, redundant
 from gate.foreign import few, listed
 from gate.lock import Lock
 from gate.look import Looker, Seen
 from gate.oversight import upgrade
 from gate.plan import Plan
-from gate.progress import Progress
+from gate.progress import STAMP, Progress
 
 MOST_NAMED = 20
 """How many committed revisions a line names."""
@@ -45,7 +45,8 @@ def migrate(plan: Plan, looker: Looker, wanted: Callable[[Drift], bool]) -> Seen
             "gate.migrating",
             f"gate {lock.how} and applies {count(before.drift)}.",
             drift=str(before.drift),
-            pending=list(before.drift.pending[:SHOWN]),
+            pending=len(before.drift.pending),
+            next_revisions=few(before.drift.pending[:SHOWN]),
             database=before.stamp.database,
         )
         progress = Progress(before.drift, len(before.drift.pending))
@@ -85,10 +86,12 @@ def _upgraded(plan: Plan, lock: Lock, progress: Progress, looker: Looker) -> Non
     except MigrationFailed as error:
         _name_invalid_indexes(lock)
         raise MigrationFailed(
-            f"{error} {_committed(looker, progress)}{_stays(lock)} Mend that, then migrate again.", progress.revision
+            f"{error} {_committed(looker, progress, ASKED_WITHIN)}{_stays(lock, progress)}{_cure(error, progress)}",
+            progress.revision,
         ) from None
     except Interrupted:
-        text = f"The upgrade was cancelled{progress.at()}. {_committed(looker, progress)}{_stays(lock)}"
+        committed = _committed(looker, progress, TOLD_WITHIN)
+        text = f"The upgrade was cancelled{progress.at()}. {committed}{_stays(lock, progress)}"
         log.emit("warning", "gate.migration_interrupted", text, revision=progress.revision or None)
         raise
 
@@ -97,8 +100,10 @@ def _verified(looker: Looker, progress: Progress, lock: Lock) -> Seen:
     after = looker.look()
     if after.drift.verdict is not Verdict.CURRENT:
         raise MigrationFailed(
-            f"The upgrade ended without an error, but the database is {after.drift.verdict} ({after.drift}). "
-            "Does env.py commit, and does it use the version table and the database that gate looks at?"
+            f"The upgrade ended without an error, but the database is {after.drift.verdict} ({after.drift}): gate "
+            f"looked for {looker.table.table} in schema {after.stamp.schema} of database {after.stamp.database}. Does "
+            "env.py commit, and keep its stamp there? If it keeps it elsewhere, tell gate where: GATE_VERSION_TABLE, "
+            "GATE_VERSION_TABLE_SCHEMA."
         )
     _name_invalid_indexes(lock)
     log.emit(
@@ -111,9 +116,9 @@ def _verified(looker: Looker, progress: Progress, lock: Lock) -> Seen:
     return after
 
 
-def _committed(looker: Looker, progress: Progress) -> str:
+def _committed(looker: Looker, progress: Progress, within: float) -> str:
     try:
-        after = looker.look(limit=TOLD_WITHIN).drift
+        after = looker.look(limit=within).drift
     except GateError:
         return "Whether anything was committed cannot be seen now."
     pending = set(after.pending)
@@ -126,8 +131,25 @@ def _committed(looker: Looker, progress: Progress) -> str:
     return f"Committed before it: {', '.join(done) or 'nothing'}; still pending: {left or 'nothing'}.{undone}{fits}"
 
 
-def _stays(lock: Lock) -> str:
-    if lock.transactional:
+def _cure(error: MigrationFailed, progress: Progress) -> str:
+    told = ""
+    if progress.planned.verdict is Verdict.UNSTAMPED and STAMP not in str(error):
+        told = (
+            " There were tables but no version table before it: if create_all or another tool made what it creates, "
+            f"undo nothing and tell Alembic with {STAMP}."
+        )
+    if progress.planned.redundant:
+        told = f" {redundant(progress.planned)}"
+    return f"{told} Mend that, then migrate again."
+
+
+def _stays(lock: Lock, progress: Progress) -> str:
+    if progress.committed_a_part:
+        return (
+            f" Revision {progress.revision} commits by itself (autocommit_block, say): what it did before it failed "
+            "may stay, so undo that by hand before the next try."
+        )
+    if lock.transactional or progress.planned.verdict is Verdict.UNSTAMPED:
         return ""
     return (
         " This engine commits each DDL statement by itself: what the failed revision did before it failed stays, so "

@@ -11,6 +11,8 @@ import time
 import zlib
 from typing import NamedTuple
 
+from gate.errors import DatabaseUnavailable
+
 LOCK_CLASS = int.from_bytes(b"gate", "big")
 """The first key of the advisory lock: `gate` in ASCII, so that `pg_locks.classid` = 1734440037 tells whose."""
 
@@ -82,11 +84,23 @@ class Migrator(NamedTuple):
     def __str__(self) -> str:
         """As a person reads it: `web-1 at revision ae10 (3/12) for 14 s, backend 4711`."""
         if not self.since:
-            return f"an unnamed holder of the lock, backend {self.pid}"
+            return "an unnamed holder of the lock" + (f", backend {self.pid}" if self.pid else "")
         at = f" at revision {self.revision} ({self.step}/{self.total})" if self.revision else ""
         age = max(0, round(time.time() - self.since))
         backend = f", backend {self.pid}" if self.pid else ""
         return f"{self.host or 'an unnamed host'}{at} for {age} s{backend}"
+
+
+class VersionTableLocked(DatabaseUnavailable):
+    """A migrator is at work, and the version table cannot be read: an ALTER TABLE of it locks it for that long."""
+
+    def __init__(self, message: str, migrator: Migrator) -> None:
+        super().__init__(message)
+        self.migrator = migrator
+
+
+UNNAMED = Migrator("", 0, 0, "", 0)
+"""Somebody whose name nothing tells."""
 
 
 def _short(revision: str) -> str:
@@ -94,7 +108,10 @@ def _short(revision: str) -> str:
 
 
 class Job(NamedTuple):
-    """What a migrating gate asks of its upgrading child. `fence`, `mark`: as `Lock` has them."""
+    """What a migrating gate asks of its upgrading child.
+
+    `fence`, `mark`: as `Lock` has them; `table`: the version table's name.
+    """
 
     ini: str
     toml: str
@@ -102,6 +119,7 @@ class Job(NamedTuple):
     x: list[str]
     fence: str
     mark: str
+    table: str
 
     def to_json(self) -> str:
         """As the child's argument; it holds no URL, since every user of a machine can read it."""

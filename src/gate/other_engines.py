@@ -6,12 +6,12 @@ import os
 
 from sqlalchemy import URL, ColumnClause, Connection, column, func, inspect, select, table
 
-from gate import mysql
+from gate import dialects, mysql, sqlite_file
 from gate.database import Database, explain
-from gate.dialects import connected, engine_url, original, refuse_missing_folder, sqlite_file
+from gate.dialects import connected, engine_url, original, refuse_missing_folder
 from gate.errors import BadSettings, GateError
 from gate.foreign import cut
-from gate.migrator import LockKey, Migrator
+from gate.migrator import UNNAMED, LockKey, Migrator
 from gate.stamp import LONGEST_ROW, MOST_ROWS, Stamp, TableName
 
 
@@ -57,11 +57,14 @@ def _rows(connection: Connection, name: TableName) -> tuple[str, ...]:
 
 
 def _holder(connection: Connection, key: LockKey) -> Migrator | None:
-    return mysql.holder(connection, key) if connection.dialect.name in {"mysql", "mariadb"} else None
+    if connection.dialect.name in {"mysql", "mariadb"}:
+        return mysql.holder(connection, key)
+    path = dialects.sqlite_file(connection.engine.url) if connection.dialect.name == "sqlite" else None
+    return UNNAMED if path and sqlite_file.is_held(path) else None
 
 
 def _is_missing_file(url: URL) -> bool:
     """Connecting would make the file, and a look must leave nothing behind."""
     refuse_missing_folder(url)
-    path = sqlite_file(url) if url.get_backend_name() == "sqlite" else None
+    path = dialects.sqlite_file(url) if url.get_backend_name() == "sqlite" else None
     return path is not None and not os.path.exists(path)

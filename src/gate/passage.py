@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
@@ -38,7 +39,7 @@ LONGEST_STAY = 60.0
 DOING = {
     "run": "gate waits and does not start the server",
     "wait": "gate waits",
-    "migrate": "gate waits and has migrated nothing yet",
+    "migrate": "gate waits",
 }
 STAYS = "gate stays (GATE_ON_FAILURE=stay) and does not start the server"
 
@@ -90,7 +91,11 @@ class Passage:
             return True
 
         self._take(failure)
-        text = f"{' '.join(str(failure).splitlines())} {STAYS}; it goes on looking and starts it when the schema fits."
+        with suppress(GateError):  # a probe must find its answer whatever other setting is wrong
+            self._hold.start(*settings.holding(os.environ))
+        how = "without repeating the upgrade " if self._only_looks else ""
+        ends = f"{STAYS}; it goes on looking {how}and starts it once this is mended and the schema fits."
+        text = f"{' '.join(str(failure).splitlines())} {ends}"
         self.termination.write(text)
         log.emit("critical", "gate.staying", text, kind=type(failure).__name__)
         wait.until(passed, cap=self._longest_pause, before_pause=lambda pause: announcer.trouble(finding, pause))
@@ -135,7 +140,7 @@ class Passage:
         looker = assembled.looker(migrating=wishes)
         lock_limit = LOCK_LIMIT[name] if told.lock_timeout is None else told.lock_timeout
         return Gate(
-            policy=_policy(told, migrating=migrating, stays=self._only_looks),
+            policy=_policy(told, migrating=migrating, failed=self._only_looks and wishes, stays=self._only_looks),
             looker=looker,
             hold=self._hold,
             rival=Rival(partial(_how_to_end, looker), lock_limit, told.poll_max),
@@ -155,6 +160,7 @@ class Passage:
             )
         return Plan(
             assembled.configuration,
+            assembled.table.table,
             tuple(self.arguments.x),
             told.upgrade_command,
             told.migration_timeout,
@@ -174,8 +180,8 @@ def _how_to_end(looker: Looker, pid: int) -> str:
     return backends_of(looker.database, looker.table.key).how_to_end(pid)
 
 
-def _policy(told: Settings, *, migrating: bool, stays: bool) -> Policy:
-    """Who stays after a refusal waits where it would refuse."""
+def _policy(told: Settings, *, migrating: bool, failed: bool, stays: bool) -> Policy:
+    """Who stays waits where it would refuse, and after an upgrade in vain until a stamp says what that has left."""
     wishes = (told.on_unknown, told.on_unstamped)
     unknown, unstamped = (Decision.WAIT if stays and w is Decision.REFUSE else w for w in wishes)
-    return Policy(migrating, unknown, unstamped)
+    return Policy(migrating, unknown, Decision.WAIT if failed else unstamped)

@@ -12,9 +12,14 @@ if TYPE_CHECKING:
 
 
 class Plan(NamedTuple):
-    """`command` = what upgrades in place of Alembic's API; `dedicated` = MIGRATION_DATABASE_URL is set."""
+    """How to upgrade.
+
+    `table` = the version table's name; `command` = what upgrades in place of Alembic's API; `dedicated` =
+    MIGRATION_DATABASE_URL is set.
+    """
 
     configuration: Configuration
+    table: str
     x: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     timeout: float = 0

@@ -18,15 +18,19 @@ from gate.redaction import hide
 MOST_TEXT = 500
 """Characters of an error of a migration that are shown."""
 
-EXISTS_ALREADY = frozenset({"42P07", "42701", "42710"})
-"""SQLSTATE of a duplicate table, column and object."""
+EXISTS_ALREADY = frozenset({"42P07", "42701", "42710", "42P06", "42723"})
+"""SQLSTATE of a duplicate table, column, object, schema and function."""
+
+STAMP = "`alembic stamp REVISION`"
+"""The cure where tables were made without Alembic."""
 
 
 @dataclass(slots=True)
 class Progress:
     """What the child and its supervisor reported.
 
-    `opened`: the connections that the migration has opened, by their ids in the server; `code`: how the upgrade
+    `opened`: the connections that the migration has opened, by their ids in the server; `committed_a_part`: the
+    revision at work has asked for AUTOCOMMIT; `code`: how the upgrade
     ended, negative for a signal, None = not yet; `unstartable`: why it did not even begin.
     """
 
@@ -35,6 +39,7 @@ class Progress:
     step: int = 0
     revision: str = ""
     opened: set[int] = field(default_factory=set)
+    committed_a_part: bool = False
     failure: dict[str, Any] | None = None
     done: bool = False
     code: int | None = None
@@ -52,13 +57,12 @@ class Progress:
                 self.opened.add(report["pid"])
             case "pooled":
                 self._tell_pooled()
+            case "autocommit":
+                self.committed_a_part = True
             case "plan":
                 self.total = report["total"]
-            case "started":
-                self.step, self.revision = report["step"], report["revision"]
-                self._tell("gate.revision_started", "Applying", report)
-            case "applied":
-                self._tell("gate.revision_applied", "Applied", report)
+            case "started" | "applied" as what:
+                self._take_step(what, report)
             case "failed":
                 self.failure = report
             case "done":
@@ -68,6 +72,13 @@ class Progress:
             case "ended":
                 self.code = report["code"]
                 self._tell_left(report["left"])
+
+    def _take_step(self, what: str, report: dict[str, Any]) -> None:
+        if what == "applied":
+            self._tell("gate.revision_applied", "Applied", report)
+        else:
+            self.step, self.revision, self.committed_a_part = report["step"], report["revision"], False
+            self._tell("gate.revision_started", "Applying", report)
 
     def _tell(self, event: str, verb: str, report: dict[str, Any]) -> None:
         revision, seconds = report["revision"], report.get("seconds")
@@ -130,10 +141,15 @@ class Progress:
             raise MigrationFailed(f"{name} ended with exit code {code}{self.at()}.")
 
     def _cure(self) -> str:
+        if not self.step:
+            return (
+                " No revision had begun: it failed in env.py, or in what that imports. env.py must take its URL from "
+                "DATABASE_URL, and the driver that this names must be installed."
+            )
         if self.failure and self.failure["sqlstate"] in EXISTS_ALREADY:
             return (
                 " What it creates exists already: if create_all or another tool made it, tell Alembic with "
-                "`alembic stamp REVISION`; if a killed migration left it half done, mend that by hand first."
+                f"{STAMP}; if a killed migration left it half done, mend that by hand first."
             )
         return ""
 

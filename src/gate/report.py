@@ -12,6 +12,7 @@ from gate.drift import Verdict
 from gate.errors import GateError
 from gate.foreign import printable
 from gate.look import Seen
+from gate.migrator import VersionTableLocked
 from gate.redaction import hide
 from gate.streams import answer, say
 
@@ -77,6 +78,8 @@ def _busy(arguments: SimpleNamespace) -> int:
     """For an updater's pre-update hook, so any error is 0: a broken image must be updated (HAZARDS 8)."""
     try:
         migrator = _assembled(arguments).looker(migrating=True).look().stamp.migrator
+    except VersionTableLocked as error:
+        migrator = error.migrator
     except GateError as error:
         _failed(error, arguments)
         return 0

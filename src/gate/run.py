@@ -13,6 +13,7 @@ from gate.drift import Drift
 from gate.errors import DatabaseUnavailable, GateError, LockBusy, MigrationFailed, Refused, TimedOut
 from gate.hold import Hold
 from gate.look import Looker, Seen
+from gate.migrator import Migrator, VersionTableLocked
 from gate.plan import Plan
 from gate.readiness import Readiness
 from gate.rival import Rival
@@ -46,6 +47,7 @@ class Gate:
     began: float = field(default_factory=time.monotonic)
     _seen: Seen | None = field(default=None, init=False)
     _finding: Seen | GateError | None = field(default=None, init=False)
+    _elsewhere: bool = field(default=False, init=False)
     _say: Callable[[Pause], None] = field(default=lambda _: None, init=False)
 
     def stand(self) -> None:
@@ -58,7 +60,7 @@ class Gate:
         try:
             wait.until(self._step, cap=self.rival.cap, limit=left, before_pause=say)
         except TimedOut:
-            found = told(self._finding) if self._finding else ""
+            found = told(self._finding, elsewhere=self._elsewhere) if self._finding else ""
             raise TimedOut(f"The schema did not fit within {self.limit:g} s (GATE_TIMEOUT). {found}".rstrip()) from None
 
     def _step(self) -> bool:
@@ -68,14 +70,13 @@ class Gate:
             if decision is Decision.UPGRADE:
                 seen = self._migrate(seen)
                 decision = self._decide(seen.drift)
-            if decision is Decision.GO and self.last:
-                seen = self.last.look(self._patience())
-                decision = Decision.WAIT if (found := self._decide(seen.drift)) is Decision.UPGRADE else found
+            if elsewhere := decision is Decision.GO and self.last is not None:
+                seen, decision = self._look_a_last_time()
         except DatabaseUnavailable as error:
             return self._wait_for_the_database(error)
         except LockBusy:
             return self._wait_for_the_lock()
-        return self._act(decision, seen)
+        return self._act(decision, seen, elsewhere=elsewhere)
 
     def _look(self) -> Seen:
         seen = self._seen = self.looker.look(self._patience())
@@ -83,6 +84,13 @@ class Gate:
         self.rival.note(migrator)
         self.hold.tell(Readiness(seen.drift, age=0, migrating=str(migrator) if migrator else None, held=True))
         return seen
+
+    def _look_a_last_time(self) -> tuple[Seen, Decision]:
+        """Where nothing is migrated, there is only waiting for it."""
+        assert self.last
+        seen = self.last.look(self._patience())
+        decision = self._decide(seen.drift)
+        return seen, Decision.WAIT if decision is Decision.UPGRADE else decision
 
     def _decide(self, drift: Drift) -> Decision:
         return decide(drift.verdict, self.policy)
@@ -100,8 +108,8 @@ class Gate:
         except MigrationFailed as error:
             raise self.rival.compared(error) from None
 
-    def _act(self, decision: Decision, seen: Seen) -> bool:
-        self._finding = seen
+    def _act(self, decision: Decision, seen: Seen, *, elsewhere: bool) -> bool:
+        self._finding, self._elsewhere = seen, elsewhere
         self.rival.lets_in()
         if decision is Decision.GO:
             going(seen)
@@ -109,14 +117,23 @@ class Gate:
             return True
         if decision is Decision.REFUSE:
             raise Refused(refusal(seen, migrating=self.policy.migrating))
-        self._say = lambda pause: self.announcer.drifted(seen, pause)
+        self._say = lambda pause: self.announcer.drifted(seen, pause, elsewhere=elsewhere)
         return False
 
     def _wait_for_the_database(self, error: DatabaseUnavailable) -> bool:
         self._finding = error
-        self.hold.tell(Readiness(self._seen.drift if self._seen else None, away=0, reason=AWAY, held=True))
+        migrator = error.migrator if isinstance(error, VersionTableLocked) else None
+        if migrator:
+            self._note_the_rival(migrator)
+        drift, who = self._seen.drift if self._seen else None, str(migrator) if migrator else None
+        self.hold.tell(Readiness(drift, away=0, reason=AWAY, migrating=who, held=True))
         self._say = lambda pause: self.announcer.trouble(error, pause)
         return False
+
+    def _note_the_rival(self, migrator: Migrator) -> None:
+        self.rival.note(migrator)
+        if self.plan and self.plan.locking:
+            self.rival.keeps_out()
 
     def _wait_for_the_lock(self) -> bool:
         self.rival.keeps_out()

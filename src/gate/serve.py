@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from gate import garbage, log, settings
 from gate.asgi import PATH, Ready, Receive, Scope, Send
-from gate.drift import Verdict
+from gate.drift import Drift, Verdict
 from gate.hold import listen
 from gate.http_server import Server
 from gate.readiness import Readiness
@@ -34,7 +34,7 @@ class Metrics(Collector):
         for verdict in Verdict:
             verdicts.add_metric([verdict], float(drift is not None and drift.verdict is verdict))
         yield verdicts
-        pending = _or_nan(len(drift.pending) if drift else None)
+        pending = _or_nan(_runnable(drift) if drift else None)
         yield _gauge("gate_pending_revisions", "Revisions that an upgrade would run", pending)
         yield _gauge("gate_seconds_since_seen", "Age of the last look that saw something", _or_nan(readiness.age))
         yield _gauge("gate_waiting_seconds", "For how long the schema has not fitted", self._ready.watch.waiting())
@@ -91,6 +91,11 @@ def serve(arguments: SimpleNamespace) -> int:
 
 def _current(readiness: Readiness) -> float:
     return float(readiness.drift is not None and readiness.drift.verdict is Verdict.CURRENT)
+
+
+def _runnable(drift: Drift) -> int:
+    """Nothing where the image does not know the stamp: an upgrade would refuse to begin."""
+    return 0 if drift.unknown else len(drift.pending)
 
 
 def _or_nan(value: float | None) -> float:

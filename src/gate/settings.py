@@ -87,6 +87,12 @@ def stays(environment: Mapping[str, str], flags: Mapping[str, str]) -> bool:
     return (flags.get("GATE_ON_FAILURE") or environment.get("GATE_ON_FAILURE", "")).strip().lower() == "stay"
 
 
+def holding(environment: Mapping[str, str]) -> tuple[tuple[str, int] | None, str]:
+    """GATE_HOLD and GATE_HEALTH_PATH, as far as they can be read, whatever else is wrong."""
+    reader = Reader(environment, {})
+    return reader.address("GATE_HOLD"), reader.path("GATE_HEALTH_PATH", "/health")
+
+
 def log_format(environment: Mapping[str, str], flags: Mapping[str, str]) -> str:
     """The format in which to complain about all other settings."""
     wish = (flags.get("GATE_LOG_FORMAT") or environment.get("GATE_LOG_FORMAT", "")).strip().lower()

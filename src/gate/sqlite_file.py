@@ -33,6 +33,23 @@ def hold(database: Database, key: LockKey) -> Iterator[Lock]:
         os.close(descriptor)
 
 
+def is_held(path: str) -> bool:
+    """Whether somebody migrates the database in this file; asking keeps a migrator out for a moment at most."""
+    try:
+        descriptor = os.open(f"{os.path.realpath(path)}{ENDING}", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _path(database: Database) -> str:
     path = dialects.sqlite_file(dialects.engine_url(database))
     if path is None:

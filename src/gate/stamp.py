@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from gate.errors import BadSettings, DatabaseUnavailable
-from gate.migrator import LOCK_CLASS, LockKey, Migrator
+from gate.migrator import LOCK_CLASS, LockKey, Migrator, VersionTableLocked
 from gate.sql_text import identifier, literal
 
 MOST_ROWS = 1000
@@ -138,9 +138,24 @@ def read(run: Run, name: TableName) -> Stamp:
         _refuse_out_of_sight(found, name)
     else:
         _refuse_unreadable(found, name)
-        rows = tuple((run(rows_statement(found.schema, name.table)) or [None])[0] or ())
+        rows = _rows(run, found, name, migrator)
     schema = found.schema or name.schema or found.current_schema or ""
     return Stamp(found.database, schema, rows, bool(found.other_tables), found.standby, migrator)
+
+
+def _rows(run: Run, found: Catalog, name: TableName, migrator: Migrator | None) -> tuple[str, ...]:
+    assert found.schema is not None
+    try:
+        row = run(rows_statement(found.schema, name.table))
+    except Exception:
+        if migrator is None:
+            raise
+        raise VersionTableLocked(
+            f"The version table {name.table} of database {found.database} cannot be read, for a migration may hold it "
+            f"locked. Migrating now: {migrator}. Nothing to do but wait for it.",
+            migrator,
+        ) from None
+    return tuple((row or [None])[0] or ())
 
 
 def _refuse_out_of_sight(found: Catalog, name: TableName) -> None:

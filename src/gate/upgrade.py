@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import sysconfig
 import time
 import traceback
 from argparse import Namespace
@@ -23,7 +24,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
-from gate.marks import mark_connections
+from gate.marks import mark_connections, tell_autocommit
 from gate.migrator import Job
 
 if TYPE_CHECKING:
@@ -80,13 +81,20 @@ class Fence:
     def __init__(self, environment: EnvironmentContext, job: Job, report: Report) -> None:
         self._environment, self._job, self._report = environment, job, report
         self._run_migrations = environment.run_migrations
-        self._proved = False
+        self._proved = self._ran = False
         # Alembic's proxy modules know EnvironmentContext itself and no subclass, so the one instance is changed.
         environment.run_migrations = self.run_migrations  # type: ignore[method-assign]
 
     def run_migrations(self, **arguments: Any) -> None:
         """What env.py calls: Alembic's own, after the fence."""
-        connection = self._environment.get_context().connection
+        context = self._environment.get_context()
+        connection = context.connection
+        if not self._ran and context.version_table != self._job.table:
+            raise WrongDatabase(
+                f"env.py keeps its stamp in the table {context.version_table}, and gate looks for {self._job.table}: "
+                f"set GATE_VERSION_TABLE={context.version_table}."
+            )
+        self._ran = True
         if self._job.fence and connection is not None:
             self._prove(connection)
         self._run_migrations(**arguments)
@@ -128,6 +136,7 @@ def main() -> None:
     sys.argv[:] = ["alembic", "upgrade", "heads"]  # what env.py would see, should it look
     try:
         mark_connections(job.mark, lambda pid: report.tell("connected", pid=pid), lambda: report.tell("pooled"))
+        tell_autocommit(lambda: report.tell("autocommit"))
         upgrade(job, report)
         report.tell("done")
     except BaseException as error:  # noqa: BLE001 - a migration may raise anything, and all of it is told
@@ -175,8 +184,10 @@ def _where(error: BaseException) -> str | None:
 
 
 def _foreign(path: str) -> bool:
-    here = os.path.dirname(__file__)
-    return path.startswith((here, "<", sys.base_prefix, sys.prefix)) or "site-packages" in path
+    """Not by `sys.prefix`: that is /usr for a system's Python, and the application may be in /usr/src."""
+    folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    own = (os.path.dirname(__file__), *folders)
+    return path.startswith(("<", *(f"{folder}{os.sep}" for folder in own))) or "site-packages" in path
 
 
 if __name__ == "__main__":

@@ -232,6 +232,17 @@ def test_no_database_named_is_a_mistake_and_says_what_to_set(gate: GateRunner) -
     assert "set DATABASE_URL" in ended.err
 
 
+def test_a_url_of_the_alembic_configuration_with_a_plain_percent_sign_is_told(
+    gate: GateRunner, project: Project
+) -> None:
+    with (project.folder / "alembic.ini").open("a") as ini:
+        ini.write("sqlalchemy.url = postgresql://u:p%40ss@h/shop\n")
+    ended = gate("check", DATABASE_URL="")
+    assert ended.code == 78
+    assert "the % in sqlalchemy.url of [alembic] cannot be interpolated; write %% for a plain %" in ended.err
+    assert "40ss" not in ended.err
+
+
 def test_the_url_of_the_alembic_configuration_is_the_last_resort(
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:
@@ -285,6 +296,18 @@ def test_check_as_json_is_one_object_for_errors_too(gate: GateRunner) -> None:
         found = json.loads(ended.out)
         assert (ended.code, found["verdict"]) == (code, None)
         assert found["error"] in ended.err
+
+
+@pytest.mark.parametrize(
+    "words", [["-c", "shop.ini", "heads"], ["--config=shop.ini", "heads"], ["-n", "shop", "heads"]]
+)
+def test_options_may_stand_before_the_command_as_alembic_has_them(
+    gate: GateRunner, project: Project, words: list[str]
+) -> None:
+    text = (project.folder / "alembic.ini").read_text()
+    (project.folder / "shop.ini").write_text(text)
+    (project.folder / "alembic.ini").write_text(text.replace("[alembic]", "[shop]"))
+    assert gate(*words).out == "a3\n"
 
 
 UNBUFFERED = pytest.mark.parametrize("unbuffered", ["1", ""])

@@ -12,7 +12,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import count
 from pathlib import Path
 
@@ -337,6 +337,30 @@ def test_sqlites_lock_is_free_after_its_holder_was_killed(sqlite: tuple[GateRunn
     project.add("a4", "a3")
     assert gate("migrate").code == 0
     assert rows(path, "SELECT version_num FROM alembic_version") == [("a4",)]
+
+
+def test_who_migrates_on_sqlite_is_seen_though_not_by_name(sqlite: tuple[GateRunner, Path], project: Project) -> None:
+    gate, path = sqlite
+    assert gate("check", "--busy").code == 0
+    go = path.with_name("go")
+    wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)"
+    project.add("a4", "a3", wait)
+    migrating = gate.start("migrate")
+    migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
+    assert gate("check", "--busy").code == 75
+    waiting = gate.start("wait")
+    assert "Migrating now: an unnamed holder of the lock." in waiting.await_event("gate.waiting")["message"]
+    go.touch()
+    assert (migrating.wait().code, waiting.wait().code, gate("check", "--busy").code) == (0, 0, 0)
+
+
+def test_where_tables_stood_without_a_stamp_on_sqlite_the_cure_is_to_stamp(sqlite: tuple[GateRunner, Path]) -> None:
+    gate, path = sqlite
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t_a1 (id int)")
+    ended = gate("migrate")
+    assert (ended.code, "undo nothing and tell Alembic with `alembic stamp REVISION`" in ended.failure) == (65, True)
+    assert "undo that by hand" not in ended.failure
 
 
 def test_sqlite_says_what_a_failed_revision_leaves(sqlite: tuple[GateRunner, Path], project: Project) -> None:

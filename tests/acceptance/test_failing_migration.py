@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 import httpx
@@ -120,6 +122,79 @@ def test_stay_keeps_running_after_a_failed_migration_heals_and_never_repeats_it(
     assert tries.read_text() == "once "
 
 
+def test_stay_never_starts_a_server_on_what_a_failed_migration_left_without_a_stamp(
+    gate: GateRunner, database: TestDatabase
+) -> None:
+    database.execute("CREATE TABLE t_a1 (id int)")  # UNSTAMPED, which lets a server start by default
+    staying = gate.start("run", "--", *SERVER, RUN_MIGRATIONS="1", GATE_ON_FAILURE="stay", GATE_POLL_MAX="0.2")
+    assert "without repeating the upgrade" in staying.await_event("gate.staying")["message"]
+    staying.await_event("gate.waiting", lambda e: e.get("verdict") == "UNSTAMPED")
+    assert (staying.process.poll(), staying.out) == (None, [])
+    database.stamp("a3")
+    assert staying.wait().out == "server started\n"
+
+
+def test_stay_never_starts_a_server_beside_the_migrator_that_it_waited_for_in_vain(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    database.execute("CREATE TABLE other (id int)")
+    project.add("a4", "a3", 'op.execute("SELECT pg_sleep(60)")')
+    migrating = gate.start("migrate")
+    migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
+    told = {"RUN_MIGRATIONS": "1", "GATE_ON_FAILURE": "stay", "GATE_LOCK_TIMEOUT": "0.5", "GATE_POLL_MAX": "0.2"}
+    staying = gate.start("run", "--", *SERVER, **told)
+    assert staying.await_event("gate.staying")["kind"] == "LockTimeout"
+    staying.await_event("gate.waiting", lambda e: e.get("verdict") == "UNSTAMPED")
+    assert (staying.process.poll(), staying.out) == (None, [])
+
+
+@pytest.mark.parametrize("how", ["its own", "a command"])
+def test_where_tables_stood_without_a_stamp_the_cure_is_to_stamp(
+    gate: GateRunner, database: TestDatabase, how: str
+) -> None:
+    database.execute("CREATE TABLE t_a1 (id int)")
+    command = {"GATE_UPGRADE_COMMAND": f"{sys.executable} -m alembic upgrade heads"} if how == "a command" else {}
+    ended = gate("migrate", **command)
+    assert ended.code == 65
+    assert ended.failure.count("`alembic stamp REVISION`") == 1
+
+
+def test_what_a_revision_has_committed_by_itself_before_it_failed_is_told(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    body = "with op.get_context().autocommit_block():\n    op.execute('CREATE TABLE stays (id int)')\n1 / 0"
+    project.add("a4", "a3", body)
+    ended = gate("migrate")
+    assert ended.code == 65
+    assert "stays" in database.tables()
+    assert "Revision a4 commits by itself" in ended.failure
+    assert "undo that by hand" in ended.failure
+
+
+def test_a_revision_that_commits_nothing_by_itself_is_not_said_to(gate: GateRunner, project: Project) -> None:
+    project.add("a4", "a3", "with op.get_context().autocommit_block():\n    op.execute('SELECT 1')")
+    project.add("a5", "a4", BROKEN)
+    assert "by itself" not in gate("migrate").failure
+
+
+def test_a_failure_before_the_first_revision_points_to_env_py(gate: GateRunner, project: Project) -> None:
+    (project.folder / "migrations" / "env.py").write_text("import os\nos.environ['NO_SUCH_URL']\n")
+    ended = gate("migrate")
+    assert ended.code == 65
+    assert "env.py must take its URL from DATABASE_URL" in ended.failure
+
+
+def test_a_failure_in_a_folder_beside_the_interpreters_is_told_with_its_line(gate: GateRunner, tmp_path: Path) -> None:
+    beside = Path(f"{sys.prefix}-application-{tmp_path.name}")  # begins with the environment's path, and is not in it
+    try:
+        project = make_project(beside).chain("a1")
+        path = project.add("a2", "a1", "1 / 0")
+        gate.folder = project.folder
+        assert f"{path}, line " in gate("migrate").failure
+    finally:
+        shutil.rmtree(beside)
+
+
 @pytest.mark.parametrize(
     ("environment", "stamp"),
     [({"GATE_ON_UNKNOWN": "refuse"}, "zz99"), ({"GATE_POLL_MAX": "often"}, "a3")],
@@ -174,6 +249,13 @@ def test_a_gate_that_stays_answers_on_its_port_between_its_tries(
     assert answered(port, "/health/ready") == 503
     (project.versions / "a2.py").write_text(good)
     assert staying.wait().out == "server started\n"
+
+
+def test_a_gate_that_stays_answers_on_its_port_whatever_other_setting_is_wrong(gate: GateRunner, port: int) -> None:
+    told = {"GATE_ON_FAILURE": "stay", "GATE_HOLD": f"127.0.0.1:{port}", "GATE_TIMEOUT": "soon"}
+    staying = gate.start("run", "--", *SERVER, **told)
+    staying.await_event("gate.staying")
+    await_true(lambda: answered(port, "/health") == 200, lambda: "nothing answers", staying.process)
 
 
 def test_a_limit_holds_for_a_gate_that_stays(gate: GateRunner, project: Project) -> None:

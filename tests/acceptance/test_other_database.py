@@ -56,6 +56,29 @@ def test_env_py_that_connects_to_another_kind_of_database_applies_nothing(
     assert not path.exists() or path.stat().st_size == 0
 
 
+@pytest.mark.parametrize("told", ["by env.py alone", "to gate alone"])
+def test_an_env_py_that_keeps_its_stamp_in_another_table_applies_nothing(
+    gate: GateRunner, database: TestDatabase, tmp_path: Path, told: str
+) -> None:
+    environment = SYNC_ENV.format(driver="psycopg", options="")
+    settings = {"GATE_VERSION_TABLE": "shop_version"}
+    if told == "by env.py alone":
+        configure = "context.configure(connection=connection, **json.loads(OPTIONS))"
+        environment = environment.replace("context.configure(connection=connection)", configure)
+        environment = f'import json\nOPTIONS = \'{{"version_table": "shop_version"}}\'\n{environment}'
+        settings = {}
+    gate.folder = make_project(tmp_path / "elsewhere", environment=environment).chain("a1").folder
+    ended = gate("migrate", **settings)
+    assert ended.code == 78
+    theirs, ours = ("shop_version", "alembic_version") if not settings else ("alembic_version", "shop_version")
+    assert f"keeps its stamp in the table {theirs}, and gate looks for {ours}" in ended.failure
+    assert f"GATE_VERSION_TABLE={theirs}" in ended.failure
+    assert "Nothing was applied" in ended.failure
+    assert database.tables() == set()
+    if not settings:
+        assert gate("migrate", GATE_VERSION_TABLE="shop_version").code == 0
+
+
 def test_the_same_database_by_another_name_of_its_host_is_no_other_database(
     gate: GateRunner, database: TestDatabase, tmp_path: Path
 ) -> None:
@@ -73,6 +96,8 @@ def test_a_migration_url_leads_the_migration_there_and_the_last_look_goes_where_
     waiting = gate.start("run", "--", *SERVER, RUN_MIGRATIONS="1", MIGRATION_DATABASE_URL=another_database.url)
     line = waiting.await_event("gate.waiting")
     assert (line["verdict"], line["database"]) == ("EMPTY", database.name)
+    assert "correct one of the URLs" in line["message"]
+    assert "RUN_MIGRATIONS" not in line["message"]
     assert another_database.stamped() == {"a3"}
     assert waiting.out == []
     database.stamp("a3")

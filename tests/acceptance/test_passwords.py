@@ -198,6 +198,12 @@ def test_a_migration_that_may_not_connect_does_not_show_the_password(
     assert betrayed([ended.err], PASSWORD) == []
 
 
+def test_a_password_in_libpqs_variable_beside_the_url_is_shown_nowhere(gate: GateRunner, project: Project) -> None:
+    project.add("a1", None, "import os\nraise RuntimeError('it is ' + os.environ['PGPASSWORD'])")
+    ended = gate("migrate", PGPASSWORD=PASSWORD)
+    assert (ended.code, betrayed([ended.err], PASSWORD)) == (65, [])
+
+
 def test_a_password_in_libpqs_own_variable_is_shown_nowhere(
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:

@@ -33,6 +33,9 @@ def test_of_five_replicas_one_migrates_and_five_start_and_nothing_is_applied_twi
     ended = [replica.wait() for replica in replicas]
     assert [(e.code, e.out) for e in ended] == [(0, "server started\n")] * 5
     assert sum(e.names().count("gate.migrating") for e in ended) == 1
+    waits = [event["message"] for e in ended for event in e.events if event["event"] == "gate.waiting_for_lock"]
+    assert waits
+    assert [message for message in waits if "Nobody" in message] == []
     pending = [(r,) for r in ("a1", "a2", "a3") if r != stamped]
     assert database.execute("SELECT revision FROM watch.applied ORDER BY revision") == pending
     assert database.stamped() == {"a3"}

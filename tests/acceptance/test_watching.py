@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SERVER, GateRunner, TestDatabase
-from tests.support.programs import Running
+from tests.support.programs import Running, await_true
 from tests.support.projects import Project
 
 LIMIT = 4096
@@ -68,6 +68,49 @@ def test_busy_is_75_while_a_migrator_works(gate: GateRunner, database: TestDatab
     assert ended.code == 75
     assert "a4" in ended.out
     assert gate("check", "--busy", DATABASE_URL=database.role("x")).code == 75
+    assert migrating.process.poll() is None
+
+
+@pytest.fixture
+def locking(gate: GateRunner, project: Project, database: TestDatabase) -> Running:
+    """A migrator that holds the version table itself locked."""
+    database.stamp("a3")
+    alter = 'op.execute("ALTER TABLE alembic_version ALTER COLUMN version_num TYPE varchar(255)")'
+    project.add("a4", "a3", f'{alter}\nop.execute("SELECT pg_sleep(60)")')
+    other = gate.start("migrate")
+    other.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
+
+    def locked() -> bool:
+        return ("AccessExclusiveLock",) in database.execute(
+            "SELECT mode FROM pg_locks WHERE granted AND relation = 'alembic_version'::regclass"
+        )
+
+    await_true(locked, lambda: "nobody locks it", other.process)
+    return other
+
+
+def test_a_migrator_that_locks_the_version_table_is_seen_all_the_same(gate: GateRunner, locking: Running) -> None:
+    soon = {"GATE_QUERY_TIMEOUT": "0.5"}
+    busy = gate("check", "--busy", **soon)
+    assert (busy.code, "a4" in busy.out) == (75, True)
+    assert "Migrating now: " in gate("check", **soon).err
+    waiting = gate.start("run", "--", *SERVER, **soon)
+    line = waiting.await_event("gate.waiting")
+    assert "at revision a4 (1/1)" in line["message"]
+    assert locking.process.poll() is None
+
+
+def test_whoever_would_migrate_waits_for_a_migrator_that_locks_the_version_table(
+    gate: GateRunner, database: TestDatabase, locking: Running
+) -> None:
+    ended = gate("migrate", GATE_QUERY_TIMEOUT="0.3", GATE_LOCK_TIMEOUT="1")
+    assert ended.code == 75
+    assert "a4" in ended.failure
+    assert locking.process.poll() is None
+
+
+def test_busy_as_json_is_one_object(gate: GateRunner, migrating: Running) -> None:
+    assert "a4" in json.loads(gate("check", "--busy", "--json").out)["migrating"]
     assert migrating.process.poll() is None
 
 

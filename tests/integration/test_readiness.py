@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 from sqlalchemy import NullPool, StaticPool, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -22,6 +23,8 @@ from gate import wsgi
 from gate.asgi import Ready
 from gate.errors import BadSettings, DatabaseUnavailable
 from gate.look import Seen
+from gate.migrator import LOCK_CLASS, Migrator
+from gate.stamp import TableName
 from tests.conftest import TestDatabase
 from tests.support.programs import Running, await_true, start
 from tests.support.projects import Project, make_project
@@ -268,6 +271,36 @@ def test_a_thousand_requests_share_one_look(database: TestDatabase, project: Pro
 
     asyncio.run(story())
     assert len(looks) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "levels", "words"),
+    [
+        (("zz99",), ["CRITICAL"], "does not know"),
+        (("a3",), ["INFO"], "drift: db=a3 expected=a3"),
+        (("a1", "a3"), ["INFO", "WARNING"], "delete the redundant row"),
+        (("a2",), ["CRITICAL"], "Nobody is migrating"),
+    ],
+)
+def test_startup_says_what_gate_would_say(
+    caplog: pytest.LogCaptureFixture, database: TestDatabase, project: Project,
+    rows: tuple[str, ...], levels: list[str], words: str,
+) -> None:  # fmt: skip
+    database.stamp(*rows)
+    with caplog.at_level(logging.INFO, logger="gate"):
+        asyncio.run(Ready(database.url, config=str(project.folder / "alembic.ini")).startup())
+    assert [record.levelname for record in caplog.records] == levels
+    assert words in caplog.text
+
+
+def test_startup_says_who_migrates(caplog: pytest.LogCaptureFixture, database: TestDatabase, project: Project) -> None:
+    database.stamp("a2")
+    key = TableName().key
+    with psycopg.connect(database.url, application_name=Migrator("web", 1, 1, "a3", 1).application_name(key)) as holder:
+        holder.execute(f"SELECT pg_advisory_xact_lock({LOCK_CLASS}, {key.signed})")
+        asyncio.run(Ready(database.url, config=str(project.folder / "alembic.ini")).startup())
+    assert "Migrating now: web at revision a3" in caplog.text
+    assert "Nobody" not in caplog.text
 
 
 def test_startup_never_raises_nor_takes_longer_than_promised(

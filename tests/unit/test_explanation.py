@@ -47,7 +47,7 @@ def test_the_sentence_says_what_a_look_found(drift: Drift, words: str) -> None:
         (BEHIND, "Nobody is migrating: run `gate migrate`"),
         (EMPTY, "RUN_MIGRATIONS=1"),
         (UNSTAMPED, "`alembic stamp REVISION`"),
-        (UNKNOWN, "deploy the image that brought it"),
+        (UNKNOWN, "deploy the image that brought the"),
         (DIVERGED, "`alembic merge`"),
         (OVERLAPPING, "restore the database"),
     ],

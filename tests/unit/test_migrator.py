@@ -117,5 +117,7 @@ def test_a_holder_whose_clock_is_ahead_has_no_negative_age() -> None:
 
 
 def test_the_childs_job_is_one_json_object_that_reads_back() -> None:
-    job = Job("alembic.ini", "pyproject.toml", "alembic", ["a=b c", "d"], "SELECT 1", KEY.working_name)
+    job = Job(
+        "alembic.ini", "pyproject.toml", "alembic", ["a=b c", "d"], "SELECT 1", KEY.working_name, "alembic_version"
+    )
     assert Job(**json.loads(job.to_json())) == job
