@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 SOURCE = {path.stem: path.read_text() for path in (ROOT / "src" / "gate").glob("*.py")}
 
-OTHERS = {"--check-heads", "--from-literal", "--init", "--profile", "--wait"}
+OTHERS = {"--build", "--check-heads", "--from-literal", "--init", "--profile", "--rm", "--wait"}
 """Flags of Alembic, Docker, kubectl and Helm that the README tells."""
 
 NO_ERRORS = {"0", "1", "128+n"}

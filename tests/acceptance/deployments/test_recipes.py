@@ -37,6 +37,7 @@ USER 0
 USER 10001
 CMD ["python3", "-m", "http.server", "8000"]
 """
+SERVER = WITH_LINES.splitlines()[-1]
 # Both from before gate's own minimum.
 OLD_PINS = "sqlalchemy==1.4.54 alembic==1.15.2 psycopg2-binary"
 NEW_PINS = f"sqlalchemy=={version('sqlalchemy')} alembic=={version('alembic')} psycopg2-binary"
@@ -102,9 +103,11 @@ def with_lines(containers: Containers, tmp_path: Path, from_a_wheel: tuple[str, 
 
 
 @pytest.fixture(scope="session")
-def own_venv(containers: Containers, old_application: str) -> str:
-    tag = f"{containers.image}-own-venv"
-    containers.build_stages(tag, "gate", "deploy/Dockerfile.own-venv", APP_IMAGE=old_application)
+def own_venv(containers: Containers, old_application: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    recipe, tag = f"{containers.image}-own-venv-recipe", f"{containers.image}-own-venv"
+    containers.build_stages(recipe, "gate", "deploy/Dockerfile.own-venv", APP_IMAGE=old_application)
+    assert podman("run", "--rm", recipe).returncode == 2, "it starts nothing that nobody has named"
+    containers.build_from(f"FROM {recipe}\n{SERVER}\n", tag, tmp_path_factory.mktemp("own-venv"))
     return tag
 
 
