@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 
 from tests.conftest import SERVER, GateRunner, TestDatabase
 from tests.support.projects import SYNC_ENV, Project, make_project
+from tests.support.readme import recipes
 
 OPTIONS = ["", ", transaction_per_migration=True", ", transactional_ddl=False", ", compare_type=True, as_sql=False"]
 
@@ -143,21 +147,24 @@ Migrate(app, db)
 """
 
 
-def test_flask_migrate_upgrades_by_its_own_command(gate: GateRunner, tmp_path: Path, database: TestDatabase) -> None:
-    import subprocess
-
-    folder = tmp_path / "flask"
-    folder.mkdir()
-    (folder / "app.py").write_text(FLASK_APP)
-    flask = [sys.executable, "-m", "flask", "--app", "app", "db"]
-    told = {"DATABASE_URL": database.url, "PATH": "/usr/bin:/bin"}
+def test_flask_migrate_by_the_readmes_lines_upgrades_by_its_own_command(
+    gate: GateRunner, tmp_path: Path, database: TestDatabase
+) -> None:
+    lines = next(recipe for recipe in recipes() if "flask" in recipe).splitlines()
+    heads = lines[0].removeprefix("RUN gate ").split()
+    entrypoint = json.loads(lines[1].removeprefix("ENTRYPOINT "))
+    gate.folder = tmp_path / "flask"
+    gate.folder.mkdir()
+    (gate.folder / "app.py").write_text(FLASK_APP)
+    told = {"DATABASE_URL": database.url, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for words in (["init"], ["revision", "-m", "one"]):
-        subprocess.run([*flask, *words], cwd=folder, env=told, check=True, capture_output=True)
-    gate.folder = folder
-    command = " ".join([*flask, "upgrade"])
-    ended = gate("migrate", "-c", "migrations/alembic.ini", GATE_UPGRADE_COMMAND=command)
-    assert ended.code == 78  # Flask-Migrate's alembic.ini names no script_location
-    (folder / "alembic.ini").write_text("[alembic]\nscript_location = migrations\n")
-    ended = gate("migrate", GATE_UPGRADE_COMMAND=command)
-    assert ended.code == 0, ended.err
-    assert gate("check").code == 0
+        command = ["flask", "--app", "app", "db", *words]
+        subprocess.run(command, cwd=gate.folder, env=told, check=True, capture_output=True)
+    ended = gate(*heads, **told)
+    assert (ended.code, "script_location" in ended.err) == (78, True)
+    ini = gate.folder / "migrations" / "alembic.ini"
+    ini.write_text(ini.read_text().replace("[alembic]", "[alembic]\nscript_location = %(here)s"))
+    assert gate(*heads, **told).code == 0
+    ended = gate(*entrypoint[1:], "true", RUN_MIGRATIONS="1", **told)
+    assert (ended.code, ended.names()[-1]) == (0, "gate.starting"), ended.err
+    assert gate("check", "-c", "migrations/alembic.ini").code == 0
