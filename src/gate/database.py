@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,12 @@ class Database:
             return self.fallback
         text = self.source.text or _content(self.source)
         return urls.parse(text, self.source.variable)
+
+    def hosts(self) -> int:
+        """How many the URL names: libpq tries one after the other, each for as long as connecting may take."""
+        with suppress(BadSettings):
+            return self.url().conninfo.get("host", "").count(",") + 1
+        return 1
 
     def connect(self, application_name: str = "gate") -> Connection:
         """Open a connection that holds no snapshot and never prepares: autocommit, simple protocol (HAZARDS 3).

@@ -47,7 +47,7 @@ class Looker:
 
         Raises `DatabaseUnavailable` if nothing can be seen, `BadSettings` if the settings are why.
         """
-        own = self.database.connect_timeout + self.database.query_timeout + GRACE
+        own = self.database.hosts() * self.database.connect_timeout + self.database.query_timeout + GRACE
         found = self._read(min(limit or own, own))
         return Seen(found, drift.compare(self.graph, found.rows, other_tables=found.other_tables))
 

@@ -39,7 +39,7 @@ SETTINGS = (
     ),
     Setting("GATE_TIMEOUT", "0", "limit for the whole wait in seconds, 0 = none", "--timeout"),
     Setting("GATE_POLL_MAX", "10", "longest pause between two looks in seconds", "--poll-max"),
-    Setting("GATE_CONNECT_TIMEOUT", "5", "limit for connecting in seconds", "--connect-timeout"),
+    Setting("GATE_CONNECT_TIMEOUT", "5", "limit for connecting to one host in seconds", "--connect-timeout"),
     Setting("GATE_QUERY_TIMEOUT", "5", "limit for reading the stamp in seconds", "--query-timeout"),
     Setting(
         "GATE_LOCK_TIMEOUT",

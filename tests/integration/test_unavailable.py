@@ -110,6 +110,16 @@ def test_a_host_that_swallows_packets_does_not_hang_the_look(gate: GateRunner) -
     is_unavailable(ended, "did not answer")
 
 
+def test_the_last_of_several_hosts_is_reached_though_all_others_are_silent(
+    gate: GateRunner, database: TestDatabase
+) -> None:
+    database.stamp("a3")
+    with silent_host() as host:
+        silent = f"127.0.0.1:{host.getsockname()[1]}"
+        url = database.url.replace("@", f"@{silent},{silent},")
+        assert gate("check", "--connect-timeout", "2", "--query-timeout", "0.5", DATABASE_URL=url).code == 0
+
+
 def test_name_resolution_that_hangs_does_not_hang_the_look(gate: GateRunner, tmp_path: Path) -> None:
     need_namespaces()
     with silent_name_server(tmp_path) as (_, prefix):
