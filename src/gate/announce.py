@@ -118,7 +118,7 @@ def going(seen: Seen) -> None:
         log.emit("warning", "gate.redundant_rows", explanation.redundant(drift), **fields)
 
 
-def refusal(seen: Seen, *, migrating: bool) -> str:
+def refusal(seen: Seen, *, migrating: bool, elsewhere: bool = False) -> str:
     """Why the policy forbids to go on, in one line."""
     drift = seen.drift
     happened = explanation.happened(drift, seen.stamp.database)
@@ -126,6 +126,8 @@ def refusal(seen: Seen, *, migrating: bool) -> str:
         Verdict.UNKNOWN: "GATE_ON_UNKNOWN=refuse forbids to go on.",
         Verdict.UNSTAMPED: "GATE_ON_UNSTAMPED=refuse forbids to go on.",
     }.get(drift.verdict, "gate refuses to migrate it, since neither history contains the other.")
+    if elsewhere:
+        return f"{drift}. {happened} {why} {explanation.ELSEWHERE}"
     return f"{drift}. {happened} {why} {explanation.cure(drift)}" + (" Nothing migrated." if migrating else "")
 
 

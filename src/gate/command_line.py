@@ -38,7 +38,7 @@ def _command_first(words: list[str]) -> list[str]:
     """-c and -n may stand before the command, as `alembic` has them."""
     at = 0
     while at < len(words) and words[at].startswith(("-c", "--config", "-n", "--name")):
-        at += 1 if "=" in words[at] else 2
+        at += 2 if words[at] in {"-c", "--config", "-n", "--name"} else 1
     return [*words[at : at + 1], *words[:at], *words[at + 1 :]] if at < len(words) else words
 
 

@@ -76,9 +76,11 @@ class Database:
 
     def hosts(self) -> int:
         """How many the URL names: libpq tries one after the other, each for as long as connecting may take."""
+        named: list[str] = []
         with suppress(BadSettings):
-            return self.url().conninfo.get("host", "").count(",") + 1
-        return 1
+            named = [self.url().conninfo.get(key, "") for key in ("host", "hostaddr")]
+        named = named if any(named) else [os.environ.get(name, "") for name in ("PGHOST", "PGHOSTADDR")]
+        return max(each.count(",") for each in named) + 1
 
     def connect(self, application_name: str = "gate") -> Connection:
         """Open a connection that holds no snapshot and never prepares: autocommit, simple protocol (HAZARDS 3).

@@ -8,8 +8,8 @@ from gate.foreign import cut, listed, printable
 LOCKED_OUT = "Another migrator holds the lock and has not said yet who it is. Nothing to do but wait for it."
 
 ELSEWHERE = (
-    "The database that this gate migrates is current, but DATABASE_URL leads to this one, which is not: correct one of "
-    "the URLs, or wait if this is a replica that lags."
+    "There is nothing to migrate where MIGRATION_DATABASE_URL leads, but DATABASE_URL leads here: correct one of the "
+    "URLs, or wait if this is a replica that lags."
 )
 
 SHOWN = 5

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 
 from gate import handoff, log, settings, signals
+from gate.command_line import COMMANDS
 from gate.errors import GateError, Interrupted
 from gate.passage import Passage
 from gate.termination import TerminationLog
-
-BRINGERS = frozenset({"gate", "alembic"})
-"""Commands that have a schema to bring or to look at, and no use for one that is there."""
 
 
 def guard(arguments: SimpleNamespace) -> int:
@@ -40,7 +38,8 @@ def guard(arguments: SimpleNamespace) -> int:
 
 def brings_the_schema(server: Sequence[str]) -> bool:
     """Whether this is `gate migrate`, say, in an image whose entrypoint is gate: it would wait for itself for ever."""
-    return len(server) > 1 and os.path.basename(server[0]) in BRINGERS
+    program, *words = os.path.basename(server[0]) if server else "", *server[1:2]
+    return bool(words) and (program == "alembic" or (program == "gate" and words[0] in COMMANDS))
 
 
 def _become(server: Sequence[str]) -> None:

@@ -34,12 +34,13 @@ def find(program: str) -> None:
 
 
 def _refusal(place: str) -> int:
-    """The error of an exec that is bound to fail, 0 where it may not: whose rights suffice, the kernel knows best."""
+    """The error of an exec that is bound to fail, 0 where it may not. Root may read what it may not execute."""
     try:
         mode = os.stat(place).st_mode
     except OSError as error:
         return error.errno or errno.ENOENT
-    return 0 if stat.S_ISREG(mode) and mode & ANYBODY_EXECUTES else errno.EACCES
+    may = os.access(place, os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+    return 0 if stat.S_ISREG(mode) and mode & ANYBODY_EXECUTES and may else errno.EACCES
 
 
 def become(command: Sequence[str]) -> NoReturn:

@@ -20,6 +20,12 @@ def tell_autocommit(told: Callable[[], None]) -> None:
     event.listen(Engine, "set_connection_execution_options", chosen)
 
 
+def is_autocommit(connection: Connection) -> bool:
+    """Whether this connection commits each statement by itself from the start, by its engine or its options."""
+    driver = connection.connection.dbapi_connection
+    return getattr(driver, "autocommit", None) is True or getattr(driver, "isolation_level", None) == "autocommit"
+
+
 def mark_connections(mark: str, opened: Callable[[int], None], pooled: Callable[[], None]) -> None:
     """Mark each connection from now on.
 

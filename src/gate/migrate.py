@@ -5,21 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from gate import log, predecessor
+from gate import aftermath, log, predecessor
 from gate.drift import Drift, Verdict
 from gate.engines import hold, without
 from gate.errand import within
-from gate.errors import DatabaseUnavailable, GateError, Interrupted, LockLost, MigrationFailed
-from gate.explanation import SHOWN, count, redundant
+from gate.errors import DatabaseUnavailable, Interrupted, LockLost, MigrationFailed
+from gate.explanation import SHOWN, count
 from gate.foreign import few, listed
 from gate.lock import Lock
 from gate.look import Looker, Seen
+from gate.migrator import VersionTableLocked
 from gate.oversight import upgrade
 from gate.plan import Plan
-from gate.progress import STAMP, Progress
-
-MOST_NAMED = 20
-"""How many committed revisions a line names."""
+from gate.progress import Progress
 
 ASKED_WITHIN = 5.0
 """Seconds for a question that is good to have answered."""
@@ -37,7 +35,7 @@ def migrate(plan: Plan, looker: Looker, wanted: Callable[[Drift], bool]) -> Seen
     holding = hold if plan.locking else without
     with holding(looker.database, looker.table.key) as lock:
         _clear_the_field(lock)
-        before = looker.look()
+        before = _look(looker)
         if not wanted(before.drift):
             return before
         log.emit(
@@ -57,6 +55,17 @@ def migrate(plan: Plan, looker: Looker, wanted: Callable[[Drift], bool]) -> Seen
         plan.on_progress(progress)
         _upgraded(plan, lock, progress, looker)
         return _verified(looker, progress, lock)
+
+
+def _look(looker: Looker) -> Seen:
+    """Under the lock the migrator that a look sees is this gate itself, and no reason to wait."""
+    try:
+        return looker.look()
+    except VersionTableLocked as error:
+        raise DatabaseUnavailable(
+            "The version table cannot be read, for something else than a migration holds it locked "
+            f"({error.why}); pg_locks tells what."
+        ) from None
 
 
 def _clear_the_field(lock: Lock) -> None:
@@ -86,18 +95,18 @@ def _upgraded(plan: Plan, lock: Lock, progress: Progress, looker: Looker) -> Non
     except MigrationFailed as error:
         _name_invalid_indexes(lock)
         raise MigrationFailed(
-            f"{error} {_committed(looker, progress, ASKED_WITHIN)}{_stays(lock, progress)}{_cure(error, progress)}",
+            f"{error} {aftermath.left_behind(looker, progress, lock, ASKED_WITHIN)}{aftermath.cure(error, progress)}",
             progress.revision,
         ) from None
     except Interrupted:
-        committed = _committed(looker, progress, TOLD_WITHIN)
-        text = f"The upgrade was cancelled{progress.at()}. {committed}{_stays(lock, progress)}"
+        left = aftermath.left_behind(looker, progress, lock, TOLD_WITHIN)
+        text = f"The upgrade was cancelled{progress.at()}. {left}"
         log.emit("warning", "gate.migration_interrupted", text, revision=progress.revision or None)
         raise
 
 
 def _verified(looker: Looker, progress: Progress, lock: Lock) -> Seen:
-    after = looker.look()
+    after = _look(looker)
     if after.drift.verdict is not Verdict.CURRENT:
         raise MigrationFailed(
             f"The upgrade ended without an error, but the database is {after.drift.verdict} ({after.drift}): gate "
@@ -114,44 +123,3 @@ def _verified(looker: Looker, progress: Progress, lock: Lock) -> Seen:
         seconds=round(time.time() - progress.since, 1),
     )
     return after
-
-
-def _committed(looker: Looker, progress: Progress, within: float) -> str:
-    try:
-        after = looker.look(limit=within).drift
-    except GateError:
-        return "Whether anything was committed cannot be seen now."
-    pending = set(after.pending)
-    done = [id_ for id_ in progress.planned.pending if id_ not in pending]
-    undone = " What was applied before it was rolled back with it." if progress.step > 1 and not done else ""
-    if len(done) > MOST_NAMED:
-        done = [f"{len(done)} revisions, the last {done[-1]}"]
-    left = ", ".join(after.pending[:SHOWN])
-    fits = " The schema is current all the same." if after.verdict is Verdict.CURRENT else ""
-    return f"Committed before it: {', '.join(done) or 'nothing'}; still pending: {left or 'nothing'}.{undone}{fits}"
-
-
-def _cure(error: MigrationFailed, progress: Progress) -> str:
-    told = ""
-    if progress.planned.verdict is Verdict.UNSTAMPED and STAMP not in str(error):
-        told = (
-            " There were tables but no version table before it: if create_all or another tool made what it creates, "
-            f"undo nothing and tell Alembic with {STAMP}."
-        )
-    if progress.planned.redundant:
-        told = f" {redundant(progress.planned)}"
-    return f"{told} Mend that, then migrate again."
-
-
-def _stays(lock: Lock, progress: Progress) -> str:
-    if progress.committed_a_part:
-        return (
-            f" Revision {progress.revision} commits by itself (autocommit_block, say): what it did before it failed "
-            "may stay, so undo that by hand before the next try."
-        )
-    if lock.transactional or progress.planned.verdict is Verdict.UNSTAMPED:
-        return ""
-    return (
-        " This engine commits each DDL statement by itself: what the failed revision did before it failed stays, so "
-        "undo that by hand before the next try."
-    )

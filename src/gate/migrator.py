@@ -91,12 +91,22 @@ class Migrator(NamedTuple):
         return f"{self.host or 'an unnamed host'}{at} for {age} s{backend}"
 
 
+WAITED_IN_VAIN = {"57014": "statement timeout", "55P03": "lock timeout"}
+"""SQLSTATE of what ends a statement that waits for a lock."""
+
+
 class VersionTableLocked(DatabaseUnavailable):
     """A migrator is at work, and the version table cannot be read: an ALTER TABLE of it locks it for that long."""
 
-    def __init__(self, message: str, migrator: Migrator) -> None:
+    def __init__(self, message: str, migrator: Migrator, why: str) -> None:
         super().__init__(message)
-        self.migrator = migrator
+        self.migrator, self.why = migrator, why
+
+
+def waited_in_vain(error: Exception) -> str:
+    """Which limit ended a statement that waited, "" if it ended otherwise; whatever driver and library it came by."""
+    driver = getattr(error, "orig", None) or error
+    return WAITED_IN_VAIN.get(getattr(driver, "sqlstate", None) or getattr(driver, "pgcode", None) or "", "")
 
 
 UNNAMED = Migrator("", 0, 0, "", 0)

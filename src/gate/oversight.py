@@ -76,7 +76,7 @@ class _Overseer:
         reports = list(self._child.told(within=0 if gone else TICK))
         for report in reports:
             self._progress.take(report)
-            if report.get("revision") and "seconds" not in report:
+            if report.get("step") and "seconds" not in report:
                 self._plan.on_progress(self._progress)
                 self._keeping.soon()
         return gone and not reports

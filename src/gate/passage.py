@@ -93,8 +93,8 @@ class Passage:
         self._take(failure)
         with suppress(GateError):  # a probe must find its answer whatever other setting is wrong
             self._hold.start(*settings.holding(os.environ))
-        how = "without repeating the upgrade " if self._only_looks else ""
-        ends = f"{STAYS}; it goes on looking {how}and starts it once this is mended and the schema fits."
+        how = "without repeating the upgrade " if self._upgrade_began else ""
+        ends = f"{STAYS}; it goes on looking {how}and starts the server once this is mended and the schema fits."
         text = f"{' '.join(str(failure).splitlines())} {ends}"
         self.termination.write(text)
         log.emit("critical", "gate.staying", text, kind=type(failure).__name__)

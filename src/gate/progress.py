@@ -29,8 +29,8 @@ STAMP = "`alembic stamp REVISION`"
 class Progress:
     """What the child and its supervisor reported.
 
-    `opened`: the connections that the migration has opened, by their ids in the server; `committed_a_part`: the
-    revision at work has asked for AUTOCOMMIT; `code`: how the upgrade
+    `opened`: the connections that the migration has opened, by their ids in the server; `commits_by_itself`: the
+    revisions that have asked for AUTOCOMMIT, "" = all; `code`: how the upgrade
     ended, negative for a signal, None = not yet; `unstartable`: why it did not even begin.
     """
 
@@ -39,7 +39,7 @@ class Progress:
     step: int = 0
     revision: str = ""
     opened: set[int] = field(default_factory=set)
-    committed_a_part: bool = False
+    commits_by_itself: list[str] = field(default_factory=list)
     failure: dict[str, Any] | None = None
     done: bool = False
     code: int | None = None
@@ -58,7 +58,7 @@ class Progress:
             case "pooled":
                 self._tell_pooled()
             case "autocommit":
-                self.committed_a_part = True
+                self.commits_by_itself.append(report["revision"])
             case "plan":
                 self.total = report["total"]
             case "started" | "applied" as what:
@@ -77,7 +77,7 @@ class Progress:
         if what == "applied":
             self._tell("gate.revision_applied", "Applied", report)
         else:
-            self.step, self.revision, self.committed_a_part = report["step"], report["revision"], False
+            self.step, self.revision = report["step"], report["revision"]
             self._tell("gate.revision_started", "Applying", report)
 
     def _tell(self, event: str, verb: str, report: dict[str, Any]) -> None:
@@ -143,8 +143,8 @@ class Progress:
     def _cure(self) -> str:
         if not self.step:
             return (
-                " No revision had begun: it failed in env.py, or in what that imports. env.py must take its URL from "
-                "DATABASE_URL, and the driver that this names must be installed."
+                " No revision had begun: it failed in env.py, or in what that imports. If it could not connect: env.py "
+                "must take its URL from DATABASE_URL, and the driver that this names must be installed."
             )
         if self.failure and self.failure["sqlstate"] in EXISTS_ALREADY:
             return (

@@ -116,7 +116,7 @@ class Gate:
             self.announcer.termination.clear()
             return True
         if decision is Decision.REFUSE:
-            raise Refused(refusal(seen, migrating=self.policy.migrating))
+            raise Refused(refusal(seen, migrating=self.policy.migrating, elsewhere=elsewhere))
         self._say = lambda pause: self.announcer.drifted(seen, pause, elsewhere=elsewhere)
         return False
 
@@ -137,7 +137,8 @@ class Gate:
 
     def _wait_for_the_lock(self) -> bool:
         self.rival.keeps_out()
-        seen = self._finding = self._seen
+        seen, self._elsewhere = self._seen, False
+        self._finding = seen
         assert seen
         self._say = lambda pause: self.announcer.drifted(seen, pause, locked_out=True)
         return False

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from gate.errors import BadSettings, DatabaseUnavailable
-from gate.migrator import LOCK_CLASS, LockKey, Migrator, VersionTableLocked
+from gate.migrator import LOCK_CLASS, LockKey, Migrator, VersionTableLocked, waited_in_vain
 from gate.sql_text import identifier, literal
 
 MOST_ROWS = 1000
@@ -147,13 +147,15 @@ def _rows(run: Run, found: Catalog, name: TableName, migrator: Migrator | None) 
     assert found.schema is not None
     try:
         row = run(rows_statement(found.schema, name.table))
-    except Exception:
-        if migrator is None:
+    except Exception as error:
+        why = waited_in_vain(error)
+        if migrator is None or not why:
             raise
         raise VersionTableLocked(
             f"The version table {name.table} of database {found.database} cannot be read, for a migration may hold it "
             f"locked. Migrating now: {migrator}. Nothing to do but wait for it.",
             migrator,
+            why,
         ) from None
     return tuple((row or [None])[0] or ())
 

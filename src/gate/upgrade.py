@@ -24,12 +24,11 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
-from gate.marks import mark_connections, tell_autocommit
+from gate.marks import is_autocommit, mark_connections, tell_autocommit
 from gate.migrator import Job
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
 
 MOST_TEXT = 20_000
 """Characters of an error that are told; the parent shortens them after it has hidden the passwords."""
@@ -62,6 +61,11 @@ class Report:
             self.tell("applied", revision=self.revision, step=number, seconds=round(time.monotonic() - began, 3))
         self.revision = None
 
+    def autocommit(self) -> None:
+        """Say that the revision at work commits by itself; what env.py does beside all of them is its own affair."""
+        if self.revision:
+            self.tell("autocommit", revision=self.revision)
+
     def failed(self, error: BaseException) -> None:
         """Say what happened without a traceback and without parameters of a statement."""
         original = getattr(error, "orig", None) or error
@@ -92,9 +96,11 @@ class Fence:
         if not self._ran and context.version_table != self._job.table:
             raise WrongDatabase(
                 f"env.py keeps its stamp in the table {context.version_table}, and gate looks for {self._job.table}: "
-                f"set GATE_VERSION_TABLE={context.version_table}."
+                f"set GATE_VERSION_TABLE={context.version_table}, or let env.py begin with the other if it keeps both."
             )
         self._ran = True
+        if connection is not None and is_autocommit(connection):
+            self._report.tell("autocommit", revision="")
         if self._job.fence and connection is not None:
             self._prove(connection)
         self._run_migrations(**arguments)
@@ -136,7 +142,7 @@ def main() -> None:
     sys.argv[:] = ["alembic", "upgrade", "heads"]  # what env.py would see, should it look
     try:
         mark_connections(job.mark, lambda pid: report.tell("connected", pid=pid), lambda: report.tell("pooled"))
-        tell_autocommit(lambda: report.tell("autocommit"))
+        tell_autocommit(report.autocommit)
         upgrade(job, report)
         report.tell("done")
     except BaseException as error:  # noqa: BLE001 - a migration may raise anything, and all of it is told
@@ -187,7 +193,7 @@ def _foreign(path: str) -> bool:
     """Not by `sys.prefix`: that is /usr for a system's Python, and the application may be in /usr/src."""
     folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     own = (os.path.dirname(__file__), *folders)
-    return path.startswith(("<", *(f"{folder}{os.sep}" for folder in own))) or "site-packages" in path
+    return path.startswith(("<", *(f"{folder}{os.sep}" for folder in own))) or "-packages" in path
 
 
 if __name__ == "__main__":

@@ -299,7 +299,7 @@ def test_check_as_json_is_one_object_for_errors_too(gate: GateRunner) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["-c", "shop.ini", "heads"], ["--config=shop.ini", "heads"], ["-n", "shop", "heads"]]
+    "words", [["-c", "shop.ini", "heads"], ["--config=shop.ini", "heads"], ["-n", "shop", "heads"], ["-nshop", "heads"]]
 )
 def test_options_may_stand_before_the_command_as_alembic_has_them(
     gate: GateRunner, project: Project, words: list[str]

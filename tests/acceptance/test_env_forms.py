@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from tests.conftest import SERVER, GateRunner, TestDatabase
 from tests.support.projects import SYNC_ENV, Project, make_project
-from tests.support.readme import recipes
+from tests.support.readme import README, recipes
 
 OPTIONS = ["", ", transaction_per_migration=True", ", transactional_ddl=False", ", compare_type=True, as_sql=False"]
 
@@ -145,6 +146,25 @@ app.config["SQLALCHEMY_DATABASE_URI"] = os.environ["DATABASE_URL"].replace("post
 db = SQLAlchemy(app)
 Migrate(app, db)
 """
+
+
+def test_the_env_py_of_alembic_init_with_the_readmes_lines_migrates(
+    gate: GateRunner, tmp_path: Path, database: TestDatabase
+) -> None:
+    gate.folder = tmp_path / "new"
+    gate.folder.mkdir()
+    subprocess.run(
+        [sys.executable, "-m", "alembic", "init", "migrations"], cwd=gate.folder, check=True, capture_output=True
+    )
+    Project(gate.folder).chain("a1")
+    before = gate("migrate")
+    assert (before.code, "take its URL from DATABASE_URL" in before.failure) == (65, True)
+    [lines] = re.findall(r"^```python\n(import os\n+config\..*?)^```", README, re.DOTALL | re.MULTILINE)
+    env = gate.folder / "migrations" / "env.py"
+    env.write_text(env.read_text().replace("config = context.config\n", f"config = context.config\n{lines}"))
+    ended = gate("migrate")
+    assert ended.code == 0, ended.err
+    assert database.stamped() == {"a1"}
 
 
 def test_flask_migrate_by_the_readmes_lines_upgrades_by_its_own_command(

@@ -167,13 +167,42 @@ def test_what_a_revision_has_committed_by_itself_before_it_failed_is_told(
     ended = gate("migrate")
     assert ended.code == 65
     assert "stays" in database.tables()
-    assert "Revision a4 commits by itself" in ended.failure
+    assert "Of a4 a part was committed by itself" in ended.failure
     assert "undo that by hand" in ended.failure
 
 
-def test_a_revision_that_commits_nothing_by_itself_is_not_said_to(gate: GateRunner, project: Project) -> None:
-    project.add("a4", "a3", "with op.get_context().autocommit_block():\n    op.execute('SELECT 1')")
+def test_what_an_earlier_revision_has_committed_by_itself_is_told_when_a_later_one_fails(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    project.add("a4", "a3", "with op.get_context().autocommit_block():\n    op.execute('CREATE TABLE stays (id int)')")
     project.add("a5", "a4", BROKEN)
+    ended = gate("migrate")
+    assert {"stays"} <= database.tables()
+    pending = str(ended.failure).split("still pending: ")[1].split(".")[0]
+    assert ("Of a4 a part was committed by itself" in ended.failure) is ("a4" in pending)
+    assert "rolled back with it" not in ended.failure
+
+
+@pytest.mark.parametrize("where", ["the engine", "the connection"])
+def test_an_env_py_whose_connection_commits_by_itself_is_told(
+    gate: GateRunner, database: TestDatabase, tmp_path: Path, where: str
+) -> None:
+    autocommit = 'isolation_level="AUTOCOMMIT"'
+    old, new = {
+        "the engine": ("poolclass=pool.NullPool", f"poolclass=pool.NullPool, {autocommit}"),
+        "the connection": (".connect()", f".connect().execution_options({autocommit})"),
+    }[where]
+    environment = SYNC_ENV.format(driver="psycopg", options="").replace(old, new)
+    project = make_project(tmp_path / "autocommit", environment=environment).chain("a1")
+    project.add("a2", "a1", BROKEN)
+    gate.folder = project.folder
+    ended = gate("migrate")
+    assert (ended.code, "half" in database.tables()) == (65, True)
+    assert "env.py's connection commits each statement by itself" in ended.failure
+
+
+def test_a_migration_that_commits_nothing_by_itself_is_not_said_to(gate: GateRunner, project: Project) -> None:
+    project.add("a4", "a3", BROKEN)
     assert "by itself" not in gate("migrate").failure
 
 

@@ -104,6 +104,17 @@ def test_a_migration_url_leads_the_migration_there_and_the_last_look_goes_where_
     assert waiting.wait().out == "server started\n"
 
 
+def test_a_refusal_of_where_the_server_will_look_denies_no_migration(
+    gate: GateRunner, database: TestDatabase, another_database: TestDatabase
+) -> None:
+    database.execute("CREATE TABLE other (id int)")
+    told = {"RUN_MIGRATIONS": "1", "MIGRATION_DATABASE_URL": another_database.url, "GATE_ON_UNSTAMPED": "refuse"}
+    ended = gate("run", "--", *SERVER, **told)
+    assert (ended.code, another_database.stamped()) == (76, {"a3"})
+    assert "Nothing migrated" not in ended.failure
+    assert "correct one of the URLs" in ended.failure
+
+
 def test_the_last_look_goes_where_libpqs_own_variables_lead_the_server(
     gate: GateRunner, database: TestDatabase, another_database: TestDatabase
 ) -> None:

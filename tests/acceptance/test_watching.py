@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.conftest import SERVER, GateRunner, TestDatabase
@@ -98,6 +100,33 @@ def test_a_migrator_that_locks_the_version_table_is_seen_all_the_same(gate: Gate
     line = waiting.await_event("gate.waiting")
     assert "at revision a4 (1/1)" in line["message"]
     assert locking.process.poll() is None
+
+
+def test_what_locks_the_version_table_at_the_last_look_is_not_taken_for_this_gates_own_migration(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    go = project.folder / "go"
+    wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)"
+    database.stamp("a3")
+    project.add("a4", "a3", wait)
+    migrating = gate.start("migrate", GATE_QUERY_TIMEOUT="0.5")
+    migrating.await_event("gate.revision_started")
+    with psycopg.connect(database.url) as other:
+        other.execute("SELECT pg_advisory_lock(1)")
+        locker = threading.Thread(target=lambda: other.execute("LOCK TABLE alembic_version"))
+        locker.start()  # it stands in the queue behind the migration, and in front of the look that follows
+        await_true(lambda: queued(database), lambda: "nobody waits for the table", migrating.process)
+        go.touch()
+        line = migrating.await_event("gate.waiting")
+        locker.join()
+    assert "something else than a migration holds it locked" in line["message"]
+    assert "Migrating now" not in line["message"]
+    assert migrating.wait().code == 0
+
+
+def queued(database: TestDatabase) -> bool:
+    waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'alembic_version'::regclass"
+    return bool(database.execute(f"SELECT EXISTS ({waiting})")[0][0])
 
 
 def test_whoever_would_migrate_waits_for_a_migrator_that_locks_the_version_table(

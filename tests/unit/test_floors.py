@@ -25,7 +25,7 @@ FLOORS = {
     ),
     "deeds": (
         "look lock advisory_lock mysql sqlite_file engines predecessor dialects other_engines progress slowness plan "
-        "child oversight supervisor migrate upgrade marks"
+        "child oversight supervisor aftermath migrate upgrade marks"
     ),
     "flow": "assembly announce rival run passage borrowed watch advisory",
     "doors": "guard report command_line command_parser cli __init__ __main__ asgi wsgi serve hold_server",
