@@ -176,7 +176,11 @@ def test_flask_migrate_by_the_readmes_lines_upgrades_by_its_own_command(
     gate.folder = tmp_path / "flask"
     gate.folder.mkdir()
     (gate.folder / "app.py").write_text(FLASK_APP)
-    told = {"DATABASE_URL": database.url, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    flask = tmp_path / "flask-of-this-python" / "flask"
+    flask.parent.mkdir()
+    flask.write_text(f'#!/bin/sh\nexec {sys.executable} -m flask "$@"\n')
+    flask.chmod(0o755)
+    told = {"DATABASE_URL": database.url, "PATH": f"{flask.parent}:{os.environ['PATH']}"}
     for words in (["init"], ["revision", "-m", "one"]):
         command = ["flask", "--app", "app", "db", *words]
         subprocess.run(command, cwd=gate.folder, env=told, check=True, capture_output=True)
