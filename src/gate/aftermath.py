@@ -25,7 +25,8 @@ def left_behind(looker: Looker, progress: Progress, lock: Lock, within: float) -
     except GateError:
         told, pending = "Whether anything was committed cannot be seen now.", set(progress.planned.pending)
     else:
-        told, pending = _committed(after, progress), set(after.pending)
+        pending = set(after.pending)
+        told = _committed(after, pending, progress)
     return told + _stays(lock, progress, pending)
 
 
@@ -42,8 +43,7 @@ def cure(error: GateError, progress: Progress) -> str:
     return f"{told} Mend that, then migrate again."
 
 
-def _committed(after: Drift, progress: Progress) -> str:
-    pending = set(after.pending)
+def _committed(after: Drift, pending: Collection[str], progress: Progress) -> str:
     done = [id_ for id_ in progress.planned.pending if id_ not in pending]
     all_undone = progress.step > 1 and not done and not progress.commits_by_itself
     undone = " What was applied before it was rolled back with it." if all_undone else ""

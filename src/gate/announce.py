@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gate import explanation, log
+from gate.database import DRIVER_SAYS
 from gate.drift import Verdict
 from gate.errors import GateError
 from gate.foreign import few
@@ -16,8 +17,6 @@ from gate.wait import Pause
 FIRST_DISTANCE = 5.0
 LONGEST_DISTANCE = 60.0
 """Seconds between two lines while nothing changes."""
-
-DRIVER_SAYS = " The driver says:"
 
 LONG = 60.0
 """Seconds after which a line tells for how long gate has waited."""

@@ -62,8 +62,7 @@ def read(config: Sequence[str], variable: str | None, section: str | None) -> Co
         tuple(versions) or ((script_location / "versions").absolute(),),
         options.flag("recursive_version_locations"),
         options.flag("sourceless"),
-        options.url(),
-        options.url_mistake(),
+        *options.url(),
         options.ini_text("databases"),
     )
 

@@ -42,20 +42,12 @@ class Options:
                 f"{self.ini}: the % in {name} of [{self.section}] cannot be interpolated; write %% for a plain %."
             ) from None
 
-    def url(self) -> str | None:
-        """None if its % cannot be interpolated: it stops nobody who does not need it."""
+    def url(self) -> tuple[str | None, str]:
+        """And why it cannot be read although one is written: that stops nobody who does not need it."""
         try:
-            return self.ini_text("sqlalchemy.url")
-        except BadSettings:
-            return None
-
-    def url_mistake(self) -> str:
-        """Why there is no URL although one is written, for whoever would need it."""
-        try:
-            self.ini_text("sqlalchemy.url")
+            return self.ini_text("sqlalchemy.url"), ""
         except BadSettings as error:
-            return str(error)
-        return ""
+            return None, str(error)
 
     def text(self, name: str) -> str | None:
         """What either file says."""

@@ -53,6 +53,9 @@ PLAIN = (
 """Text of libpq or the server -> what it means. psycopg has no SQLSTATE for a failed connect (HAZARDS 10)."""
 
 
+DRIVER_SAYS = " The driver says:"
+"""Between gate's own sentence and the driver's words, which may differ each time although nothing has changed."""
+
 HINT = re.compile(r"\s*Is the server running[^?]*\?")
 """libpq's question to a developer; the plain sentence has answered it."""
 
@@ -141,7 +144,7 @@ def explain(error: Exception, url: DatabaseUrl) -> DatabaseUnavailable:
     text = " ".join(redaction.hide(HINT.sub("", str(error)), url.secrets).split())[:500]
     plain = next((words for pattern, words in PLAIN if re.search(pattern, text, re.IGNORECASE)), None)
     return DatabaseUnavailable(
-        f"{plain or 'The database cannot be looked at'} ({url.display}). The driver says: {text.rstrip('.')}."
+        f"{plain or 'The database cannot be looked at'} ({url.display}).{DRIVER_SAYS} {text.rstrip('.')}."
     )
 
 
