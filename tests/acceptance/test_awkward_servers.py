@@ -17,7 +17,7 @@ from gate.migrator import LOCK_CLASS, LockKey
 from tests.conftest import GateRunner, TestDatabase
 from tests.support.pooler import PoolerMaker
 from tests.support.programs import Running, await_true, family
-from tests.support.projects import SYNC_ENV, Project, make_project
+from tests.support.projects import SYNC_ENV, Project, make_project, until_there
 
 KEY = LockKey.of(None, "alembic_version")
 LOCKED = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = {LOCK_CLASS} AND granted"
@@ -108,7 +108,7 @@ def test_a_lock_that_is_lost_before_the_first_step_is_taken_again(
 ) -> None:
     go = project.folder / "go"
     env = project.folder / "migrations" / "env.py"
-    wait = f"import os, time\nprint('env.py', flush=True)\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)\n"
+    wait = f"print('env.py', flush=True)\n{until_there(go)}"
     env.write_text(wait + env.read_text())
     migrating = gate.start("migrate", GATE_POLL_MAX="0.5")
     migrating.await_output("env.py")

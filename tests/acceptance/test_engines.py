@@ -28,7 +28,7 @@ from gate.urls import UrlSource
 from tests.conftest import SERVER, GateRunner
 from tests.support.mariadb import MariaDb
 from tests.support.programs import ROUNDS, Running, alive, await_true, children, kill_at_random
-from tests.support.projects import Project, make_project
+from tests.support.projects import Project, make_project, until_there
 
 ENV = """
 import os
@@ -343,8 +343,7 @@ def test_who_migrates_on_sqlite_is_seen_though_not_by_name(sqlite: tuple[GateRun
     gate, path = sqlite
     assert gate("check", "--busy").code == 0
     go = path.with_name("go")
-    wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)"
-    project.add("a4", "a3", wait)
+    project.add("a4", "a3", until_there(go))
     migrating = gate.start("migrate")
     migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
     assert gate("check", "--busy").code == 75

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import SERVER, GateRunner, TestDatabase
 from tests.support.programs import Running, await_true
-from tests.support.projects import Project
+from tests.support.projects import Project, until_there
 
 LIMIT = 4096
 
@@ -106,9 +106,8 @@ def test_what_locks_the_version_table_at_the_last_look_is_not_taken_for_this_gat
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:
     go = project.folder / "go"
-    wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)"
     database.stamp("a3")
-    project.add("a4", "a3", wait)
+    project.add("a4", "a3", until_there(go))
     migrating = gate.start("migrate", GATE_QUERY_TIMEOUT="0.5")
     migrating.await_event("gate.revision_started")
     with psycopg.connect(database.url) as other:

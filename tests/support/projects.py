@@ -105,6 +105,11 @@ class Project:
         return self
 
 
+def until_there(path: Path) -> str:
+    """What a script or env.py says to wait for a file."""
+    return f"import os, time\nwhile not os.path.exists({str(path)!r}): time.sleep(0.05)\n"
+
+
 def make_project(
     folder: Path, *, driver: str = "psycopg", options: str = "", environment: str | None = None
 ) -> Project:
