@@ -8,13 +8,13 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 from gate import configuration, database, redaction, script_directory
+from gate.catalog import TableName
 from gate.configuration import Configuration
 from gate.database import Database
 from gate.errors import BadSettings
 from gate.look import Looker
 from gate.script_directory import Image
 from gate.settings import Settings
-from gate.stamp import TableName
 from gate.urls import UrlSource
 
 DEFAULT_TABLE = "alembic_version"

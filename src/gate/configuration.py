@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from gate.configuration_files import Options
 from gate.errors import BadSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Configuration:
+class Configuration(NamedTuple):
     """Where the migration scripts are.
 
     `ini` and `toml` are what Alembic itself is to be given; `databases` is what only its multidb template has.
@@ -29,9 +28,13 @@ class Configuration:
     version_locations: tuple[Path, ...]
     recursive: bool = False
     sourceless: bool = False
-    url: str | None = field(default=None, repr=False)
+    url: str | None = None
     url_mistake: str = ""
     databases: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the URL, which may hold a password."""
+        return f"Configuration({self.ini!r}, {self.toml!r}, {self.section!r})"
 
 
 def read(config: Sequence[str], variable: str | None, section: str | None) -> Configuration:

@@ -7,8 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gate import redaction, urls
 from gate.errors import BadSettings, DatabaseUnavailable
@@ -56,12 +55,11 @@ PLAIN = (
 DRIVER_SAYS = " The driver says:"
 """Between gate's own sentence and the driver's words, which may differ each time although nothing has changed."""
 
-HINT = re.compile(r"\s*Is the server running[^?]*\?")
+HINT = r"\s*Is the server running[^?]*\?"
 """libpq's question to a developer; the plain sentence has answered it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Database:
+class Database(NamedTuple):
     """Where the schema is. A URL that stands in a file is read again at each connect: credentials rotate."""
 
     source: UrlSource | None
@@ -141,7 +139,7 @@ def named_by_libpq(environment: Mapping[str, str]) -> bool:
 
 def explain(error: Exception, url: DatabaseUrl) -> DatabaseUnavailable:
     """Wrap a driver's error, once, at the edge: a plain sentence first, the driver's own words behind it."""
-    text = " ".join(redaction.hide(HINT.sub("", str(error)), url.secrets).split())[:500]
+    text = " ".join(redaction.hide(re.sub(HINT, "", str(error)), url.secrets).split())[:500]
     plain = next((words for pattern, words in PLAIN if re.search(pattern, text, re.IGNORECASE)), None)
     return DatabaseUnavailable(
         f"{plain or 'The database cannot be looked at'} ({url.display}).{DRIVER_SAYS} {text.rstrip('.')}."

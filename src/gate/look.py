@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gate import database, drift, stamp
+from gate.catalog import TableName
 from gate.database import Database
 from gate.drift import Drift
 from gate.errand import Errand
 from gate.errors import BadSettings, DatabaseUnavailable, GateError
 from gate.revisions import Graph
-from gate.stamp import Stamp, TableName
+from gate.stamp import Stamp
 
 if TYPE_CHECKING:
     from gate.database import Connection
@@ -33,14 +33,12 @@ class Seen(NamedTuple):
     drift: Drift
 
 
-@dataclass(slots=True)
 class Looker:
     """Looks at one database for one image, again and again, each time on a connection of its own."""
 
-    graph: Graph
-    table: TableName
-    database: Database
-    _hanging: list[Errand[Stamp]] = field(default_factory=list, init=False)
+    def __init__(self, graph: Graph, table: TableName, database: Database) -> None:
+        self.graph, self.table, self.database = graph, table, database
+        self._hanging: list[Errand[Stamp]] = []
 
     def look(self, limit: float | None = None) -> Seen:
         """Look once, within `limit` seconds (None: as long as connecting and reading may take).

@@ -7,12 +7,13 @@ import os
 from sqlalchemy import URL, ColumnClause, Connection, column, func, inspect, select, table
 
 from gate import dialects, mysql, sqlite_file
+from gate.catalog import LONGEST_ROW, MOST_ROWS, TableName
 from gate.database import Database, explain
 from gate.dialects import connected, engine_url, original, refuse_missing_folder
 from gate.errors import BadSettings, GateError
 from gate.foreign import cut
 from gate.migrator import UNNAMED, LockKey, Migrator
-from gate.stamp import LONGEST_ROW, MOST_ROWS, Stamp, TableName
+from gate.stamp import Stamp
 
 
 def read(database: Database, name: TableName) -> Stamp:

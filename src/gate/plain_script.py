@@ -52,7 +52,7 @@ _SUSPECTS = (
     b"__dict__",
 )
 _RUNNING = (b"exec", b"eval", b"vars")
-_RUNS = re.compile(rb"\b(?:exec|eval|vars)\b")
+_RUNS = rb"\b(?:exec|eval|vars)\b"
 
 
 def read(source: bytes, path: str) -> Revision | None:
@@ -81,7 +81,7 @@ def _is_suspect(source: bytes) -> bool:
         if token in source:
             return True
     runs = any(token in source for token in _RUNNING)
-    return source.startswith(b"\xef\xbb\xbf") or (runs and _RUNS.search(source) is not None)
+    return source.startswith(b"\xef\xbb\xbf") or (runs and re.search(_RUNS, source) is not None)
 
 
 def _revision(found: dict[bytes, str | tuple[str, ...] | None], message: str, path: str) -> Revision | None:

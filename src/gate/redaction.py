@@ -6,11 +6,10 @@ import re
 from collections.abc import Set as AbstractSet
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
-_WORD = re.compile(r"\S+")
-_BEFORE_PASSWORD = re.compile(r"://[^:/?#\s@]*:")
-_PARAMETER = re.compile(
-    r"(?i)(password['\"]?|passwd['\"]?|pwd['\"]?)(\s*[=:]\s*)(\"[^\"]*\"|'(?:[^'\\]|\\.)*'|[^\s&,;)]+)"
-)
+# Patterns as text, which `re` compiles once they are needed: a look that finds all well has nothing to hide.
+_WORD = r"\S+"
+_SCHEME_AND_USER = r"://[^:/?#\s@]*:"
+_PARAMETER = r"(?i)(password['\"]?|passwd['\"]?|pwd['\"]?)(\s*[=:]\s*)(\"[^\"]*\"|'(?:[^'\\]|\\.)*'|[^\s&,;)]+)"
 _SPACE = r"(?:\s|\\[nrt])"
 _LITERAL = (
     r"(?:[en]|u&|_\w{1,32}\s?)?\\*"
@@ -28,7 +27,7 @@ _IDENTIFIED = (
     rf"(?<!revision )identified{_SPACE}+(?:(?:with|via){_SPACE}+\S{{1,64}}{_SPACE}+)?(?:by|as|using)"
     rf"(?:{_SPACE}+password)?"
 )
-_STATEMENT = re.compile(
+_STATEMENT = (
     rf"(?is)((?:{_PASSWORD_WORD}|{_IDENTIFIED})(?:{_SPACE}*\({_SPACE}*|{_SPACE}*)){_LITERAL}(?:{_SPACE}+{_CONTINUED})*"
 )
 """`PASSWORD 'x'` and `IDENTIFIED BY 'x'`; not Alembic's own "revision identified by 'x'"."""
@@ -57,15 +56,15 @@ def hide(text: str, secrets: frozenset[str] = frozenset()) -> str:
     for secret in sorted((s for s in secrets | _known if len(s) >= SHORTEST), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     if "://" in text:
-        text = _WORD.sub(_without_password, text)
-    return _STATEMENT.sub(rf"\1{HIDDEN}", _PARAMETER.sub(rf"\1\2{HIDDEN}", text))
+        text = re.sub(_WORD, _without_password, text)
+    return re.sub(_STATEMENT, rf"\1{HIDDEN}", re.sub(_PARAMETER, rf"\1\2{HIDDEN}", text))
 
 
 def _without_password(word: re.Match[str]) -> str:
     """Without what stands between `://user:` and the last `@`; one search for each word, however long it is."""
     text = word[0]
     at = text.rfind("@")
-    before = _BEFORE_PASSWORD.search(text, 0, max(at, 0))
+    before = re.search(_SCHEME_AND_USER, text[: max(at, 0)])
     return f"{text[: before.end()]}{HIDDEN}{text[at:]}" if before else text
 
 

@@ -8,7 +8,7 @@ single parameters.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from gate import redaction
@@ -28,17 +28,19 @@ _FORM = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class UrlSource:
+class UrlSource(NamedTuple):
     """Where a URL comes from: the text itself, or the path of a file that holds it."""
 
     variable: str
-    text: str = field(default="", repr=False)
+    text: str = ""
     path: str = ""
 
+    def __repr__(self) -> str:
+        """Without the text, which holds a password."""
+        return f"UrlSource({self.variable!r}, path={self.path!r})"
 
-@dataclass(frozen=True, slots=True)
-class DatabaseUrl:
+
+class DatabaseUrl(NamedTuple):
     """One database URL, read.
 
     `conninfo`: libpq parameters for gate's own connection (PostgreSQL only); `verbatim`: as given, for
@@ -47,9 +49,13 @@ class DatabaseUrl:
 
     engine: str
     display: str
-    conninfo: dict[str, str] = field(repr=False, default_factory=dict)
-    verbatim: str = field(repr=False, default="")
-    secrets: frozenset[str] = field(repr=False, default=frozenset())
+    conninfo: dict[str, str]
+    verbatim: str
+    secrets: frozenset[str]
+
+    def __repr__(self) -> str:
+        """Without what holds a password."""
+        return f"DatabaseUrl({self.engine!r}, {self.display!r})"
 
     @property
     def is_postgresql(self) -> bool:
@@ -76,12 +82,8 @@ def parse(text: str, variable: str) -> DatabaseUrl:
     engine = match["engine"].lower()
     if engine not in POSTGRESQL:
         hosts_and_ports(match["hosts"], variable)
-        return DatabaseUrl(
-            engine,
-            f"{'an' if engine[0] in 'aeiou' else 'a'} {engine} database",
-            verbatim=text,
-            secrets=_secrets(match, {}),
-        )
+        display = f"{'an' if engine[0] in 'aeiou' else 'a'} {engine} database"
+        return DatabaseUrl(engine, display, {}, text, _secrets(match, {}))
     conninfo = _conninfo(match, variable)
     secrets = _secrets(match, conninfo)
     redaction.forget(_secrets(match, {}) - secrets)

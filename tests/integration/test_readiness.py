@@ -21,10 +21,10 @@ import gate
 from demo.embedded_postgres import EmbeddedPostgres, free_port
 from gate import wsgi
 from gate.asgi import Ready
+from gate.catalog import TableName
 from gate.errors import BadSettings, DatabaseUnavailable
 from gate.look import Seen
 from gate.migrator import LOCK_CLASS, Migrator
-from gate.stamp import TableName
 from tests.conftest import TestDatabase
 from tests.support.programs import Running, await_true, start
 from tests.support.projects import Project, make_project

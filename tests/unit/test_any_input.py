@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 
 from gate import command_line, configuration, database, drift, readiness, redaction, script_directory, settings, urls
 from gate.asgi import Ready
+from gate.catalog import TableName
 from gate.configuration import Configuration
 from gate.drift import Verdict
 from gate.environment_text import read_environment
@@ -37,7 +38,7 @@ from gate.revisions import Graph, Revision
 from gate.script_text import NotLiteral, read_script
 from gate.serve import Sidecar
 from gate.sql_text import identifier, literal
-from gate.stamp import Stamp, TableName
+from gate.stamp import Stamp
 from gate.urls import UrlSource
 from gate.variables import SETTINGS
 from gate.wsgi import Ready as WsgiReady

@@ -18,10 +18,10 @@ ROOMS = {
     *(
         f"gate.{room}"
         for room in (
-            "__main__ assembly bindings cli command_line configuration configuration_files database decision drift "
-            "environment_text errand errors explanation foreign garbage look migrator plain_script redaction report "
-            "revisions script_directory script_text setting_reader settings sql_text stamp streams upgrade_order "
-            "url_parameters urls variables"
+            "__main__ assembly bindings catalog cli command_line configuration configuration_files database decision "
+            "drift environment_text errand errors explanation foreign garbage look migrator plain_script redaction "
+            "report revisions script_directory script_text setting_reader settings sql_text stamp streams "
+            "upgrade_order url_parameters urls variables"
         ).split()
     ),
 }
