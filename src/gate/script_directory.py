@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from gate import plain_script
+from gate import bytecode, plain_script
 from gate.configuration import Configuration
 from gate.environment_text import VersionTable, read_environment
 from gate.errors import BadScripts
@@ -76,7 +76,7 @@ def _read_script(path: str, *, whole: bool) -> Script | NotLiteral:
     plain = plain_script.read(source, path)
     if plain is None:
         return read_script(source, path, os.path.basename(path))
-    if whole:
+    if whole and not bytecode.vouches_for(path):
         check_syntax(source, path)
     return Script(plain)
 

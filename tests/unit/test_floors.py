@@ -20,8 +20,8 @@ FLOORS = {
         "decision sql_text explanation readiness bindings script_text environment_text plain_script"
     ),
     "adapters": (
-        "configuration_files configuration script_directory alembic_loader migrator catalog stamp database asking "
-        "backends log wait signals handoff streams garbage termination errand death hold http_server"
+        "configuration_files configuration bytecode script_directory alembic_loader migrator catalog stamp database "
+        "asking backends log wait signals handoff streams garbage termination errand death hold http_server"
     ),
     "deeds": (
         "look lock advisory_lock mysql sqlite_file engines predecessor dialects other_engines progress slowness plan "

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from importlib.metadata import packages_distributions
+from importlib.util import cache_from_source
 
 import pytest
 
@@ -18,9 +19,9 @@ ROOMS = {
     *(
         f"gate.{room}"
         for room in (
-            "__main__ assembly bindings catalog cli command_line configuration configuration_files database decision "
-            "drift environment_text errand errors explanation foreign garbage look migrator plain_script redaction "
-            "report revisions script_directory script_text setting_reader settings sql_text stamp streams "
+            "__main__ assembly bindings bytecode catalog cli command_line configuration configuration_files database "
+            "decision drift environment_text errand errors explanation foreign garbage look migrator plain_script "
+            "redaction report revisions script_directory script_text setting_reader settings sql_text stamp streams "
             "upgrade_order url_parameters urls variables"
         ).split()
     ),
@@ -124,8 +125,11 @@ def test_each_file_is_read_once_and_each_folder_listed_once(project: Project, da
     read = Counter(
         line.removeprefix("READS ") for line in done.stderr.splitlines() if any(name in line for name in ours)
     )
-    names = ("env.py", "versions", *(f"versions/{name}.py" for name in ("a1", "a2", "a3")))
-    assert read == {"alembic.ini": 1, **{str(project.folder / "migrations" / name): 1 for name in names}}
+    migrations = project.folder / "migrations"
+    scripts = [str(migrations / "versions" / f"{name}.py") for name in ("a1", "a2", "a3")]
+    caches = [cache_from_source(script) for script in scripts]
+    folders = [str(migrations / "env.py"), str(migrations / "versions")]
+    assert read == dict.fromkeys(["alembic.ini", *folders, *scripts, *caches], 1)
 
 
 def test_telling_the_heads_loads_no_library_at_all(gate: GateRunner, at_every_start: set[str]) -> None:
