@@ -87,13 +87,13 @@ class Race:
 
 
 def replicas(stage: Stage) -> Chapter:
-    size, long, rounds = (5, 4, {WARM: 1, COLD: 1}) if stage.quick else (20, 10, {WARM: 3, COLD: 1})
+    size, long, rounds = (5, 4, 1) if stage.quick else (20, 10, 3)
     project = stage.project(100, SLEEP.format(long))
-    races = {caches: _alternate(stage, project, (1, size), caches, rounds[caches]) for caches in rounds}
+    races = {caches: _alternate(stage, project, (1, size), caches, rounds) for caches in (WARM, COLD)}
     return Chapter(
         f"{size} replicas with RUN_MIGRATIONS=1 at once",
-        f"A migration of {long} s, after one to warm up; one replica and {size} of them in turn, medians (rounds:"
-        f" {rounds[WARM]} with, {rounds[COLD]} without caches); from the start of the first process to the start of"
+        f"A migration of {long} s, after one to warm up; one replica and {size} of them in turn, medians of"
+        f" {rounds} rounds; from the start of the first process to the start of"
         " the last server. All replicas share this one machine, so their starts wait for each other's imports; the"
         " CPU tells how much of that there is.",
         ["caches", "replicas", "last server started after", "× one", "CPU of all"],
