@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 GRACE = 1.0
 """Seconds beyond both limits after which a look is given up: what hangs then hangs outside the server."""
 
+AHEAD = 0.2
+"""Seconds by which the server's limit comes before a look's own: the server can say what it waited for."""
+
+LEAST_LIMIT = 0.05
+"""Seconds of the server's limit, however late it is; 0 would mean none."""
+
 MOST_HANGING = 3
 """Looks that may hang at once: one whose way froze hangs for ever while a new one would be answered."""
 
@@ -54,7 +60,7 @@ class Looker:
         deadline = time.monotonic() + limit
         try:
             self._wait_for_the_oldest(limit)
-            looking = Errand(self._read_here)
+            looking = Errand(lambda: self._read_here(deadline))
             return self._result(looking, max(0.0, deadline - time.monotonic()))
         except TimeoutError:
             raise DatabaseUnavailable(
@@ -76,31 +82,32 @@ class Looker:
             self._hanging.append(looking)
             raise
 
-    def _read_here(self) -> Stamp:
+    def _read_here(self, deadline: float) -> Stamp:
         try:
-            return self._read_by_engine()
+            return self._read_by_engine(deadline)
         except BadSettings as error:
             if self.database.source is None or not self.database.source.path:
                 raise
             raise DatabaseUnavailable(str(error)) from None  # a mounted secret that is just being replaced
 
-    def _read_by_engine(self) -> Stamp:
+    def _read_by_engine(self, deadline: float) -> Stamp:
         if not self.database.url().is_postgresql:
             from gate import other_engines  # noqa: PLC0415 - SQLAlchemy is loaded only where it is needed
 
             return other_engines.read(self.database, self.table)
         with self.database.connect() as connection:
-            return read(connection, self.table, self.database)
+            return read(connection, self.table, self.database, deadline)
 
 
-def read(connection: Connection, table: TableName, place: Database) -> Stamp:
+def read(connection: Connection, table: TableName, place: Database, deadline: float) -> Stamp:
     """Read the stamp through psycopg; one simple message for each statement, with its limit in front (HAZARDS 7)."""
     import psycopg  # noqa: PLC0415 - loaded by whoever made the connection
 
-    limit = f"SELECT set_config('statement_timeout', '{round(1000 * place.query_timeout)}', true); "
-
     def run(statement: str) -> Sequence[Any] | None:
-        cursor = connection.execute(limit + statement)
+        limit = max(LEAST_LIMIT, min(place.query_timeout, deadline - AHEAD - time.monotonic()))
+        cursor = connection.execute(
+            f"SELECT set_config('statement_timeout', '{round(1000 * limit)}', true); {statement}"
+        )
         cursor.nextset()
         return cursor.fetchone()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from gate.drift import Verdict
 from gate.errors import BadScripts, BadSettings, DatabaseUnavailable, GateError
 from gate.look import Seen
+from gate.migrator import VersionTableLocked
 from gate.readiness import Readiness
 
 CALM = 6.0
@@ -114,10 +115,16 @@ class Watch:
     def _readiness(self, moment: float) -> Readiness:
         away = None if self._away_since is None else moment - self._away_since
         if self._seen is None:
-            return Readiness(away=away, reason=self._reason)
+            return Readiness(away=away, reason=self._reason, migrating=self._migrating())
         at, seen = self._seen
-        migrating = str(seen.stamp.migrator) if seen.stamp.migrator else None
-        return Readiness(seen.drift, moment - at, away, migrating=migrating)
+        return Readiness(seen.drift, moment - at, away, migrating=self._migrating())
+
+    def _migrating(self) -> str | None:
+        """Who is; of one that locks the version table a look sees nothing else."""
+        if isinstance(self.failure, VersionTableLocked):
+            return str(self.failure.migrator)
+        migrator = self._seen[1].stamp.migrator if self._seen else None
+        return str(migrator) if migrator else None
 
     def _due(self) -> bool:
         calm = self._seen is not None and self._away_since is None and self._seen[1].drift.verdict is Verdict.CURRENT

@@ -102,6 +102,16 @@ def test_a_migrator_that_locks_the_version_table_is_seen_all_the_same(gate: Gate
     assert locking.process.poll() is None
 
 
+def test_a_wait_that_ends_while_a_migrator_locks_the_version_table_names_it_and_no_hanging_connection(
+    gate: GateRunner, locking: Running
+) -> None:
+    ended = gate("wait", "--timeout", "1")  # less than what a look may take
+    assert ended.code == 124
+    assert "at revision a4 (1/1)" in ended.failure
+    assert "hangs" not in ended.failure
+    assert locking.process.poll() is None
+
+
 def test_what_locks_the_version_table_at_the_last_look_is_not_taken_for_this_gates_own_migration(
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -293,14 +294,34 @@ def test_startup_says_what_gate_would_say(
     assert words in caplog.text
 
 
-def test_startup_says_who_migrates(caplog: pytest.LogCaptureFixture, database: TestDatabase, project: Project) -> None:
-    database.stamp("a2")
+@contextmanager
+def a_migrator(database: TestDatabase) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """Another gate's lock."""
     key = TableName().key
     with psycopg.connect(database.url, application_name=Migrator("web", 1, 1, "a3", 1).application_name(key)) as holder:
         holder.execute(f"SELECT pg_advisory_xact_lock({LOCK_CLASS}, {key.signed})")
+        yield holder
+
+
+def test_startup_says_who_migrates(caplog: pytest.LogCaptureFixture, database: TestDatabase, project: Project) -> None:
+    database.stamp("a2")
+    with a_migrator(database):
         asyncio.run(Ready(database.url, config=str(project.folder / "alembic.ini")).startup())
     assert "Migrating now: web at revision a3" in caplog.text
     assert "Nobody" not in caplog.text
+
+
+def test_a_migrator_that_locks_the_version_table_is_named(
+    database: TestDatabase, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATE_QUERY_TIMEOUT", "0.2")
+    database.stamp("a2")
+    ready = Ready(database.url, config=str(project.folder / "alembic.ini"), ttl=0)
+    with a_migrator(database) as holder:
+        holder.execute("LOCK TABLE alembic_version")
+        code, body = asyncio.run(ask(ready))
+    assert code == 503
+    assert json.loads(body)["migrating"].startswith("web at revision a3 (1/1)")
 
 
 def test_startup_never_raises_nor_takes_longer_than_promised(
