@@ -53,7 +53,9 @@ class Assembly(NamedTuple):
     def looker(self, *, migrating: bool = False) -> Looker:
         """Look as the server connects, or as a migration does; raises `BadSettings` if no database is named."""
         source = self.settings.migration_database_url if migrating else None
-        return Looker(self.image.graph, self.table, self._database(source or self.settings.database_url))
+        place = self._database(source or self.settings.database_url)
+        place.load_driver()
+        return Looker(self.image.graph, self.table, place)
 
     def _database(self, source: UrlSource | None) -> Database:
         limits = (self.settings.connect_timeout, self.settings.query_timeout)

@@ -44,16 +44,20 @@ class Graph:
 
     def __init__(self, revisions: Iterable[Revision]) -> None:
         self.revisions = _by_id(revisions)
-        self._names = self.revisions | _by_label(self.revisions)
+        labelled = _by_label(self.revisions)
+        self._names = self.revisions | labelled if labelled else self.revisions
         self.parents = {r.id: self._parents(r) for r in self.revisions.values()}
-        self._down = {r.id: r.down for r in self.revisions.values()}
         _refuse_cycles(self.parents, self.revisions)
+        self.heads = self._heads()
 
-    @cached_property
-    def heads(self) -> tuple[str, ...]:
+    def _heads(self) -> tuple[str, ...]:
         """The effective heads, in the order of the files."""
         inner = {parent for parents in self.parents.values() for parent in parents}
         return tuple(id_ for id_ in self.revisions if id_ not in inner)
+
+    @cached_property
+    def _down(self) -> dict[str, tuple[str, ...]]:
+        return {r.id: r.down for r in self.revisions.values()}
 
     @cached_property
     def children(self) -> Mapping[str, tuple[str, ...]]:
@@ -100,6 +104,8 @@ class Graph:
         for name in revision.depends_on:
             if name not in self._names:
                 raise BadScripts(_missing(revision, "depends_on", name, self.revisions))
+        if not revision.depends_on and len(revision.down) <= 1:
+            return revision.down  # as nearly all are: ten thousand copies would be a megabyte
         resolved = [self._names[name].id for name in revision.depends_on]
         return tuple(dict.fromkeys((*revision.down, *resolved)))
 

@@ -136,6 +136,15 @@ def test_a_locked_version_table_does_not_hang_the_look(gate: GateRunner, databas
         is_unavailable(gate("check", "--query-timeout", "0.5"), "did not answer in time")
 
 
+def test_a_driver_that_cannot_be_loaded_says_so(gate: GateRunner) -> None:
+    for command in (("check",), ("run", "--", "true")):
+        ended = gate(*command, PSYCOPG_IMPL="nothing")  # as psycopg complains without a libpq
+        assert ended.code == 78
+        assert "psycopg cannot be loaded" in (ended.failure if command[0] == "run" else ended.err)
+        assert "install psycopg[binary]" in ended.err
+        assert "Traceback" not in ended.err
+
+
 def test_something_that_is_no_postgresql_says_so(gate: GateRunner) -> None:
     with silent_host() as host:
         answering = threading.Thread(target=_answer_nonsense, args=(host,))
