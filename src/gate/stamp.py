@@ -47,14 +47,16 @@ def read(run: Run, name: TableName) -> Stamp:
 
 
 def _catalog(run: Run, name: TableName) -> Catalog:
-    row = run(catalog_statement(name))
+    found = _asked(run, catalog_statement(name))
+    if found.schema is not None:
+        return found
+    return _asked(run, catalog_statement(name, around=True))  # judged by itself: the table may have come meanwhile
+
+
+def _asked(run: Run, statement: str) -> Catalog:
+    row = run(statement)
     assert row
-    found = Catalog(*row)
-    if found.schema is None:  # the second snapshot is judged by itself: the table may have come meanwhile
-        row = run(catalog_statement(name, around=True))
-        assert row
-        found = Catalog(*row)
-    return found
+    return Catalog(*row)
 
 
 def _migrator(run: Run, key: LockKey, pid: int) -> Migrator:
