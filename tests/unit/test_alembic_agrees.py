@@ -24,10 +24,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine
 
-from gate import drift
-from gate.drift import Drift, Verdict
+from gate.drift import comparison
+from gate.drift.comparison import Drift, Verdict
 from gate.errors import BadScripts
-from gate.revisions import Graph, Revision
+from gate.image.revision_graph import Revision, RevisionGraph
 
 EXAMPLES = int(os.environ.get("GATE_TEST_EXAMPLES", "200"))
 drawn = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -152,9 +152,9 @@ def entangled(revisions: Sequence[Revision]) -> bool:
 
 
 def assert_agreement(revisions: Sequence[Revision], stamped: tuple[str, ...]) -> Drift:
-    script, image = directory(revisions), Graph(revisions)
+    script, image = directory(revisions), RevisionGraph(revisions)
     assert sorted(image.heads) == sorted(script.revision_map._real_heads)
-    found = drift.compare(image, stamped)
+    found = comparison.compare(image, stamped)
     unknown = tuple(row for row in stamped if not _known(script, row))
     assert found.unknown == tuple(sorted(unknown))
     if unknown:
@@ -183,7 +183,7 @@ def _known(script: ScriptDirectory, row: str) -> bool:
         return False
 
 
-def assert_runnable(image: Graph, pending: tuple[str, ...]) -> None:
+def assert_runnable(image: RevisionGraph, pending: tuple[str, ...]) -> None:
     for n, id_ in enumerate(pending):
         assert set(image.parents[id_]).isdisjoint(pending[n:])
 
@@ -208,12 +208,12 @@ def test_after_what_alembic_would_run_gate_says_current(history: History, deeds:
     with database() as connection:
         script = directory(history.new)
         reach(connection, script, deeds)
-        image = Graph(history.new)
+        image = RevisionGraph(history.new)
         # Where an earlier downgrade left overlapping rows Alembic has no plan; on some merges its plan fails.
-        assume(not drift.compare(image, rows(connection)).redundant)
-        assume(drift.compare(image, rows(connection)).verdict is not Verdict.DIVERGED)
+        assume(not comparison.compare(image, rows(connection)).redundant)
+        assume(comparison.compare(image, rows(connection)).verdict is not Verdict.DIVERGED)
         assume(run(connection, upgrade_steps(script, rows(connection))))
-        found = drift.compare(image, rows(connection))
+        found = comparison.compare(image, rows(connection))
         assert (found.verdict, found.pending, found.redundant) == (Verdict.CURRENT, (), ())
 
 
@@ -252,13 +252,13 @@ def test_where_alembic_refuses_overlapping_rows_gate_says_diverged_only_for_what
     history: History, data: st.DataObject
 ) -> None:
     stamped = data.draw(st.lists(st.sampled_from([r.id for r in history.new]), max_size=4, unique=True))
-    image = Graph(history.new)
+    image = RevisionGraph(history.new)
     below = {row: image.closure([row]) for row in stamped}
     redundant = {row for row in stamped for other in stamped if row != other and row in below[other]}
     assume(redundant)
     with pytest.raises(CommandError, match="overlaps"):
         plan(directory(history.new), tuple(stamped))
-    found = drift.compare(image, stamped)
+    found = comparison.compare(image, stamped)
     if found.verdict is not Verdict.DIVERGED:
         assert set(found.redundant) == redundant
         assert found.verdict is (Verdict.BEHIND if found.pending else Verdict.CURRENT)
@@ -304,9 +304,9 @@ def test_what_alembic_refuses_to_load_is_refused_and_so_is_every_circle(revision
         refusal = error
     if refusal is not None or _is_cyclic(revisions):
         with pytest.raises(BadScripts):
-            Graph(revisions)
+            RevisionGraph(revisions)
     else:
-        assert sorted(Graph(revisions).heads) == sorted(directory(revisions).revision_map._real_heads)
+        assert sorted(RevisionGraph(revisions).heads) == sorted(directory(revisions).revision_map._real_heads)
 
 
 def _rev(id_: str, *down: str, depends_on: tuple[str, ...] = ()) -> Revision:

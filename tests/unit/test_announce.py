@@ -7,15 +7,15 @@ import json
 import pytest
 
 from gate import log
-from gate.announce import Announcer
-from gate.drift import Drift, Verdict
+from gate.database.stamp import Stamp
+from gate.drift.comparison import Drift, Verdict
+from gate.drift.inspector import Inspection
 from gate.errors import DatabaseUnavailable
-from gate.look import Seen
-from gate.stamp import Stamp
-from gate.termination import TerminationLog
-from gate.wait import Pause
+from gate.waiting.announcer import Announcer
+from gate.waiting.backoff import Pause
+from gate.waiting.termination_log import TerminationLog
 
-SEEN = Seen(Stamp("shop", "public", ("a1",)), Drift(Verdict.BEHIND, ("a1",), ("a2",), ("a2",)))
+SEEN = Inspection(Stamp("shop", "public", ("a1",)), Drift(Verdict.BEHIND, ("a1",), ("a2",), ("a2",)))
 
 
 @pytest.fixture
@@ -66,6 +66,6 @@ def test_a_driver_that_names_another_address_each_time_is_no_change(
     announcer: Announcer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for second in range(10):
-        text = f"Nothing listens (db:5432/shop). The driver says: connection to 10.0.0.{second} failed."
-        announcer.trouble(DatabaseUnavailable(text), Pause(second, 1))
+        error = DatabaseUnavailable("Nothing listens (db:5432/shop).", f"connection to 10.0.0.{second} failed")
+        announcer.trouble(error, Pause(second, 1))
     assert [line["elapsed"] for line in lines(capfd)] == [0, 5]

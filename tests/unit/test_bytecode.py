@@ -13,9 +13,9 @@ from py_compile import PycInvalidationMode
 
 import pytest
 
-from gate import bytecode, script_directory
-from gate.configuration import Configuration
 from gate.errors import BadScripts
+from gate.image import script_directory
+from gate.image.alembic_config import Configuration
 
 GOOD = "revision = 'a1'\ndown_revision = None\n\ndef upgrade():\n    x = (1)\n"
 BROKEN = GOOD.replace("(1)", "(1(")
@@ -71,7 +71,7 @@ def test_a_script_that_was_broken_after_it_was_compiled_is_refused(script: Path)
 
 
 def test_a_script_without_a_cache_is_parsed(script: Path) -> None:
-    assert not bytecode.vouches_for(str(script))
+    assert not script_directory.has_valid_bytecode(str(script))
     script.write_text(BROKEN)
     with pytest.raises(BadScripts):
         look(script)
@@ -80,7 +80,7 @@ def test_a_script_without_a_cache_is_parsed(script: Path) -> None:
 @pytest.mark.parametrize("mode", [PycInvalidationMode.CHECKED_HASH, PycInvalidationMode.UNCHECKED_HASH])
 def test_a_cache_by_hash_is_no_proof_without_reading_the_source(script: Path, mode: PycInvalidationMode) -> None:
     compiled(script, mode)
-    assert not bytecode.vouches_for(str(script))
+    assert not script_directory.has_valid_bytecode(str(script))
 
 
 def lengthen(script: Path, _: Path) -> None:
@@ -112,6 +112,6 @@ def test_a_cache_that_is_not_this_sources_proves_nothing_and_holds_nobody_up(
     script: Path, spoil: Callable[[Path, Path], None]
 ) -> None:
     cache = compiled(script)
-    assert bytecode.vouches_for(str(script))
+    assert script_directory.has_valid_bytecode(str(script))
     spoil(script, cache)
-    assert not bytecode.vouches_for(str(script))
+    assert not script_directory.has_valid_bytecode(str(script))

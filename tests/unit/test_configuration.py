@@ -13,9 +13,9 @@ import pytest
 from alembic.config import CommandLine, Config
 from alembic.script import ScriptDirectory
 
-from gate import configuration
-from gate.configuration import Configuration
 from gate.errors import BadSettings
+from gate.image import alembic_config
+from gate.image.alembic_config import Configuration
 
 Files = Mapping[str, str]
 
@@ -45,7 +45,7 @@ def write(folder: Path, files: Files) -> None:
 def gate_reads(arguments: Sequence[str], variable: str | None) -> Configuration:
     flags = [word for flag, word in pairwise(arguments) if flag == "-c"]
     sections = [word for flag, word in pairwise(arguments) if flag == "-n"]
-    return configuration.read(flags, variable, sections[0] if sections else None)
+    return alembic_config.read(flags, variable, sections[0] if sections else None)
 
 
 def alembic_reads(arguments: Sequence[str]) -> ScriptDirectory:

@@ -6,8 +6,9 @@ from itertools import product
 
 import pytest
 
-from gate.decision import Decision, Policy, decide
-from gate.drift import Verdict
+from gate.drift.comparison import Verdict
+from gate.drift.decision import decide
+from gate.settings.settings import Decision, Policy
 
 GO, WAIT, UPGRADE, REFUSE = Decision.GO, Decision.WAIT, Decision.UPGRADE, Decision.REFUSE
 WISHES = (GO, WAIT, REFUSE)

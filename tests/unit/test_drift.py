@@ -1,13 +1,13 @@
-"""The verdict: every row of DESIGN 2's table and of HAZARDS 1's."""
+"""The verdict: every row of DESIGN 2's table and of hazards.md 1's."""
 
 from __future__ import annotations
 
 import pytest
 
-from gate import drift
-from gate.drift import Drift, Verdict
+from gate.drift import comparison
+from gate.drift.comparison import Drift, Verdict
 from gate.errors import BadScripts
-from gate.revisions import Graph, Revision
+from gate.image.revision_graph import Revision, RevisionGraph
 
 
 def rev(id_: str, *down: str, depends_on: tuple[str, ...] = ()) -> Revision:
@@ -42,7 +42,7 @@ PARTIAL = (rev("aaaabbbb"),)
 def test_each_stamp_has_its_verdict(
     image: tuple[Revision, ...], rows: tuple[str, ...], verdict: Verdict, pending: tuple[str, ...]
 ) -> None:
-    found = drift.compare(Graph(image), rows)
+    found = comparison.compare(RevisionGraph(image), rows)
     assert (found.verdict, found.pending) == (verdict, pending)
 
 
@@ -53,13 +53,13 @@ def test_each_stamp_has_its_verdict(
 def test_without_a_version_table_other_tables_tell_an_empty_database_from_an_unstamped_one(
     *, other_tables: bool, verdict: Verdict
 ) -> None:
-    found = drift.compare(Graph(CHAIN), None, other_tables=other_tables)
+    found = comparison.compare(RevisionGraph(CHAIN), None, other_tables=other_tables)
     assert (found.verdict, found.stamped, found.pending) == (verdict, (), ("a1", "a2", "a3"))
     assert str(found) == "drift: db=none expected=a3"
 
 
 def test_with_a_version_table_other_tables_change_nothing() -> None:
-    assert drift.compare(Graph(CHAIN), (), other_tables=True).verdict is Verdict.BEHIND
+    assert comparison.compare(RevisionGraph(CHAIN), (), other_tables=True).verdict is Verdict.BEHIND
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_with_a_version_table_other_tables_change_nothing() -> None:
 def test_where_alembics_own_look_is_wrong_gate_is_right(
     image: tuple[Revision, ...], rows: tuple[str, ...], expected: Drift
 ) -> None:
-    assert drift.compare(Graph(image), rows) == expected
+    assert comparison.compare(RevisionGraph(image), rows) == expected
 
 
 @pytest.mark.parametrize(
@@ -136,27 +136,27 @@ def test_where_alembics_own_look_is_wrong_gate_is_right(
 def test_an_image_that_alembic_cannot_work_with_has_no_verdict(image: tuple[Revision, ...]) -> None:
     again = [Revision(r.id, r.down, r.depends_on, r.labels, r.message, f"{n}.py") for n, r in enumerate(image)]
     with pytest.raises(BadScripts):
-        Graph(again)
+        RevisionGraph(again)
 
 
 def test_the_same_revision_stamped_in_full_and_in_part_is_no_overlap() -> None:
-    found = drift.compare(Graph(PARTIAL), ("aaaa", "aaaabbbb"))
+    found = comparison.compare(RevisionGraph(PARTIAL), ("aaaa", "aaaabbbb"))
     assert (found.verdict, found.redundant) == (Verdict.CURRENT, ())
 
 
 def test_a_row_that_two_revisions_begin_with_is_unknown() -> None:
-    found = drift.compare(Graph([rev("aaaabbbb"), rev("aaaacccc")]), ("aaaa",))
+    found = comparison.compare(RevisionGraph([rev("aaaabbbb"), rev("aaaacccc")]), ("aaaa",))
     assert (found.verdict, found.unknown) == (Verdict.UNKNOWN, ("aaaa",))
 
 
 def test_pending_revisions_come_with_what_their_scripts_say() -> None:
-    found = drift.compare(Graph(CHAIN), ("a1",))
+    found = comparison.compare(RevisionGraph(CHAIN), ("a1",))
     assert found.messages == {"a2": "make a2", "a3": "make a3"}
 
 
 def test_the_order_and_repetition_of_rows_change_nothing() -> None:
-    image = Graph(BRANCHES)
-    assert drift.compare(image, ("c1", "b1", "c1")) == drift.compare(image, ["b1", "c1"])
+    image = RevisionGraph(BRANCHES)
+    assert comparison.compare(image, ("c1", "b1", "c1")) == comparison.compare(image, ["b1", "c1"])
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_the_order_and_repetition_of_rows_change_nothing() -> None:
     ],
 )
 def test_the_drift_line_is_one_line_whatever_is_stamped(rows: tuple[str, ...], line: str) -> None:
-    assert str(drift.compare(Graph(CHAIN), rows)) == line
+    assert str(comparison.compare(RevisionGraph(CHAIN), rows)) == line
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,9 @@ def test_a_check_reports_by_the_first_column_of_the_decision_table(verdict: Verd
 def test_a_thousand_rows_of_one_long_history_are_judged_at_once() -> None:
     """One walk for all rows; a walk for each took hours, and gigabytes."""
     ids = [f"r{n}" for n in range(20000)]
-    image = Graph(Revision(id_, (before,) if before else ()) for id_, before in zip(ids, ["", *ids], strict=False))
-    found = drift.compare(image, ids[-1000:])
+    image = RevisionGraph(
+        Revision(id_, (before,) if before else ()) for id_, before in zip(ids, ["", *ids], strict=False)
+    )
+    found = comparison.compare(image, ids[-1000:])
     assert found.verdict is Verdict.CURRENT
     assert len(found.redundant) == 999

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gate import explanation
-from gate.drift import Drift, Verdict
+from gate.drift import messages
+from gate.drift.comparison import Drift, Verdict
 
 BEHIND = Drift(Verdict.BEHIND, ("a1",), ("a3",), ("a2", "a3"))
 EMPTY = Drift(Verdict.EMPTY, (), ("a3",), ("a1", "a2", "a3"))
@@ -19,7 +19,7 @@ ALL = [CURRENT, BEHIND, EMPTY, UNSTAMPED, UNKNOWN, DIVERGED, OVERLAPPING]
 
 @pytest.mark.parametrize("drift", ALL, ids=lambda drift: str(drift.verdict))
 def test_every_verdict_has_one_sentence_that_names_the_database(drift: Drift) -> None:
-    said = explanation.happened(drift, "shop")
+    said = messages.finding(drift, "shop")
     assert said.startswith("Database shop ")
     assert said.endswith(".")
     assert "\n" not in said
@@ -38,7 +38,7 @@ def test_every_verdict_has_one_sentence_that_names_the_database(drift: Drift) ->
     ],
 )
 def test_the_sentence_says_what_a_look_found(drift: Drift, words: str) -> None:
-    assert words in explanation.happened(drift, "shop")
+    assert words in messages.finding(drift, "shop")
 
 
 @pytest.mark.parametrize(
@@ -53,16 +53,16 @@ def test_the_sentence_says_what_a_look_found(drift: Drift, words: str) -> None:
     ],
 )
 def test_every_verdict_that_may_hold_somebody_up_names_its_cure(drift: Drift, words: str) -> None:
-    assert words in explanation.cure(drift)
+    assert words in messages.remedy(drift)
 
 
 def test_nothing_needs_a_cure_when_the_schema_fits() -> None:
-    assert explanation.cure(CURRENT) == ""
+    assert messages.remedy(CURRENT) == ""
 
 
 @pytest.mark.parametrize("drift", [BEHIND, EMPTY])
 def test_on_a_standby_gate_does_not_claim_that_nobody_migrates(drift: Drift) -> None:
-    said = explanation.cure(drift, standby=True)
+    said = messages.remedy(drift, standby=True)
     assert "standby" in said
     assert "Nobody" not in said
 
@@ -78,11 +78,11 @@ def test_on_a_standby_gate_does_not_claim_that_nobody_migrates(drift: Drift) -> 
     ],
 )
 def test_pending_revisions_are_counted_and_the_first_few_named(pending: tuple[str, ...], words: str) -> None:
-    assert explanation.count(Drift(Verdict.BEHIND, (), (), pending)) == words
+    assert messages.pending_text(Drift(Verdict.BEHIND, (), (), pending)) == words
 
 
 def test_redundant_rows_are_named_with_what_alembic_will_do_and_the_cure() -> None:
-    said = explanation.redundant(CURRENT)
+    said = messages.redundant_rows(CURRENT)
     assert "a1" in said
     assert "delete the redundant row(s)" in said
 
@@ -95,9 +95,9 @@ def test_no_id_from_a_database_or_a_script_can_forge_a_line(verdict: Verdict) ->
     hostile = (HOSTILE,)
     for unknown in (hostile, ()):
         drift = Drift(verdict, hostile, hostile, hostile, unknown, hostile)
-        said = [explanation.happened(drift, "shop"), explanation.cure(drift), explanation.redundant(drift), str(drift)]
+        said = [messages.finding(drift, "shop"), messages.remedy(drift), messages.redundant_rows(drift), str(drift)]
         assert all(text.isprintable() for text in said), said
 
 
 def test_no_name_of_a_database_can_forge_a_line() -> None:
-    assert explanation.happened(BEHIND, HOSTILE).isprintable()
+    assert messages.finding(BEHIND, HOSTILE).isprintable()

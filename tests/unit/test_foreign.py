@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gate.errors import BadSettings, GateError
-from gate.foreign import LONGEST_SHOWN, MOST_SHOWN, few, listed, printable
+from gate.text import MAX_ID_LENGTH, MAX_IDS, first_ids, join_ids, printable
 from tests.support.forgery import HOSTILE
 
 ANY_TEXT = st.text(st.characters(), max_size=300)
@@ -31,19 +31,19 @@ def test_what_is_harmless_stays_as_it_is() -> None:
     assert printable('größe "a" \\ 100 % 😀') == 'größe "a" \\ 100 % 😀'
 
 
-@given(st.lists(ANY_TEXT, max_size=2 * MOST_SHOWN))
+@given(st.lists(ANY_TEXT, max_size=2 * MAX_IDS))
 def test_a_list_of_ids_is_short_and_says_how_many_more_there_are(ids: list[str]) -> None:
-    line = listed(ids)
+    line = join_ids(ids)
     assert line.isprintable()
-    assert len(line) <= MOST_SHOWN * (LONGEST_SHOWN + 3) + len(" and 1000 more")
-    assert line.endswith(" more") or len(ids) <= MOST_SHOWN or not ids
-    assert len(few(ids)) == min(len(ids), MOST_SHOWN)
+    assert len(line) <= MAX_IDS * (MAX_ID_LENGTH + 3) + len(" and 1000 more")
+    assert line.endswith(" more") or len(ids) <= MAX_IDS or not ids
+    assert len(first_ids(ids)) == min(len(ids), MAX_IDS)
 
 
 def test_a_few_ids_are_listed_whole() -> None:
-    assert listed(["a1", "b2"]) == "a1, b2"
-    assert listed([]) == ""
-    assert listed([str(n) for n in range(MOST_SHOWN + 2)], ",").endswith(",9 and 2 more")
+    assert join_ids(["a1", "b2"]) == "a1, b2"
+    assert join_ids([]) == ""
+    assert join_ids([str(n) for n in range(MAX_IDS + 2)], ",").endswith(",9 and 2 more")
 
 
 @given(st.lists(ANY_TEXT, min_size=1, max_size=3))

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-SHOW = "import json\nfrom gate import handoff\nprint(json.dumps(handoff.environment()))"
+SHOW = "import json\nfrom gate.process import exec\nprint(json.dumps(exec.original_environment()))"
 
 
 def handed_over(environment: dict[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The migration lock's key, and the line in which its holder tells its progress (HAZARDS 3 and 5)."""
+"""The migration lock's key, and the line in which its holder tells its progress (hazards.md 3 and 5)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gate.migrator import LOCK_CLASS, Job, LockKey, Migrator
+from gate.database.lock import LOCK_CLASS, LockKey, Migrator
+from gate.migration.plan import UpgradeRequest
 
 KEY = LockKey.of(None, "alembic_version")
 
@@ -117,7 +118,7 @@ def test_a_holder_whose_clock_is_ahead_has_no_negative_age() -> None:
 
 
 def test_the_childs_job_is_one_json_object_that_reads_back() -> None:
-    job = Job(
+    job = UpgradeRequest(
         "alembic.ini", "pyproject.toml", "alembic", ["a=b c", "d"], "SELECT 1", KEY.working_name, "alembic_version"
     )
-    assert Job(**json.loads(job.to_json())) == job
+    assert UpgradeRequest(**json.loads(job.to_json())) == job

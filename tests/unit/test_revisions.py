@@ -6,7 +6,7 @@ import pytest
 from alembic.script import revision as alembic_revision
 
 from gate.errors import BadScripts
-from gate.revisions import Graph, Revision
+from gate.image.revision_graph import Revision, RevisionGraph
 
 
 def rev(
@@ -41,7 +41,7 @@ DEPENDENT = (rev("a1"), rev("a2", "a1"), rev("b1"), rev("b2", "b1", depends_on=(
 def test_the_effective_heads_are_nobodys_parents_in_the_order_of_the_files(
     revisions: tuple[Revision, ...], heads: tuple[str, ...]
 ) -> None:
-    assert Graph(revisions).heads == heads
+    assert RevisionGraph(revisions).heads == heads
 
 
 @pytest.mark.parametrize(
@@ -63,11 +63,11 @@ def test_the_effective_heads_are_nobodys_parents_in_the_order_of_the_files(
 def test_pending_is_what_an_upgrade_would_run_in_its_order(
     revisions: tuple[Revision, ...], applied: tuple[str, ...], pending: tuple[str, ...]
 ) -> None:
-    assert Graph(revisions).pending(applied) == pending
+    assert RevisionGraph(revisions).pending(applied) == pending
 
 
 def test_the_closure_follows_dependencies_and_the_plain_closure_does_not() -> None:
-    graph = Graph(DEPENDENT)
+    graph = RevisionGraph(DEPENDENT)
     assert graph.closure(["b2"]) == {"b2", "b1", "a2", "a1"}
     assert graph.plain_closure(["b2"]) == {"b2", "b1"}
     assert graph.closure([]) == set()
@@ -76,7 +76,7 @@ def test_the_closure_follows_dependencies_and_the_plain_closure_does_not() -> No
 
 @pytest.mark.parametrize("name", ["a2", "branch_a"])
 def test_a_dependency_may_be_named_by_its_id_or_by_its_label(name: str) -> None:
-    graph = Graph([rev("b1", depends_on=(name,)), rev("a1"), rev("a2", "a1", labels=("branch_a",))])
+    graph = RevisionGraph([rev("b1", depends_on=(name,)), rev("a1"), rev("a2", "a1", labels=("branch_a",))])
     assert graph.parents["b1"] == ("a2",)
     assert graph.heads == ("b1",)
 
@@ -97,13 +97,13 @@ def test_a_dependency_may_be_named_by_its_id_or_by_its_label(name: str) -> None:
     ],
 )
 def test_a_row_means_a_revision_as_alembic_resolves_it(row: str, meant: str | None) -> None:
-    graph = Graph([rev("aaaabbbb"), rev("aaaacccc"), rev("abc", labels=("branch",))])
+    graph = RevisionGraph([rev("aaaabbbb"), rev("aaaacccc"), rev("abc", labels=("branch",))])
     assert graph.resolve(row) == meant
 
 
 def complaint(*revisions: Revision) -> str:
     with pytest.raises(BadScripts) as caught:
-        Graph(revisions)
+        RevisionGraph(revisions)
     return str(caught.value)
 
 
@@ -173,7 +173,7 @@ def test_an_id_with_a_character_that_alembic_refuses_is_refused(character: str) 
 
 def test_a_history_of_ten_thousand_revisions_is_walked_without_recursion() -> None:
     ids = [f"r{n}" for n in range(10_000)]
-    graph = Graph(rev(id_, *ids[max(0, n - 1) : n]) for n, id_ in enumerate(ids))
+    graph = RevisionGraph(rev(id_, *ids[max(0, n - 1) : n]) for n, id_ in enumerate(ids))
     assert graph.heads == ("r9999",)
     assert graph.pending(()) == tuple(ids)
     assert graph.pending(("r9998",)) == ("r9999",)

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from alembic.script import ScriptDirectory
 
-from gate import script_directory
-from gate.configuration import Configuration
-from gate.environment_text import VersionTable
 from gate.errors import BadScripts
-from gate.revisions import Revision
-from gate.script_directory import LONGEST, Image
+from gate.image import script_directory
+from gate.image.alembic_config import Configuration
+from gate.image.env_py import VersionTable
+from gate.image.revision_graph import Revision
+from gate.image.script_directory import MAX_SCRIPT_SIZE, Image
 
 
 def script(id_: str, down: str | None = None, extra: str = "") -> str:
@@ -292,7 +292,7 @@ def test_an_image_without_scripts_never_passes(migrations: Path, *, make_folder:
         (b"revision = 'a2'\ndown_revision = (\n", 2),
         (b"revision = 'a2'\n\ndef f(:\n", 3),
         (b"# nothing here\n", 1),
-        (b"revision = 'a2'\n" + b"#" * LONGEST, 1),
+        (b"revision = 'a2'\n" + b"#" * MAX_SCRIPT_SIZE, 1),
     ],
     ids=["empty", "binary", "all bytes", "broken", "broken below", "no revision", "too long"],
 )
@@ -305,7 +305,7 @@ def test_one_bad_script_spoils_the_image_and_is_named_with_its_line(
 
 
 def test_a_long_script_within_reason_is_read(migrations: Path) -> None:
-    put(migrations, a1=script("a1") + "DATA = '''" + "x" * (LONGEST // 2) + "'''")
+    put(migrations, a1=script("a1") + "DATA = '''" + "x" * (MAX_SCRIPT_SIZE // 2) + "'''")
     assert [*script_directory.read(configured(migrations)).graph.revisions] == ["a1"]
 
 

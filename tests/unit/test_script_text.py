@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gate import plain_script
-from gate.environment_text import VersionTable, read_environment
 from gate.errors import BadScripts
-from gate.revisions import Revision
-from gate.script_text import NotLiteral, Script, read_script
+from gate.image import plain_script
+from gate.image.env_py import VersionTable, read_env_py
+from gate.image.revision_graph import Revision
+from gate.image.script_parser import NotLiteral, Script, read_script
 
 PATH = "versions/one.py"
 
@@ -409,7 +409,7 @@ CALL = "context.configure(connection=c, {})"
 def test_the_version_table_is_read_from_env_py_without_running_it(
     source: str, table: str | None, schema: str | None
 ) -> None:
-    assert read_environment(source.encode(), "env.py") == VersionTable(table, schema)
+    assert read_env_py(source.encode(), "env.py") == VersionTable(table, schema)
 
 
 @pytest.mark.parametrize(
@@ -428,12 +428,12 @@ def test_the_version_table_is_read_from_env_py_without_running_it(
     ],
 )
 def test_a_version_table_that_env_py_computes_is_told_as_computed(source: str) -> None:
-    assert read_environment(source.encode(), "env.py").computed
+    assert read_env_py(source.encode(), "env.py").computed
 
 
 def test_an_env_py_that_python_cannot_read_is_refused_with_its_line() -> None:
     with pytest.raises(BadScripts, match=r"^env\.py, line 2: "):
-        read_environment(b"import os\ndef (", "env.py")
+        read_env_py(b"import os\ndef (", "env.py")
 
 
 @pytest.mark.parametrize(

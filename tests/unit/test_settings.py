@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gate import settings
-from gate.decision import Decision
 from gate.errors import BadSettings
-from gate.settings import Settings
-from gate.urls import UrlSource
-from gate.variables import KNOWN, SETTINGS, one_edit_apart
+from gate.settings import settings
+from gate.settings.database_url import UrlSource
+from gate.settings.settings import Decision, Settings
+from gate.settings.variables import KNOWN, SETTINGS, one_edit_apart
 
 URL = "postgresql://app@db:5432/shop"
 SECRET = "S3cr3tW0rd"
@@ -70,8 +69,8 @@ def test_without_any_variable_every_setting_has_its_documented_default() -> None
         ("GATE_POLL_MAX", "60", "poll_max", 60.0),
         ("GATE_CONNECT_TIMEOUT", "1", "connect_timeout", 1.0),
         ("GATE_QUERY_TIMEOUT", "0.5", "query_timeout", 0.5),
-        ("GATE_LOCK_TIMEOUT", "0", "lock_timeout", 0.0),
-        ("GATE_LOCK_TIMEOUT", "1800", "lock_timeout", 1800.0),
+        ("GATE_MIGRATION_LOCK_TIMEOUT", "0", "lock_timeout", 0.0),
+        ("GATE_MIGRATION_LOCK_TIMEOUT", "1800", "lock_timeout", 1800.0),
         ("GATE_LOCK", "none", "locking", False),
         ("GATE_LOCK", "AUTO", "locking", True),
         ("GATE_MIGRATION_TIMEOUT", "3600", "migration_timeout", 3600.0),
@@ -115,13 +114,16 @@ MALFORMED = [
     ("DATABASE_URL", "postgresql://app@db/shop?sslmode=maybe"),
     ("DATABASE_URL", "postgresql://app@db/shop?sslmod=require"),
     ("MIGRATION_DATABASE_URL", "db/shop"),
-    *((name, "soon") for name in ("GATE_TIMEOUT", "GATE_POLL_MAX", "GATE_LOCK_TIMEOUT", "GATE_MIGRATION_TIMEOUT")),
+    *(
+        (name, "soon")
+        for name in ("GATE_TIMEOUT", "GATE_POLL_MAX", "GATE_MIGRATION_LOCK_TIMEOUT", "GATE_MIGRATION_TIMEOUT")
+    ),
     *((name, "5s") for name in ("GATE_CONNECT_TIMEOUT", "GATE_QUERY_TIMEOUT", "GATE_TTL")),
     ("GATE_TIMEOUT", "-1"),
     ("GATE_TIMEOUT", "inf"),
     ("GATE_TIMEOUT", "nan"),
     ("GATE_TIMEOUT", "1e999"),
-    ("GATE_LOCK_TIMEOUT", "-0.1"),
+    ("GATE_MIGRATION_LOCK_TIMEOUT", "-0.1"),
     ("GATE_POLL_MAX", "0"),
     ("GATE_CONNECT_TIMEOUT", "0"),
     ("GATE_QUERY_TIMEOUT", "0"),
@@ -173,7 +175,7 @@ def test_a_flag_overrides_its_variable_and_is_named_when_it_is_wrong() -> None:
         ("GATE_TIMEOUTS", "GATE_TIMEOUT"),
         ("GATE_TIMEUOT", "GATE_TIMEOUT"),
         ("GATE_POLL_MAY", "GATE_POLL_MAX"),
-        ("GATE_LOCK_TIMOUT", "GATE_LOCK_TIMEOUT"),
+        ("GATE_MIGRATION_LOCK_TIMOUT", "GATE_MIGRATION_LOCK_TIMEOUT"),
         ("GATE_ON_UNKOWN", "GATE_ON_UNKNOWN"),
         ("GATE_VERSIONTABLE", "GATE_VERSION_TABLE"),
         ("GATE_TLL", "GATE_TTL"),
@@ -312,7 +314,7 @@ def test_the_bypass_works_even_when_all_other_settings_are_broken(environment: d
 def test_staying_after_a_failure_works_even_when_other_settings_are_broken(
     environment: dict[str, str], flags: dict[str, str], *, stays: bool
 ) -> None:
-    assert settings.stays(environment, flags) is stays
+    assert settings.stays_on_failure(environment, flags) is stays
 
 
 @pytest.mark.parametrize(

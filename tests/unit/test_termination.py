@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gate.termination import DEFAULT, LIMIT, TerminationLog
+from gate.waiting.termination_log import DEFAULT_PATH, MAX_BYTES, TerminationLog
 
 
 def test_the_last_text_stands_there_whole_and_alone(tmp_path: Path) -> None:
@@ -51,16 +51,16 @@ def test_clearing_makes_no_file_where_none_was(tmp_path: Path) -> None:
 
 def test_kubernetes_limit_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    TerminationLog(str(path)).write("x" * 3 * LIMIT)
-    assert path.read_bytes() == b"x" * LIMIT
+    TerminationLog(str(path)).write("x" * 3 * MAX_BYTES)
+    assert path.read_bytes() == b"x" * MAX_BYTES
 
 
 @pytest.mark.parametrize("lead", range(4))
 def test_a_text_that_is_cut_ends_with_a_whole_character(tmp_path: Path, lead: int) -> None:
     path = tmp_path / "log"
-    TerminationLog(str(path)).write("x" * lead + "…" * LIMIT)
+    TerminationLog(str(path)).write("x" * lead + "…" * MAX_BYTES)
     content = path.read_bytes()
-    assert LIMIT - 4 < len(content) <= LIMIT
+    assert MAX_BYTES - 4 < len(content) <= MAX_BYTES
     assert content.decode()
 
 
@@ -85,4 +85,4 @@ def test_a_file_that_cannot_be_written_never_stops_the_gate(tmp_path: Path) -> N
 
 
 def test_kubernetes_own_file_is_the_default() -> None:
-    assert DEFAULT == "/dev/termination-log"
+    assert DEFAULT_PATH == "/dev/termination-log"

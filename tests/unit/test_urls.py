@@ -9,20 +9,21 @@ import sqlalchemy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gate import redaction, urls
+from gate import redaction
 from gate.errors import BadSettings
-from gate.url_parameters import DRIVERS_OWN, LIBPQ
+from gate.settings import database_url
+from gate.settings.database_url import DRIVERS_OWN, LIBPQ
 
 SECRET = "S3cr3tW0rd"
 
 
 def conninfo(text: str) -> dict[str, str]:
-    return urls.parse(text, "DATABASE_URL").conninfo
+    return database_url.parse(text, "DATABASE_URL").conninfo
 
 
 def complaint(text: str) -> str:
     with pytest.raises(BadSettings) as caught:
-        urls.parse(text, "DATABASE_URL")
+        database_url.parse(text, "DATABASE_URL")
     return str(caught.value)
 
 
@@ -46,7 +47,7 @@ FULL = {"user": "app", "password": "pw", "host": "db", "port": "5432", "dbname":
     ],
 )
 def test_every_driver_of_postgresql_means_the_same_database(scheme: str) -> None:
-    url = urls.parse(f"{scheme}://app:pw@db:5432/shop", "DATABASE_URL")
+    url = database_url.parse(f"{scheme}://app:pw@db:5432/shop", "DATABASE_URL")
     assert url.is_postgresql
     assert url.conninfo == FULL
     assert url.display == "db:5432/shop"
@@ -64,7 +65,7 @@ def test_every_driver_of_postgresql_means_the_same_database(scheme: str) -> None
     ],
 )
 def test_another_engine_is_known_by_its_name_and_never_taken_for_postgresql(text: str, engine: str) -> None:
-    url = urls.parse(text, "DATABASE_URL")
+    url = database_url.parse(text, "DATABASE_URL")
     assert (url.engine, url.is_postgresql, url.conninfo, url.verbatim) == (engine, False, {}, text)
     assert "pw" not in url.display + repr(url)
 
@@ -165,7 +166,7 @@ def test_an_unknown_word_for_tls_is_refused(parameter: str) -> None:
 @pytest.mark.parametrize("parameter", sorted(DRIVERS_OWN))
 def test_parameters_that_only_a_driver_knows_are_left_out_and_stay_in_the_verbatim_url(parameter: str) -> None:
     text = f"postgresql+asyncpg://db/shop?{parameter}=0"
-    url = urls.parse(text, "DATABASE_URL")
+    url = database_url.parse(text, "DATABASE_URL")
     assert url.conninfo == {"host": "db", "dbname": "shop"}
     assert url.verbatim == text
 
@@ -229,7 +230,7 @@ AWKWARD = [
     ],
 )
 def test_a_password_before_the_host_is_in_no_text_that_gate_makes(form: str, password: str) -> None:
-    url = urls.parse(form.format(password), "DATABASE_URL")
+    url = database_url.parse(form.format(password), "DATABASE_URL")
     assert SECRET not in repr(url) + url.display
     quoted = f"connection to {form.format(password)} failed for {url.conninfo.get('password', password)!r}"
     assert SECRET not in redaction.hide(quoted, url.secrets)
@@ -238,7 +239,7 @@ def test_a_password_before_the_host_is_in_no_text_that_gate_makes(form: str, pas
 @pytest.mark.parametrize("parameter", ["password", "sslpassword"])
 def test_a_password_in_the_query_is_used_and_hidden(parameter: str) -> None:
     text = f"postgresql://db/shop?user=app&{parameter}=a%40{SECRET}"
-    url = urls.parse(text, "DATABASE_URL")
+    url = database_url.parse(text, "DATABASE_URL")
     assert url.conninfo[parameter] == f"a@{SECRET}"
     assert SECRET not in repr(url) + url.display
     assert SECRET not in redaction.hide(f"{text} a@{SECRET} a%40{SECRET}", url.secrets)
@@ -346,14 +347,14 @@ def test_what_is_no_password_stays_readable(text: str) -> None:
 
 
 def test_a_known_password_is_hidden_in_every_spelling_the_longest_first() -> None:
-    url = urls.parse("postgresql://app:p%40ss%20w%2Ford@db/shop", "DATABASE_URL")
+    url = database_url.parse("postgresql://app:p%40ss%20w%2Ford@db/shop", "DATABASE_URL")
     for spelling in ("p%40ss%20w%2Ford", "p@ss w/ord", "p%40ss%20w/ord"):
         assert redaction.hide(f"<{spelling}>", url.secrets) == "<***>"
     assert redaction.hide("secretsauce", frozenset({"secret", "secretsauce"})) == "***"
 
 
 def test_a_password_equal_to_the_users_name_does_not_make_the_users_name_unreadable() -> None:
-    url = urls.parse("postgresql://app:app@db/app", "DATABASE_URL")
+    url = database_url.parse("postgresql://app:app@db/app", "DATABASE_URL")
     assert redaction.hide("role app does not exist", url.secrets) == "role app does not exist"
 
 
@@ -367,7 +368,7 @@ def test_a_password_equal_to_the_users_name_does_not_make_the_users_name_unreada
     ],
 )
 def test_libpqs_own_variables_are_left_to_libpq_and_named_for_people(names: dict[str, str], display: str) -> None:
-    url = urls.from_environment({**names, "PGPASSWORD": SECRET})
+    url = database_url.from_environment({**names, "PGPASSWORD": SECRET})
     assert (url.conninfo, url.verbatim, url.display, url.is_postgresql) == ({}, "", display, True)
     assert SECRET not in repr(url)
     assert SECRET not in redaction.hide(f"wrong: {SECRET}", url.secrets)
@@ -390,7 +391,7 @@ def test_every_url_that_sqlalchemy_writes_is_read_as_it_was_meant(
 @given(st.text(max_size=40))
 def test_any_text_is_either_a_url_or_a_complaint(text: str) -> None:
     try:
-        urls.parse(text, "DATABASE_URL")
+        database_url.parse(text, "DATABASE_URL")
     except BadSettings as error:
         assert str(error).startswith("DATABASE_URL")
 
@@ -399,7 +400,7 @@ def test_any_text_is_either_a_url_or_a_complaint(text: str) -> None:
 def test_no_password_is_ever_in_what_gate_shows_of_a_url(around: str, host: str) -> None:
     text = f"postgresql://app:{around}{SECRET}@{host}/shop"
     try:
-        url = urls.parse(text, "DATABASE_URL")
+        url = database_url.parse(text, "DATABASE_URL")
     except BadSettings as error:
         assert SECRET not in str(error)
     else:
@@ -409,7 +410,7 @@ def test_no_password_is_ever_in_what_gate_shows_of_a_url(around: str, host: str)
 @pytest.mark.parametrize("engine", ["mysql+pymysql", "postgresql"])
 def test_a_port_that_is_no_number_is_refused_whatever_the_engine(engine: str) -> None:
     with pytest.raises(BadSettings, match="is not host:port"):
-        urls.parse(f"{engine}://u:S3cr3t@h:port/db", "DATABASE_URL")
+        database_url.parse(f"{engine}://u:S3cr3t@h:port/db", "DATABASE_URL")
 
 
 BAITS = [

@@ -9,9 +9,10 @@ from itertools import pairwise
 
 import pytest
 
-from gate import garbage, wait
 from gate.errors import DatabaseUnavailable, TimedOut
-from gate.wait import FIRST_PAUSE, LEAST_SHARE, Pause
+from gate.process import gc_tuning
+from gate.waiting import backoff
+from gate.waiting.backoff import INITIAL_PAUSE, MIN_JITTER, Pause
 
 
 def after(calls: int) -> Callable[[], bool]:
@@ -21,16 +22,16 @@ def after(calls: int) -> Callable[[], bool]:
 
 def test_what_passes_at_once_is_never_paused_for() -> None:
     pauses: list[Pause] = []
-    wait.until(after(1), cap=lambda: 10, before_pause=pauses.append)
+    backoff.until(after(1), cap=lambda: 10, before_pause=pauses.append)
     assert pauses == []
 
 
 def test_each_pause_is_told_before_it_and_twice_as_long_as_the_last_less_its_jitter() -> None:
     pauses: list[Pause] = []
-    wait.until(after(4), cap=lambda: 10, before_pause=pauses.append)
+    backoff.until(after(4), cap=lambda: 10, before_pause=pauses.append)
     assert len(pauses) == 3
-    for pause, full in zip(pauses, (FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE), strict=True):
-        assert LEAST_SHARE * full <= pause.length <= full
+    for pause, full in zip(pauses, (INITIAL_PAUSE, 2 * INITIAL_PAUSE, 4 * INITIAL_PAUSE), strict=True):
+        assert MIN_JITTER * full <= pause.length <= full
     for before, pause in pairwise(pauses):
         assert pause.elapsed >= before.elapsed + before.length
 
@@ -39,29 +40,29 @@ def test_the_cap_is_asked_each_time_and_never_exceeded() -> None:
     caps = [0.02, 0.01, 0.03, 0.005]
     asked = iter(caps)
     pauses: list[Pause] = []
-    wait.until(after(len(caps) + 1), cap=lambda: next(asked), before_pause=pauses.append)
+    backoff.until(after(len(caps) + 1), cap=lambda: next(asked), before_pause=pauses.append)
     assert len(pauses) == len(caps)
     for pause, cap in zip(pauses, caps, strict=True):
-        assert LEAST_SHARE * cap <= pause.length <= cap
+        assert MIN_JITTER * cap <= pause.length <= cap
 
 
 def test_pauses_are_jittered_so_that_waiters_do_not_stay_in_step() -> None:
     pauses: list[Pause] = []
-    wait.until(after(20), cap=lambda: 0.002, before_pause=pauses.append)
+    backoff.until(after(20), cap=lambda: 0.002, before_pause=pauses.append)
     assert len({pause.length for pause in pauses}) > 1
 
 
 def test_who_waits_collects_garbage_as_usual_else_looks_that_hang_cost_all_descriptors() -> None:
-    garbage.collect_seldom()
-    wait.until(after(1), cap=lambda: 10, before_pause=lambda _: None)
-    assert gc.get_threshold()[0] == garbage.SELDOM
-    wait.until(after(2), cap=lambda: 0, before_pause=lambda _: None)
-    assert gc.get_threshold() == garbage.USUAL
+    gc_tuning.collect_rarely()
+    backoff.until(after(1), cap=lambda: 10, before_pause=lambda _: None)
+    assert gc.get_threshold()[0] == gc_tuning.STARTUP_THRESHOLD
+    backoff.until(after(2), cap=lambda: 0, before_pause=lambda _: None)
+    assert gc.get_threshold() == gc_tuning.DEFAULT_THRESHOLD
 
 
 @pytest.mark.parametrize(("age", "cap"), [(0, 1), (10, 1), (15, 1.5), (20, 2), (86400, 2)])
 def test_the_end_of_a_short_migration_is_noticed_sooner_than_that_of_a_long_one(age: float, cap: float) -> None:
-    assert wait.watching_cap(age) == cap
+    assert backoff.migrator_pause_cap(age) == cap
 
 
 def test_at_the_limit_it_looks_a_last_time_and_gives_up_with_the_settings_name() -> None:
@@ -73,7 +74,7 @@ def test_at_the_limit_it_looks_a_last_time_and_gives_up_with_the_settings_name()
         return False
 
     with pytest.raises(TimedOut, match="GATE_TIMEOUT"):
-        wait.until(passed, cap=lambda: 0.1, limit=0.3, before_pause=lambda _: None)
+        backoff.until(passed, cap=lambda: 0.1, limit=0.3, before_pause=lambda _: None)
     assert looks[-1] >= 0.29
     assert looks[-2] < 0.3
 
@@ -81,12 +82,12 @@ def test_at_the_limit_it_looks_a_last_time_and_gives_up_with_the_settings_name()
 def test_a_limit_shorter_than_the_first_pause_is_kept() -> None:
     pauses: list[Pause] = []
     with pytest.raises(TimedOut):
-        wait.until(lambda: False, cap=lambda: 10, limit=0.05, before_pause=pauses.append)
+        backoff.until(lambda: False, cap=lambda: 10, limit=0.05, before_pause=pauses.append)
     assert pauses[0].length <= 0.05
 
 
 def test_what_passes_at_the_limit_has_passed() -> None:
-    wait.until(after(2), cap=lambda: 10, limit=0.05, before_pause=lambda _: None)
+    backoff.until(after(2), cap=lambda: 10, limit=0.05, before_pause=lambda _: None)
 
 
 def test_an_error_ends_the_waiting_at_once_and_unchanged() -> None:
@@ -96,5 +97,5 @@ def test_an_error_ends_the_waiting_at_once_and_unchanged() -> None:
         raise error
 
     with pytest.raises(DatabaseUnavailable) as caught:
-        wait.until(fails, cap=lambda: 10, before_pause=lambda _: None)
+        backoff.until(fails, cap=lambda: 10, before_pause=lambda _: None)
     assert caught.value is error
