@@ -35,7 +35,7 @@ WORKERS ?= 2
 .PHONY: nightly
 nightly: $(READY) ## ten thousand drawn cases of everything that is drawn, and a hundred kills (two hours)
 	GATE_TEST_EXAMPLES=10000 $(BIN)/pytest -n $(WORKERS) --timeout 6000 tests/unit tests/acceptance/test_any_request.py
-	GATE_TEST_ROUNDS=100 $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_death.py tests/acceptance/test_engines.py
+	GATE_TEST_ROUNDS=100 $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_kills.py tests/acceptance/test_engines.py
 
 .PHONY: coverage
 coverage: $(READY) ## branch coverage of all tests, in every process that they start (a quarter of an hour; to build/)

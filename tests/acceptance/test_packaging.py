@@ -28,8 +28,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TELLING = (
     "tests/unit",
     "tests/integration/test_readiness.py",
-    "tests/acceptance/test_env_forms.py",
-    "tests/acceptance/test_hold.py",
+    "tests/acceptance/test_env_py.py",
+    "tests/acceptance/test_placeholder.py",
     "tests/acceptance/test_incident.py",
     "tests/acceptance/test_signals.py",
 )
