@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from demo.embedded_postgres import environment_without_settings
 from tests.conftest import GateRunner, TestDatabase
-from tests.support.programs import DEADLINE, GATE
+from tests.support.programs import GATE_COMMAND, TIMEOUT
 from tests.support.projects import Project
 
 
@@ -17,14 +17,16 @@ def test_a_terminal_shows_a_line_that_replaces_itself(gate: GateRunner, project:
     project.add("a4", "a3", 'op.execute("SELECT pg_sleep(1)")')
     ours, theirs = pty.openpty()
     told = environment_without_settings() | {"DATABASE_URL": gate.url}
-    migrating = subprocess.Popen([*GATE, "migrate"], cwd=gate.folder, env=told, stderr=theirs, stdin=subprocess.DEVNULL)
+    migrating = subprocess.Popen(
+        [*GATE_COMMAND, "migrate"], cwd=gate.folder, env=told, stderr=theirs, stdin=subprocess.DEVNULL
+    )
     os.close(theirs)
     shown = b""
     with suppress(OSError):  # how a terminal says that nobody writes to it any more
         while chunk := os.read(ours, 65536):
             shown += chunk
     os.close(ours)
-    assert migrating.wait(DEADLINE) == 0
+    assert migrating.wait(TIMEOUT) == 0
     assert b"\r\x1b[K4/4 a4 1 s" in shown
     assert b"INFO     gate.migrated: The schema is current" in shown
 

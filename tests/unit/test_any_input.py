@@ -49,7 +49,7 @@ from gate.settings.arguments import COMMANDS
 from gate.settings.database_url import UrlSource
 from gate.settings.variables import SETTINGS
 from gate.wsgi import Ready as WsgiReady
-from tests.support.forgery import HOSTILE
+from tests.support.hostile_text import HOSTILE
 
 GIVEN = st.text(st.characters(exclude_characters="\0"), max_size=40)
 """What a variable, an argument or the name of a file can be; a byte that is no UTF-8 comes as a lone surrogate."""

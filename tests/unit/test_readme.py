@@ -18,7 +18,7 @@ from gate.readiness.answer import Readiness, fields
 from gate.settings.arguments import COMMANDS
 from gate.settings.settings import Decision, Policy
 from gate.settings.variables import SETTINGS
-from tests.support.programs import GATE, start
+from tests.support.programs import GATE_COMMAND, start
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -62,7 +62,7 @@ def test_commands_are_those_of_the_code() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_flag_of_the_help_is_told(command: str) -> None:
-    usage = start([*GATE, command, "--help"], {}, ROOT).wait()
+    usage = start([*GATE_COMMAND, command, "--help"], {}, ROOT).wait()
     assert usage.code == 0
     options = usage.out.split("options:")[1]
     flags = {flag for line in options.splitlines() for flag in re.findall(r"(?<![\w-])--?[a-z][\w-]*", line[:28])}
@@ -71,7 +71,7 @@ def test_every_flag_of_the_help_is_told(command: str) -> None:
 
 
 def test_no_flag_is_told_that_no_command_takes() -> None:
-    helps = "".join(start([*GATE, command, "--help"], {}, ROOT).wait().out for command in COMMANDS)
+    helps = "".join(start([*GATE_COMMAND, command, "--help"], {}, ROOT).wait().out for command in COMMANDS)
     told = set(re.findall(r"`[^`]*?(--[a-z][\w-]*)", README))
     assert {flag for flag in told if not re.search(rf"{flag}\b", helps)} == OTHERS
 
