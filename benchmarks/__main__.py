@@ -1,6 +1,7 @@
-"""`python -m benchmarks`: all measurements, then the report; with names of measurements only those, printed.
+"""`python -m benchmarks [NAME...]` runs all measurements, or the named ones, and prints the report.
 
-A whole run writes RESULTS.md, results.png and README's figures; a quick one writes the same into build/.
+A run of all measurements writes RESULTS.md, results.png and the figures in the documentation. With QUICK=1 it takes
+shorter measurements and writes the same files into build/.
 """
 
 from __future__ import annotations
@@ -11,67 +12,69 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks import airflow, endpoint, growth, handing_over, picture, readme, report, start, surroundings, waiting
-from benchmarks.chapter import Chapter
-from benchmarks.stage import Stage, stage
-from benchmarks.start import Starts
+from benchmarks import chart, endpoint, readme, report, server_start, system_info, waiting
+from benchmarks.check import CheckCosts
+from benchmarks.section import Section
+from benchmarks.workspace import Workspace, workspace
 
 HERE = Path(__file__).resolve().parent
-QUICK_HERE = HERE.parent / "build"
-"""A short run is no result to be shown."""
+QUICK_FOLDER = HERE.parent / "build"
+"""The results of quick runs are not precise enough to publish."""
 
 
-class Bench:
-    """All measurements in their order: short ones first, those that fill the machine last."""
+class Benchmarks:
+    """All measurements, in order: those that use all cores run last."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self.starts: Starts | None = None
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self.check_costs: CheckCosts | None = None
 
     @property
-    def measurements(self) -> dict[str, Callable[[], Iterable[Chapter]]]:
+    def measurements(self) -> dict[str, Callable[[], Iterable[Section]]]:
         return {
-            "start": self._start,
-            "airflow": lambda: [airflow.measure(self._stage)],
-            "growth": lambda: [growth.measure(self._stage)],
-            "endpoint": lambda: [endpoint.measure(self._stage)],
-            "waiting": lambda: [waiting.measure(self._stage)],
-            "handing-over": lambda: [handing_over.after_the_migration(self._stage)],
-            "replicas": lambda: [handing_over.replicas(self._stage)],
+            "check": self._check,
+            "scaling": lambda: [scaling.measure(self._workspace)],
+            "endpoint": lambda: [endpoint.measure(self._workspace)],
+            "waiting": lambda: [waiting.measure(self._workspace)],
+            "start-after-migration": lambda: [server_start.after_the_migration(self._workspace)],
+            "replicas": lambda: [server_start.replicas(self._workspace)],
         }
 
-    def _start(self) -> Iterable[Chapter]:
-        self.starts = start.measure(self._stage)
-        return start.chapters(self.starts)
+    def _check(self) -> Iterable[Section]:
+        self.check_costs = check.measure(self._workspace)
+        return check.sections(self.check_costs)
 
-    def chapters(self, names: Iterable[str]) -> list[Chapter]:
-        found: list[Chapter] = []
+    def sections(self, names: Iterable[str]) -> list[Section]:
+        sections: list[Section] = []
         for name in names:
-            began = time.monotonic()
-            found += self.measurements[name]()
-            print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-        return found
+            started = time.monotonic()
+            sections += self.measurements[name]()
+            print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+        return sections
 
 
 def main() -> None:
     quick = os.environ.get("QUICK", "") not in {"", "0"}
-    with stage(quick=quick) as made:
-        bench = Bench(made)
-        chapters = bench.chapters(sys.argv[1:] or bench.measurements)
-        where = surroundings.rows(made)
-    name = "results.png" if bench.starts and not sys.argv[1:] else ""
-    text = report.document("make bench QUICK=1" if quick else "make bench", where, chapters, name)
+    with workspace(quick=quick) as created:
+        benchmarks = Benchmarks(created)
+        sections = benchmarks.sections(sys.argv[1:] or benchmarks.measurements)
+        system = system_info.rows(created)
+    name = "results.png" if benchmarks.check_costs and not sys.argv[1:] else ""
+    text = report.document("make bench QUICK=1" if quick else "make bench", system, sections, name)
     print(text)
-    if not sys.argv[1:] and bench.starts:
-        _write(QUICK_HERE if quick else HERE, text, bench.starts)
-        figures = readme.with_figures((HERE.parent / "README.md").read_text(), bench.starts, chapters)
-        ((QUICK_HERE if quick else HERE.parent) / "README.md").write_text(figures)
+    if not sys.argv[1:] and benchmarks.check_costs:
+        _write(QUICK_FOLDER if quick else HERE, text, benchmarks.check_costs)
+        for page in [HERE.parent / "README.md", *(HERE.parent / "docs").rglob("*.md")]:
+            text = page.read_text()
+            if readme.BEGIN in text:
+                updated = readme.with_figures(text, benchmarks.check_costs, sections)
+                (QUICK_FOLDER / page.name if quick else page).write_text(updated)
 
 
-def _write(folder: Path, text: str, starts: Starts) -> None:
+def _write(folder: Path, text: str, check_costs: CheckCosts) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "RESULTS.md").write_text(text)
-    picture.draw(starts, folder / "results.png")
+    chart.draw(check_costs, folder / "results.png")
 
 
 main()
