@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks import chart, endpoint, readme, report, server_start, system_info, waiting
+from benchmarks import chart, check, documentation, endpoint, report, scaling, server_start, system_info, waiting
 from benchmarks.check import CheckCosts
 from benchmarks.section import Section
 from benchmarks.workspace import Workspace, workspace
@@ -66,8 +66,8 @@ def main() -> None:
         _write(QUICK_FOLDER if quick else HERE, text, benchmarks.check_costs)
         for page in [HERE.parent / "README.md", *(HERE.parent / "docs").rglob("*.md")]:
             text = page.read_text()
-            if readme.BEGIN in text:
-                updated = readme.with_figures(text, benchmarks.check_costs, sections)
+            if documentation.BEGIN in text:
+                updated = documentation.with_figures(text, benchmarks.check_costs, sections)
                 (QUICK_FOLDER / page.name if quick else page).write_text(updated)
 
 

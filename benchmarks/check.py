@@ -117,7 +117,7 @@ TARGETS = (
 
 
 def _targets(check_costs: CheckCosts, caches: str) -> list[Target]:
-    times_ = [
+    time_targets = [
         Target(
             f"`{name}` / {to}, {size:,} revisions, {caches}",
             ratio(check_costs.costs[size, caches], name, to),
@@ -127,7 +127,7 @@ def _targets(check_costs: CheckCosts, caches: str) -> list[Target]:
         for size, name, to, limit in TARGETS
         if size in check_costs.sizes
     ]
-    memory_ = [
+    memory_targets = [
         Target(
             f"peak memory of `{CHECK}` / {BASELINE}, {size:,} revisions, {caches}",
             ratio(check_costs.costs[size, caches], CHECK, BASELINE, memory),
@@ -135,13 +135,14 @@ def _targets(check_costs: CheckCosts, caches: str) -> list[Target]:
         )
         for size in (SMALL, check_costs.sizes[-1])
     ]
-    return [*times_, *memory_]
+    return [*time_targets, *memory_targets]
 
 
 def _explain_limit(costs: Costs) -> str:
     """Explain why a check through psycopg cannot cost less than (a)."""
+    share = ratio(costs, BASELINE, ALEMBIC_WITH_APP)
     return (
-        f"(a), which only imports psycopg, connects and reads one row, costs {ratio(costs, BASELINE, ALEMBIC_WITH_APP):.2f} × (c)."
+        f"(a), which only imports psycopg, connects and reads one row, costs {share:.2f} × (c)."
         " Most of that time Python compiles psycopg and its dependencies. psycopg cannot be imported in part, so gate"
         " cannot be faster than (a)."
     )

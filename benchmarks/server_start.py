@@ -93,8 +93,8 @@ def replicas(workspace: Workspace) -> Section:
     return Section(
         f"{size} replicas with RUN_MIGRATIONS=1 at once",
         f"A migration of {duration} s, after one warm-up; one replica and {size} replicas alternate; medians of"
-        f" {rounds} rounds; from the start of the first process to the start of the last server. All replicas share this machine,"
-        " so they compete for CPU while they import; the last column shows how much.",
+        f" {rounds} rounds; from the start of the first process to the start of the last server. All replicas share"
+        " this machine, so they compete for CPU while they import; the last column shows how much.",
         ["caches", "replicas", "last server start", "× one", "CPU of all"],
         [
             [caches, str(number), f"{_last(each):.2f} s", f"{_times(each, one):.2f} ×", f"{_cpu(each):.1f} s"]

@@ -36,7 +36,7 @@ def measure(workspace: Workspace) -> Section:
         "CPU time of one check: the CPU time of a `gate wait` with `GATE_POLL_MAX=0.5` in"
         f" {seconds:.0f} s after its warm-up, divided by the number of its checks; median of {rounds}. Checks in ten"
         " minutes: `gate.waiting.backoff` with a simulated clock, 200 runs. Concurrent waiters:"
-        f" {concurrent.size} processes, forked from one process after its imports, so that they start within a second or"
+        f" {concurrent.size} processes, forked from one process after its imports, so they start within a second or"
         " two. Their connections are counted in the log of the database, in each window of two seconds that starts with"
         f" a connection, from {concurrent.begin:.0f} to {concurrent.end:.0f} s after the first one.",
         ["quantity", "value"],
