@@ -82,7 +82,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo 'Setting up $(VENV) (once; about a minute) ...'
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --constraint constraints.txt pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group test
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group test --group docs
 	@touch $@
 
 $(READY_TO_BENCH): $(READY)
