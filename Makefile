@@ -58,8 +58,12 @@ airflow: ## put Airflow into build/airflow (300 MB), so that `make bench` measur
 
 AIRFLOW = apache-airflow==3.3.2 asyncpg psycopg2-binary
 
+.PHONY: docs
+docs: $(READY) ## build the pages in docs/ as a site: build/docs; a warning is an error
+	@$(BIN)/sphinx-build -E -W --keep-going --quiet -d build/doctrees docs build/docs
+
 .PHONY: lint
-lint: $(READY) ## ruff and mypy
+lint: docs ## the site, ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
