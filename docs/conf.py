@@ -13,4 +13,7 @@ default_role = "code"  # the docstrings write `name`, as Markdown does
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+autodoc_type_aliases = {
+    name: name for name in ("Application", "Environ", "Receive", "Scope", "Send", "Source", "StartResponse")
+}
 python_use_unqualified_type_names = True

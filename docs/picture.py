@@ -40,6 +40,7 @@ BOXES = {
 
 ARROWS = (
     ("cli", "waiting"),
+    ("cli", "asgi"),
     ("waiting", "migration"),
     ("waiting", "readiness"),
     ("asgi", "readiness"),
@@ -56,6 +57,11 @@ ARROWS = (
 )
 """Who imports whom. What an import reaches through another arrow has no arrow of its own."""
 
+TIP = (
+    '<marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+    f'<path d="M0,0 L8,4 L0,8 z" fill="{EDGE}"/></marker>'
+)
+
 HALF = 28
 """Half a box's height."""
 
@@ -66,8 +72,7 @@ def drawn() -> str:
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">',
             "<title>The folders of the package, their imports, and the flow</title>",
-            '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-            f'<path d="M0,0 L8,4 L0,8 z" fill="{EDGE}"/></marker></defs>',
+            f"<defs>{TIP}</defs>",
             f'<rect width="{WIDTH}" height="{HEIGHT}" rx="8" fill="{PAPER}"/>',
             _text(WIDTH // 2, 38, FLOW, 15, INK, "flow"),
             _text(WIDTH // 2, 60, "After every act gate checks again. An arrow is an import.", 13, FAINT),

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SERVER, GateRunner, TestDatabase
-from tests.support.projects import SYNC_ENV, Project, make_project
 from tests.support.docs import PAGES, blocks, recipes
+from tests.support.projects import SYNC_ENV, Project, make_project
 
 OPTIONS = ["", ", transaction_per_migration=True", ", transactional_ddl=False", ", compare_type=True, as_sql=False"]
 

@@ -44,7 +44,8 @@ def sections(text: str, level: int = 2) -> dict[str, str]:
 
 def blocks(text: str, language: str = "") -> list[str]:
     """What is fenced in this text as code of this language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    fenced = re.findall(r"^```(\S*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [code for named, code in fenced if re.fullmatch(language, named)]
 
 
 def recipes() -> list[str]:

@@ -18,8 +18,8 @@ import yaml
 
 from demo.embedded_postgres import free_port
 from tests.support.containers import POSTGRES_IMAGE, PYTHON_IMAGE, ROOT, UTF8, Container, Containers, must, podman
-from tests.support.programs import await_true
 from tests.support.docs import shown
+from tests.support.programs import await_true
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
 

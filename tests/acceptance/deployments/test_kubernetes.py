@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import Container, Containers, must, podman
+from tests.support.docs import shown
 from tests.support.manifests import Resource, containers_of, one, overlay
 from tests.support.programs import await_true
-from tests.support.docs import shown
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
 

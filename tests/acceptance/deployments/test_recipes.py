@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import PYTHON_IMAGE, ROOT, Container, Containers, must, podman
-from tests.support.projects import make_project
 from tests.support.docs import recipes
+from tests.support.projects import make_project
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
 

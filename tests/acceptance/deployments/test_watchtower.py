@@ -16,8 +16,8 @@ import yaml
 
 from tests.support.containers import ROOT, Container, Containers, must
 from tests.support.docker_socket import docker_socket
-from tests.support.go_tools import go_tool
 from tests.support.docs import shown
+from tests.support.go_tools import go_tool
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
 
