@@ -16,9 +16,9 @@ COPY constraints.txt examples/fastapi/requirements.txt ./
 RUN pip install --constraint constraints.txt --requirement requirements.txt
 
 # gate from this checkout; in an image of yours it is one more line of requirements.txt: schema-gate. The extra [http]
-# is for GATE_HOLD and `gate serve`.
+# is for GATE_PLACEHOLDER and `gate serve`.
 COPY pyproject.toml README.md LICENSE ./
-COPY src src
+COPY gate gate
 RUN pip install --constraint constraints.txt '.[http]'
 
 # ---- the image that runs.

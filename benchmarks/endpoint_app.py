@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from gate.asgi import Ready, Receive, Scope, Send
+from gate.asgi import Ready
+from gate.readiness.answer import Receive, Scope, Send
 
 ready = Ready(ttl=float(os.environ.get("BENCH_TTL", "1")))
 

@@ -11,8 +11,9 @@ from statistics import median
 from benchmarks.chapter import Chapter, Target
 from benchmarks.project import Project
 from benchmarks.stage import Stage
-from gate import configuration, drift, script_directory
-from gate.revisions import Graph
+from gate.drift import comparison
+from gate.image import alembic_config, script_directory
+from gate.image.revision_graph import RevisionGraph
 
 SIZES = (1_000, 2_000, 5_000, 10_000)
 LINEAR = 1.5
@@ -55,22 +56,22 @@ class _Image:
 
     def __init__(self, project: Project) -> None:
         os.chdir(project.folder)
-        self._found = configuration.read([], None, None)
+        self._found = alembic_config.read([], None, None)
         self._revisions = script_directory.read(self._found).graph.revisions.values()
         self._head = project.head
 
     def parts(self) -> list[float]:
         """Seconds for each of PARTS; the graph is a new one each time, which remembers nothing yet."""
-        parts: list[Callable[[Graph], object]] = [
+        parts: list[Callable[[RevisionGraph], object]] = [
             lambda _: script_directory.read(self._found),
-            lambda _: Graph(self._revisions).heads,
-            lambda graph: drift.compare(graph, [self._head]),
-            lambda graph: drift.compare(graph, []),
+            lambda _: RevisionGraph(self._revisions).heads,
+            lambda graph: comparison.compare(graph, [self._head]),
+            lambda graph: comparison.compare(graph, []),
         ]
-        return [_cpu(part, Graph(self._revisions)) for part in parts]
+        return [_cpu(part, RevisionGraph(self._revisions)) for part in parts]
 
 
-def _cpu(part: Callable[[Graph], object], graph: Graph) -> float:
+def _cpu(part: Callable[[RevisionGraph], object], graph: RevisionGraph) -> float:
     gc.collect()
     gc.disable()
     try:

@@ -8,8 +8,8 @@ import sys
 import psycopg  # noqa: F401 - loaded once, so that the first looks come together
 import tenacity  # noqa: F401 - likewise
 
-from gate import guard  # noqa: F401 - likewise
-from gate.cli import command
+from gate.cli import run  # noqa: F401 - likewise
+from gate.cli.main import command
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ from unittest.mock import patch
 
 from benchmarks.chapter import Chapter, Target
 from benchmarks.stage import Database, Stage
-from gate import wait
 from gate.errors import TimedOut
+from gate.waiting import backoff
 
 TEN_MINUTES = 600.0
 WINDOW = 2.0
@@ -115,7 +115,7 @@ def schedule(seconds: float) -> list[float]:
         return False
 
     with patch("time.monotonic", clock.read), patch("time.sleep", clock.sleep), suppress(TimedOut):
-        wait.until(look, cap=lambda: 10.0, limit=seconds, before_pause=lambda _: None)
+        backoff.until(look, cap=lambda: 10.0, limit=seconds, before_pause=lambda _: None)
     return moments[:-1]
 
 

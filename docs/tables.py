@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from gate.asgi import Ready
-from gate.cli.arguments import COMMANDS
 from gate.cli.serve import Metrics
+from gate.settings.arguments import COMMANDS
 from gate.settings.variables import SETTINGS
 
 PAGES = Path(__file__).parent
@@ -52,7 +52,7 @@ def written(page: str, name: str) -> str:
 
 
 def _row(cells: Iterable[str]) -> str:
-    return ("| " + " | ".join(cells) + " |").replace("|  |", "| |")
+    return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
 
 
 def _code(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Whatever a client sends to the port of `GATE_HOLD` or `gate serve`: the next one is answered, nothing is logged."""
+"""Whatever a client sends to the placeholder or to `gate serve`: the next request is answered, nothing is logged."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ PIECES = st.sampled_from(
 REQUESTS = st.lists(PIECES | st.binary(max_size=8), max_size=12).map(b"".join)
 
 
-@pytest.fixture(params=["GATE_HOLD", "gate serve"])
+@pytest.fixture(params=["GATE_PLACEHOLDER", "gate serve"])
 def listening(request: pytest.FixtureRequest, gate: GateRunner, database: TestDatabase) -> tuple[Running, int]:
     database.stamp("a1")
     port = free_port()
-    if request.param == "GATE_HOLD":
-        running = gate.start("run", "--", *SERVER, GATE_HOLD=f"127.0.0.1:{port}")
+    if request.param == "GATE_PLACEHOLDER":
+        running = gate.start("run", "--", *SERVER, GATE_PLACEHOLDER=f"127.0.0.1:{port}")
     else:
         running = gate.start("serve", "--listen", f"127.0.0.1:{port}")
     await_true(lambda: alive(port), lambda: "".join(running.err), running.process)

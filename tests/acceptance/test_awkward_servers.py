@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from gate.migrator import LOCK_CLASS, LockKey
+from gate.database.lock import LOCK_CLASS, LockKey
 from tests.conftest import GateRunner, TestDatabase
 from tests.support.pooler import PoolerMaker
 from tests.support.programs import Running, await_true, family
@@ -151,7 +151,7 @@ def test_other_clients_of_a_pooler_never_get_a_migrations_name(
     gate.url = pooler("transaction", 4).url(database.name)
     ended = gate("migrate")
     assert ended.code == 0, ended.err
-    assert "MIGRATION_DATABASE_URL" in ended.event("gate.pooled")["message"]
+    assert "MIGRATION_DATABASE_URL" in ended.event("gate.pooler_detected")["message"]
     with ExitStack() as open_:
         clients = [open_.enter_context(psycopg.connect(gate.url)) for _ in range(4)]
         names = [client.execute("SELECT current_setting('application_name')").fetchone() for client in clients]
@@ -163,7 +163,7 @@ def test_a_killed_migrators_upgrade_that_connects_late_is_ended(
 ) -> None:
     migrating = sleeping_revision(gate, project)
     with psycopg.connect(database.url, application_name=f"{KEY.working_name} late", autocommit=True) as late:
-        line = migrating.await_event("gate.predecessor_ended")
+        line = migrating.await_event("gate.orphan_terminated")
         assert line["backend"] == late.info.backend_pid
         with pytest.raises(psycopg.OperationalError):
             late.execute("SELECT 1")

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from gate.migrator import LOCK_CLASS
+from gate.database.lock import LOCK_CLASS
 from tests.conftest import SERVER, GateRunner, TestDatabase
 from tests.support.projects import Project
 
@@ -118,7 +118,7 @@ def test_a_migration_that_blocks_itself_through_a_second_engine_is_told(
 def test_a_migration_that_hangs_outside_the_database_is_told(gate: GateRunner, project: Project) -> None:
     project.add("a4", "a3", "import time\ntime.sleep(100)")
     migrating = gate.start("migrate")
-    line = migrating.await_event("gate.no_statement")
+    line = migrating.await_event("gate.migration_idle")
     assert "outside the database" in line["message"]
     assert "in revision a4 (4/4)" in line["message"]
     assert line["seconds"] >= 10
@@ -127,6 +127,6 @@ def test_a_migration_that_hangs_outside_the_database_is_told(gate: GateRunner, p
 def test_an_env_py_that_hangs_before_it_connects_is_told(gate: GateRunner, project: Project) -> None:
     env = project.folder / "migrations" / "env.py"
     env.write_text("import time\ntime.sleep(100)\n" + env.read_text())
-    line = gate.start("migrate").await_event("gate.no_statement")
+    line = gate.start("migrate").await_event("gate.migration_idle")
     assert "what env.py imports or connects to" in line["message"]
     assert "before the first revision" in line["message"]

@@ -1,4 +1,4 @@
-"""A machine that dies with the lock leaves no goodbye: the server must find out by itself (HAZARDS 6)."""
+"""A machine that dies with the lock leaves no goodbye: the server must find out by itself (hazards.md 6)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from gate.migrator import LOCK_CLASS
+from gate.database.lock import LOCK_CLASS
 from tests.conftest import GateRunner
 from tests.support.programs import GATE, start
 from tests.support.projects import Project

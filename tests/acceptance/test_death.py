@@ -1,4 +1,4 @@
-"""A migrator that is killed at any moment leaves nothing working unseen, and the next one finishes (HAZARDS 6)."""
+"""A migrator that is killed at any moment leaves nothing working unseen, and the next one finishes (hazards.md 6)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from gate.migrator import LockKey
+from gate.database.lock import LockKey
 from tests.conftest import GateRunner, TestDatabase
 from tests.support.programs import ROUNDS, Running, alive, await_true, children, family, kill_at_random
 from tests.support.projects import Project, make_project
@@ -125,7 +125,7 @@ def test_what_a_migration_leaves_behind_is_ended_and_told(
     migrating = gate.start("migrate")
     ended = migrating.wait()
     assert ended.code == 0
-    assert ended.event("gate.leftovers_ended")["processes"] == 2
+    assert ended.event("gate.child_processes_killed")["processes"] == 2
     assert not any(map(alive, started(migrating)))
     assert database.stamped() == {"a4"}
 
@@ -188,8 +188,8 @@ def test_the_next_migrator_ends_a_predecessors_statement_before_it_starts(
     with orphan(database) as pid:
         ended = gate("migrate")
     assert ended.code == 0
-    assert ended.names().index("gate.predecessor_ended") < ended.names().index("gate.migrating")
-    assert ended.event("gate.predecessor_ended")["backend"] == pid
+    assert ended.names().index("gate.orphan_terminated") < ended.names().index("gate.migrating")
+    assert ended.event("gate.orphan_terminated")["backend"] == pid
 
 
 def test_a_predecessors_statement_that_may_not_be_ended_is_named_and_never_migrated_beside(

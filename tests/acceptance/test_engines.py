@@ -1,4 +1,4 @@
-"""MariaDB and SQLite are looked at, waited for, migrated under a lock; others are refused, saying why (HAZARDS 7)."""
+"""MariaDB and SQLite are checked, waited for and migrated under a lock; others are refused (hazards.md 7)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from gate.advisory_lock import refuse_cockroachdb
-from gate.database import Database
+from gate.database.location import Database
+from gate.database.lock import LockKey
+from gate.database.mysql import MySqlSessions
+from gate.database.postgresql.lock import refuse_cockroachdb
 from gate.errors import BadSettings
-from gate.migrator import LockKey
-from gate.mysql import MySqlBackends
-from gate.urls import UrlSource
+from gate.settings.database_url import UrlSource
 from tests.conftest import SERVER, GateRunner
 from tests.support.mariadb import MariaDb
 from tests.support.programs import ROUNDS, Running, alive, await_true, children, kill_at_random
@@ -156,8 +156,8 @@ def test_the_next_migrator_ends_what_a_killed_one_left_running_on_mariadb(
     project.add("a4", "a3")
     ended = gate("migrate")
     assert ended.code == 0, ended.err
-    assert ended.names().index("gate.predecessor_ended") < ended.names().index("gate.migrating")
-    assert (ended.event("gate.predecessor_ended")["backend"],) == orphan
+    assert ended.names().index("gate.orphan_terminated") < ended.names().index("gate.migrating")
+    assert (ended.event("gate.orphan_terminated")["backend"],) == orphan
     assert mariadb.execute(SLEEPING) == []
     assert mariadb.execute("SELECT version_num FROM alembic_version", name) == [("a4",)]
 
@@ -247,10 +247,10 @@ def test_only_a_connection_that_holds_a_mark_is_ended_on_mariadb(mariadb: MariaD
         both = [pymysql.connect(host="127.0.0.1", port=mariadb.port, user="tester") for _ in range(2)]
         innocent, marked = map(open_.enter_context, both)
         marked.cursor().execute(f"SELECT GET_LOCK('{mark}/3', 0)")
-        backends = MySqlBackends(place, mark)
-        assert backends.ours({innocent.thread_id(), marked.thread_id()}) == [marked.thread_id()]
+        backends = MySqlSessions(place, mark)
+        assert backends.own({innocent.thread_id(), marked.thread_id()}) == [marked.thread_id()]
         backends.cancel([innocent.thread_id(), marked.thread_id()])
-        backends.end([innocent.thread_id(), marked.thread_id()])
+        backends.terminate([innocent.thread_id(), marked.thread_id()])
         innocent.ping(reconnect=False)
         with pytest.raises(pymysql.err.OperationalError):
             marked.ping(reconnect=False)

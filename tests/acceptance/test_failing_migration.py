@@ -141,7 +141,12 @@ def test_stay_never_starts_a_server_beside_the_migrator_that_it_waited_for_in_va
     project.add("a4", "a3", 'op.execute("SELECT pg_sleep(60)")')
     migrating = gate.start("migrate")
     migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
-    told = {"RUN_MIGRATIONS": "1", "GATE_ON_FAILURE": "stay", "GATE_LOCK_TIMEOUT": "0.5", "GATE_POLL_MAX": "0.2"}
+    told = {
+        "RUN_MIGRATIONS": "1",
+        "GATE_ON_FAILURE": "stay",
+        "GATE_MIGRATION_LOCK_TIMEOUT": "0.5",
+        "GATE_POLL_MAX": "0.2",
+    }
     staying = gate.start("run", "--", *SERVER, **told)
     assert staying.await_event("gate.staying")["kind"] == "LockTimeout"
     staying.await_event("gate.waiting", lambda e: e.get("verdict") == "UNSTAMPED")
@@ -271,7 +276,7 @@ def test_a_gate_that_stays_answers_on_its_port_between_its_tries(
     database.stamp("a3")
     good = (project.versions / "a2.py").read_text()
     (project.versions / "a2.py").write_text("revision = (")
-    told = {"GATE_ON_FAILURE": "stay", "GATE_HOLD": f"127.0.0.1:{port}", "RUN_MIGRATIONS": "1"}
+    told = {"GATE_ON_FAILURE": "stay", "GATE_PLACEHOLDER": f"127.0.0.1:{port}", "RUN_MIGRATIONS": "1"}
     staying = gate.start("run", "--", *SERVER, **told)
     staying.await_event("gate.waiting")
     await_true(lambda: answered(port, "/health") == 200, lambda: "nothing answers", staying.process)
@@ -281,7 +286,7 @@ def test_a_gate_that_stays_answers_on_its_port_between_its_tries(
 
 
 def test_a_gate_that_stays_answers_on_its_port_whatever_other_setting_is_wrong(gate: GateRunner, port: int) -> None:
-    told = {"GATE_ON_FAILURE": "stay", "GATE_HOLD": f"127.0.0.1:{port}", "GATE_TIMEOUT": "soon"}
+    told = {"GATE_ON_FAILURE": "stay", "GATE_PLACEHOLDER": f"127.0.0.1:{port}", "GATE_TIMEOUT": "soon"}
     staying = gate.start("run", "--", *SERVER, **told)
     staying.await_event("gate.staying")
     await_true(lambda: answered(port, "/health") == 200, lambda: "nothing answers", staying.process)

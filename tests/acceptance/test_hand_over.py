@@ -152,7 +152,7 @@ def test_the_server_finds_closed_what_was_closed_and_gate_migrates_all_the_same(
     project.add("a4", "a3", "print('printed by the migration')")
     told, close = tmp_path / "open", ("sh", "-c", f'exec "$@" {closed}', "sh")
     server = (sys.executable, "-c", TELL_WHICH_ARE_OPEN, str(told))
-    ended = gate("run", "--", *server, prefix=close, RUN_MIGRATIONS="1", GATE_HOLD=f"127.0.0.1:{free_port()}")
+    ended = gate("run", "--", *server, prefix=close, RUN_MIGRATIONS="1", GATE_PLACEHOLDER=f"127.0.0.1:{free_port()}")
     assert ended.code == 0, ended.err
     assert database.stamped() == {"a4"}
     assert told.read_text().split() == [number for number in "012" if number not in closed.replace("&-", "")]

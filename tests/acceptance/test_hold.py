@@ -1,4 +1,4 @@
-"""GATE_HOLD: a container that waits looks alive, not ready, and says why; then the port belongs to the server."""
+"""The placeholder: a container that waits is alive, not ready, and says why; then the server has the port."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def port() -> int:
 def holding(gate: GateRunner, database: TestDatabase, port: int) -> Running:
     database.stamp("a1")
     waiting = gate.start(
-        "run", "--", sys.executable, "-c", BIND, str(port), GATE_HOLD=f"127.0.0.1:{port}", GATE_POLL_MAX="0.5"
+        "run", "--", sys.executable, "-c", BIND, str(port), GATE_PLACEHOLDER=f"127.0.0.1:{port}", GATE_POLL_MAX="0.5"
     )
     await_true(lambda: answers(port), lambda: "".join(waiting.err), waiting.process)
     await_true(lambda: "drift:" in get(port, "/health/ready").text, lambda: "no drift in the answer", waiting.process)
@@ -69,7 +69,7 @@ def test_a_gate_that_waits_is_not_ready_whatever_the_verdict(
     gate: GateRunner, database: TestDatabase, port: int
 ) -> None:
     database.execute("CREATE TABLE another_applications (id int)")
-    waiting = gate.start("wait", GATE_HOLD=f"127.0.0.1:{port}", GATE_ON_UNSTAMPED="wait")
+    waiting = gate.start("wait", GATE_PLACEHOLDER=f"127.0.0.1:{port}", GATE_ON_UNSTAMPED="wait")
     waiting.await_event("gate.waiting")
     await_true(lambda: answers(port) and "verdict" in get(port, "/health/ready").json(), lambda: "no verdict")
     ready = get(port, "/health/ready")
@@ -138,7 +138,9 @@ def test_liveness_is_answered_amid_half_requests_and_no_line_is_logged(
     gate: GateRunner, database: TestDatabase, port: int, served: str
 ) -> None:
     database.stamp("a1")
-    watched = gate.start(*served.format(port=port).split(), GATE_HOLD=f"127.0.0.1:{port}", GATE_LOG_FORMAT="json")
+    watched = gate.start(
+        *served.format(port=port).split(), GATE_PLACEHOLDER=f"127.0.0.1:{port}", GATE_LOG_FORMAT="json"
+    )
     await_true(lambda: answers(port), lambda: "".join(watched.err), watched.process)
     with ExitStack() as open_sockets:
         for _ in range(600):
@@ -164,7 +166,7 @@ def test_without_a_host_it_answers_over_ipv4_and_ipv6_and_the_server_can_bind_af
         pytest.skip("this kernel has no IPv6")
     database.stamp("a1")
     words = [word.format(python=sys.executable, bind=BIND, port=port) for word in served.split()]
-    watched = gate.start(*words, GATE_HOLD=f":{port}", GATE_POLL_MAX="0.5")
+    watched = gate.start(*words, GATE_PLACEHOLDER=f":{port}", GATE_POLL_MAX="0.5")
     await_true(lambda: answers(port), lambda: "".join(watched.err), watched.process)
     with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("::1", port)):
         assert httpx.get(f"http://[::1]:{port}/health", timeout=10).status_code == 200
@@ -175,7 +177,7 @@ def test_without_a_host_it_answers_over_ipv4_and_ipv6_and_the_server_can_bind_af
 
 def test_progress_of_a_migration_is_answered(gate: GateRunner, project: Project, port: int) -> None:
     project.add("a4", "a3", 'op.execute("SELECT pg_sleep(2)")')
-    migrating = gate.start("migrate", GATE_HOLD=f"127.0.0.1:{port}")
+    migrating = gate.start("migrate", GATE_PLACEHOLDER=f"127.0.0.1:{port}")
     migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
     await_true(lambda: "revision a4 (4/4)" in get(port, "/health/ready").text, lambda: get(port, "/").text)
     assert migrating.wait().code == 0
@@ -183,16 +185,16 @@ def test_progress_of_a_migration_is_answered(gate: GateRunner, project: Project,
 
 def test_a_taken_port_is_told_at_the_start(gate: GateRunner, port: int) -> None:
     with socket.create_server(("127.0.0.1", port)):
-        ended = gate("wait", GATE_HOLD=f"127.0.0.1:{port}")
+        ended = gate("wait", GATE_PLACEHOLDER=f"127.0.0.1:{port}")
     assert ended.code == 78
-    assert "GATE_HOLD" in ended.event("gate.failed")["message"]
+    assert "GATE_PLACEHOLDER" in ended.event("gate.failed")["message"]
 
 
 @pytest.mark.parametrize("value", ["8000", ":0", "host:port", ":99999"])
 def test_a_malformed_address_is_told(gate: GateRunner, value: str) -> None:
-    ended = gate("wait", GATE_HOLD=value if value != "8000" else "8000x")
+    ended = gate("wait", GATE_PLACEHOLDER=value if value != "8000" else "8000x")
     assert ended.code == 78
-    assert "GATE_HOLD must be [host]:port" in ended.event("gate.failed")["message"]
+    assert "GATE_PLACEHOLDER must be [host]:port" in ended.event("gate.failed")["message"]
 
 
 def test_the_holding_child_dies_with_gate(holding: Running, port: int) -> None:
@@ -203,7 +205,7 @@ def test_the_holding_child_dies_with_gate(holding: Running, port: int) -> None:
 def test_a_holding_child_that_was_killed_is_told_and_another_answers(holding: Running, port: int) -> None:
     (child,) = children(holding.pid)
     os.kill(child, signal.SIGKILL)
-    told = holding.await_event("gate.hold_restarted")
+    told = holding.await_event("gate.placeholder_restarted")
     assert told["level"] == "warning"
     await_true(lambda: answers(port), lambda: "nothing answers", holding.process)
     await_true(lambda: "drift:" in get(port, "/health/ready").text, lambda: "no drift in the answer", holding.process)
@@ -214,17 +216,25 @@ def test_a_holding_child_that_dies_under_a_long_statement_is_replaced(
     gate: GateRunner, project: Project, port: int
 ) -> None:
     project.add("a4", "a3", 'op.execute("SELECT pg_sleep(300)")')
-    migrating = gate.start("migrate", GATE_HOLD=f"127.0.0.1:{port}")
+    migrating = gate.start("migrate", GATE_PLACEHOLDER=f"127.0.0.1:{port}")
     migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
     (child,) = [pid for pid in children(migrating.pid) if b"hold_server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(child, signal.SIGKILL)
-    migrating.await_event("gate.hold_restarted")
+    migrating.await_event("gate.placeholder_restarted")
     await_true(lambda: answers(port) and "revision a4 (4/4)" in get(port, "/health/ready").text, lambda: "no answer")
 
 
 def test_a_holding_child_that_cannot_read_what_it_is_told_ends(port: int) -> None:
     with socket.create_server(("127.0.0.1", port)) as listening:
-        command = [sys.executable, "-P", "-m", "gate.hold_server", str(listening.fileno()), str(os.getpid()), "/health"]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "gate.readiness.placeholder_server",
+            str(listening.fileno()),
+            str(os.getpid()),
+            "/health",
+        ]
         child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listening.fileno()])
     try:
         await_true(lambda: answers(port), lambda: "nothing answers")
@@ -282,7 +292,7 @@ def test_serve_ends_with_the_code_of_the_signal(gate: GateRunner, port: int, num
 def test_without_the_extra_it_is_said_which_one(gate: GateRunner, port: int, tmp_path: Path) -> None:
     told = path_without(tmp_path / "bare", "uvicorn", "prometheus_client") | {"DATABASE_URL": gate.url}
     bare = [sys.executable, "-S", "-P", "-m", "gate"]
-    for words, more in (("serve", {}), ("wait", {"GATE_HOLD": f"127.0.0.1:{port}"})):
+    for words, more in (("serve", {}), ("wait", {"GATE_PLACEHOLDER": f"127.0.0.1:{port}"})):
         ended = start([*bare, words], told | more, gate.folder).wait()
         assert ended.code == 78, ended.err
         assert "schema-gate[http]" in ended.err

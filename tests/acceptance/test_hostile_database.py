@@ -20,8 +20,8 @@ from sqlalchemy import NullPool, create_engine
 
 from demo.embedded_postgres import EmbeddedPostgres, free_port
 from gate import drift_of
+from gate.database.lock import LOCK_CLASS, LockKey
 from gate.errors import DatabaseUnavailable
-from gate.migrator import LOCK_CLASS, LockKey
 from tests.conftest import SERVER, GateRunner, TestDatabase
 from tests.support.forgery import FORGED, HOSTILE, lines_not_of_gate
 from tests.support.programs import Ended, await_true
@@ -186,7 +186,7 @@ def test_a_false_holder_of_the_lock_forges_nothing(
         message = tmp_path / "message"
         found = assert_nothing_forged(everything(gate, message), message)
         assert found["migrating"]
-        migrating = gate("migrate", GATE_LOCK_TIMEOUT="1")
+        migrating = gate("migrate", GATE_MIGRATION_LOCK_TIMEOUT="1")
     assert (migrating.code, [*lines_not_of_gate(migrating)]) == (75, [])
 
 
@@ -237,7 +237,7 @@ def test_over_http_hostile_rows_break_neither_json_nor_html_nor_lines(
     gate: GateRunner, overfull: TestDatabase, project: Project
 ) -> None:
     port = free_port()
-    told = {"GATE_HOLD": f"127.0.0.1:{port}", "GATE_POLL_MAX": "0.2"}
+    told = {"GATE_PLACEHOLDER": f"127.0.0.1:{port}", "GATE_POLL_MAX": "0.2"}
     waiting = gate.start("run", "--", *SERVER, **told)
     address = f"http://127.0.0.1:{port}/health/ready"
 

@@ -1,4 +1,4 @@
-"""One migrator at a time, and nothing of gate's ever stands in a migration's way (HAZARDS 3)."""
+"""One migrator at a time, and nothing of gate's ever stands in a migration's way (hazards.md 3)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from gate.advisory_lock import hold
-from gate.database import Database
-from gate.lock import Lock
-from gate.migrator import LOCK_CLASS, LockKey, Migrator
-from gate.urls import UrlSource
+from gate.database.location import Database
+from gate.database.lock import LOCK_CLASS, Lock, LockKey, Migrator
+from gate.database.postgresql.lock import acquire
+from gate.settings.database_url import UrlSource
 from tests.conftest import SERVER, GateRunner, TestDatabase
 from tests.support.programs import await_true
 from tests.support.projects import Project
@@ -60,13 +59,13 @@ def test_keeping_the_lock_never_holds_an_index_build_up(database: TestDatabase) 
     place = Database(UrlSource("DATABASE_URL", database.url), None, 5, 5)
     over = threading.Event()
 
-    def keep(lock: Lock) -> None:
+    def verify(lock: Lock) -> None:
         while not over.is_set():
-            lock.tell(Migrator("web-1", 1, 3, "a1", 1))
-            lock.keep()
+            lock.publish_progress(Migrator("web-1", 1, 3, "a1", 1))
+            lock.verify()
 
-    with hold(place, KEY) as lock, psycopg.connect(database.url, autocommit=True) as building:
-        keeper = threading.Thread(target=keep, args=(lock,))
+    with acquire(place, KEY) as lock, psycopg.connect(database.url, autocommit=True) as building:
+        keeper = threading.Thread(target=verify, args=(lock,))
         keeper.start()
         try:
             building.execute("SET statement_timeout = '20s'")
@@ -116,7 +115,7 @@ def test_lock_timeout_names_the_holder_and_how_to_end_it(gate: GateRunner, datab
         name = f"{KEY.tag} 2/3 a2 @1764000000 web-1"
         pid = holder.execute(f"SELECT set_config('application_name', '{name}', false), pg_backend_pid()").fetchone()
         holder.execute(f"SELECT pg_try_advisory_xact_lock({LOCK_CLASS}, {KEY.signed})")
-        ended = gate("migrate", GATE_LOCK_TIMEOUT="1")
+        ended = gate("migrate", GATE_MIGRATION_LOCK_TIMEOUT="1")
     assert ended.code == 75
     message = ended.event("gate.failed")["message"]
     assert pid
@@ -156,26 +155,26 @@ def sleeping(database: TestDatabase) -> int:
 
 def test_a_question_goes_another_way_when_the_connection_for_it_was_lost(database: TestDatabase) -> None:
     place = Database(UrlSource("DATABASE_URL", database.url), None, 5, 5)
-    with hold(place, KEY) as lock:
-        lock.tell(Migrator("web-1", 1, 3, "a1", 1))  # names the lock's own connection, so that it is spared
+    with acquire(place, KEY) as lock:
+        lock.publish_progress(Migrator("web-1", 1, 3, "a1", 1))  # names the lock's own connection, so that it is spared
         database.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             f" WHERE datname = '{database.name}' AND application_name = 'gate' AND pid <> pg_backend_pid()"
         )
-        with psycopg.connect(database.url, application_name=lock.mark) as ours:
-            assert lock.backends.ours(()) == [ours.info.backend_pid]
-        lock.keep()
+        with psycopg.connect(database.url, application_name=lock.tag) as ours:
+            assert lock.sessions.own(()) == [ours.info.backend_pid]
+        lock.verify()
 
 
 def test_who_has_given_the_lock_back_ends_nobody_who_works_under_it(database: TestDatabase) -> None:
     place = Database(UrlSource("DATABASE_URL", database.url), None, 5, 5)
     with psycopg.connect(database.url, application_name=f"{KEY.working_name} next", autocommit=True) as others:
         pid = others.info.backend_pid
-        with hold(place, KEY) as lock:
-            assert lock.backends.strangers() == [pid]
-        assert lock.backends.strangers() == []
-        lock.backends.cancel([pid])
-        lock.backends.end([pid])
+        with acquire(place, KEY) as lock:
+            assert lock.sessions.orphaned() == [pid]
+        assert lock.sessions.orphaned() == []
+        lock.sessions.cancel([pid])
+        lock.sessions.terminate([pid])
         assert others.execute("SELECT 1").fetchone() == (1,)
 
 

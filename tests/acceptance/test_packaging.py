@@ -107,7 +107,9 @@ def test_the_archives_hold_the_package_its_types_and_its_license_and_nothing_els
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if not name.startswith("gate/")}
         modules = {name for name in archive.namelist() if name.startswith("gate/")}
-    assert modules == {f"gate/{path.name}" for path in (ROOT / "src" / "gate").iterdir() if path.is_file()}
+    assert modules == {
+        str(path.relative_to(ROOT)) for path in (ROOT / "gate").rglob("*") if path.suffix in {".py", ".typed"}
+    }
     assert "gate/py.typed" in modules
     info = f"schema_gate-{__version__}.dist-info/"
     assert {name.removeprefix(info) for name in packed} == {
@@ -116,7 +118,7 @@ def test_the_archives_hold_the_package_its_types_and_its_license_and_nothing_els
     with tarfile.open(sdist) as archive:
         tops = {name.split("/")[1] for name in archive.getnames()}
     assert tops <= {
-        "src",
+        "gate",
         "pyproject.toml",
         "README.md",
         "CHANGELOG.md",

@@ -1,10 +1,10 @@
-"""Through PgBouncer: mutual exclusion holds, or gate refuses and names MIGRATION_DATABASE_URL (HAZARDS 7)."""
+"""Through PgBouncer: mutual exclusion holds, or gate refuses and names MIGRATION_DATABASE_URL (hazards.md 7)."""
 
 from __future__ import annotations
 
 import pytest
 
-from gate.migrator import LOCK_CLASS
+from gate.database.lock import LOCK_CLASS
 from tests.conftest import SERVER, GateRunner, TestDatabase
 from tests.support.pooler import PoolerMaker
 from tests.support.programs import await_true

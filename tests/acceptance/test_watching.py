@@ -141,7 +141,7 @@ def queued(database: TestDatabase) -> bool:
 def test_whoever_would_migrate_waits_for_a_migrator_that_locks_the_version_table(
     gate: GateRunner, database: TestDatabase, locking: Running
 ) -> None:
-    ended = gate("migrate", GATE_QUERY_TIMEOUT="0.3", GATE_LOCK_TIMEOUT="1")
+    ended = gate("migrate", GATE_QUERY_TIMEOUT="0.3", GATE_MIGRATION_LOCK_TIMEOUT="1")
     assert ended.code == 75
     assert "a4" in ended.failure
     assert locking.process.poll() is None

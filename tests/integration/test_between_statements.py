@@ -7,16 +7,16 @@ from typing import Any
 
 import psycopg
 
-from gate import stamp
-from gate.catalog import TableName
-from gate.migrator import LOCK_CLASS, Migrator
+from gate.database.lock import LOCK_CLASS, Migrator
+from gate.database.postgresql import stamp
+from gate.database.stamp import Stamp, TableName
 from tests.conftest import TestDatabase
 from tests.support.programs import await_true
 
 NAME = TableName()
 
 
-def looked(database: TestDatabase, *, after_the_first: Callable[[], object]) -> stamp.Stamp:
+def looked(database: TestDatabase, *, after_the_first: Callable[[], object]) -> Stamp:
     """One look, in whose middle this happens."""
     with psycopg.connect(database.url, autocommit=True) as connection:
         statements: list[str] = []
@@ -27,7 +27,7 @@ def looked(database: TestDatabase, *, after_the_first: Callable[[], object]) -> 
             statements.append(statement)
             return connection.execute(statement).fetchone()
 
-        return stamp.read(run, NAME)
+        return stamp.read_stamp(run, NAME)
 
 
 def test_a_version_table_that_comes_in_the_middle_of_a_look_is_no_unstamped_database(database: TestDatabase) -> None:

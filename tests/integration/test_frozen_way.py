@@ -18,17 +18,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from demo.embedded_postgres import free_port
 from gate import wsgi
 from gate.asgi import Ready
-from gate.borrowed import Borrower
+from gate.drift import inspector as drift_inspector
+from gate.drift.application import ApplicationInspector
 from gate.errors import DatabaseUnavailable
-from gate.look import MOST_HANGING
-from gate.watch import MOST_LOST, Watch
+from gate.readiness.cache import MAX_FROZEN, VerdictCache
 from tests.conftest import TestDatabase
 from tests.support.frozen_way import Way, way_to
 from tests.support.programs import DEADLINE, await_true, start
 from tests.support.projects import Project
 
 if TYPE_CHECKING:
-    from gate.borrowed import Source
+    from gate.drift.application import Source
 
 LIMITS = {"GATE_CONNECT_TIMEOUT": "1", "GATE_QUERY_TIMEOUT": "1"}
 
@@ -109,12 +109,12 @@ def test_a_wsgi_application_heals_after_a_pooled_connection_froze(
 ) -> None:
     database.stamp("a1")
     ready = wsgi.Ready(create_engine(of_driver(url, "psycopg")), config=ini, ttl=0.1)
-    look = ready.borrower.look
-    assert not ready.watch.fresh(look).ready
+    look = ready.inspector.inspect
+    assert not ready.cache.fresh(look).ready
     way.freeze()
     database.stamp("a3")
-    await_true(lambda: ready.watch.fresh(look).away is not None, lambda: "the database is not said to be away")
-    await_true(lambda: ready.watch.fresh(look).ready, lambda: ready.watch.now().line)
+    await_true(lambda: ready.cache.fresh(look).away is not None, lambda: "the database is not said to be away")
+    await_true(lambda: ready.cache.fresh(look).ready, lambda: ready.cache.now().line)
 
 
 def test_looks_that_never_end_do_not_pile_up(database: TestDatabase, ini: str) -> None:
@@ -125,28 +125,28 @@ def test_looks_that_never_end_do_not_pile_up(database: TestDatabase, ini: str) -
         began.append(1)
         end.wait()
 
-    watch = Watch(ttl=0, limit=0.01)
-    watch.record(Borrower(database.url, ini).look())
-    for _ in range(2 * MOST_LOST):
-        watch.fresh(hangs)  # type: ignore[arg-type] # it never gives anything
+    cache = VerdictCache(ttl=0, limit=0.01)
+    cache.record(ApplicationInspector(database.url, ini).inspect())
+    for _ in range(2 * MAX_FROZEN):
+        cache.fresh(hangs)  # type: ignore[arg-type] # it never gives anything
     end.set()
-    assert len(began) == MOST_LOST
+    assert len(began) == MAX_FROZEN
 
 
 def test_a_look_whose_way_froze_does_not_keep_the_next_one_from_seeing(
     database: TestDatabase, way: Way, url: str, ini: str
 ) -> None:
     database.stamp("a3")
-    borrower = Borrower(url, ini)
-    for _ in range(MOST_HANGING - 1):
+    inspector = ApplicationInspector(url, ini)
+    for _ in range(drift_inspector.MAX_FROZEN - 1):
         with psycopg.connect(database.url) as other:
             other.execute("LOCK TABLE alembic_version")
             freezing = threading.Thread(target=freeze_when_it_waits, args=(database, way))
             freezing.start()
             with pytest.raises(DatabaseUnavailable, match="did not answer within"):
-                borrower.look()
+                inspector.inspect()
             freezing.join()
-        assert borrower.look().drift.verdict == "CURRENT"
+        assert inspector.inspect().drift.verdict == "CURRENT"
 
 
 def freeze_when_it_waits(database: TestDatabase, way: Way) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gate.hold import Hold
-from gate.readiness import Readiness
+from gate.readiness.answer import Readiness
+from gate.readiness.placeholder import Placeholder
 
 LONG = "x" * 20_000
 
@@ -41,7 +41,7 @@ def heard(child: subprocess.Popen[bytes]) -> bytes:
 
 
 def test_a_child_that_listens_late_hears_whole_lines_and_the_newest_last(deaf: subprocess.Popen[bytes]) -> None:
-    hold = Hold()
+    hold = Placeholder()
     hold._child = deaf
     for number in range(30):
         hold.tell(Readiness(reason=f"{number} {LONG}"))
@@ -56,7 +56,7 @@ def test_a_child_that_listens_late_hears_whole_lines_and_the_newest_last(deaf: s
 
 
 def test_a_child_that_is_gone_stops_nobody(deaf: subprocess.Popen[bytes]) -> None:
-    hold = Hold()
+    hold = Placeholder()
     hold._child = deaf
     deaf.kill()
     deaf.wait()

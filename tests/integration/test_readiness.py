@@ -22,10 +22,10 @@ import gate
 from demo.embedded_postgres import EmbeddedPostgres, free_port
 from gate import wsgi
 from gate.asgi import Ready
-from gate.catalog import TableName
+from gate.database.lock import LOCK_CLASS, Migrator
+from gate.database.stamp import TableName
+from gate.drift.inspector import Inspection
 from gate.errors import BadSettings, DatabaseUnavailable
-from gate.look import Seen
-from gate.migrator import LOCK_CLASS, Migrator
 from tests.conftest import TestDatabase
 from tests.support.programs import Running, await_true, start
 from tests.support.projects import Project, make_project
@@ -259,14 +259,14 @@ def test_a_thousand_requests_share_one_look(database: TestDatabase, project: Pro
     database.stamp("a1")
     ready = Ready(database.url, config=str(project.folder / "alembic.ini"), ttl=60)
     looks: list[int] = []
-    look = ready.borrower.look
+    look = ready.inspector.inspect
 
-    def counted() -> Seen:
+    def counted() -> Inspection:
         looks.append(1)
         return look()
 
     async def story() -> None:
-        ready.borrower.look = counted  # type: ignore[method-assign,assignment] # counting, the look itself is real
+        ready.inspector.inspect = counted  # type: ignore[method-assign,assignment] # counting, the look itself is real
         answers = await asyncio.gather(*(ask(ready) for _ in range(1000)))
         assert {code for code, _ in answers} == {503}
 

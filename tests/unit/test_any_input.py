@@ -24,23 +24,30 @@ from alembic.util import CommandError
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from gate import command_line, configuration, database, drift, readiness, redaction, script_directory, settings, urls
+from gate import redaction
 from gate.asgi import Ready
-from gate.catalog import TableName
-from gate.configuration import Configuration
-from gate.drift import Verdict
-from gate.environment_text import read_environment
+from gate.cli import arguments
+from gate.cli.serve import Sidecar
+from gate.database import location
+from gate.database.lock import LockKey, Migrator
+from gate.database.postgresql.connection import connect
+from gate.database.postgresql.sql import identifier, literal
+from gate.database.stamp import Stamp, TableName
+from gate.drift import comparison
+from gate.drift.comparison import Verdict
+from gate.drift.inspector import Inspection
 from gate.errors import BadScripts, BadSettings, BadUsage, GateError
-from gate.hold_server import Holding
-from gate.look import Seen
-from gate.migrator import LockKey, Migrator
-from gate.revisions import Graph, Revision
-from gate.script_text import NotLiteral, read_script
-from gate.serve import Sidecar
-from gate.sql_text import identifier, literal
-from gate.stamp import Stamp
-from gate.urls import UrlSource
-from gate.variables import SETTINGS
+from gate.image import alembic_config, script_directory
+from gate.image.alembic_config import Configuration
+from gate.image.env_py import read_env_py
+from gate.image.revision_graph import Revision, RevisionGraph
+from gate.image.script_parser import NotLiteral, read_script
+from gate.readiness import answer
+from gate.readiness.placeholder_server import PlaceholderApplication
+from gate.settings import database_url, settings
+from gate.settings.arguments import COMMANDS
+from gate.settings.database_url import UrlSource
+from gate.settings.variables import SETTINGS
 from gate.wsgi import Ready as WsgiReady
 from tests.support.forgery import HOSTILE
 
@@ -132,18 +139,18 @@ def test_any_name_of_a_variable_is_shown_on_one_line(name: str, near: bool) -> N
 
 @given(
     st.lists(
-        st.sampled_from([*command_line.COMMANDS, *(s.flag for s in SETTINGS if s.flag), "-c", "-x", "--"]) | GIVEN,
+        st.sampled_from([*COMMANDS, *(s.flag for s in SETTINGS if s.flag), "-c", "-x", "--"]) | GIVEN,
         max_size=6,
     )
 )
 def test_any_arguments_are_understood_or_refused_with_a_sentence(words: list[str]) -> None:
     assume(not {"-h", "--help", "--version"} & {*words})
     try:
-        arguments = command_line.parse(words)
+        parsed = arguments.parse(words)
     except BadUsage as error:
         assert printable_lines(error)
     else:
-        assert arguments.command in command_line.COMMANDS
+        assert parsed.command in COMMANDS
 
 
 @given(st.lists(PIECES, max_size=12).map("".join))
@@ -151,7 +158,7 @@ def test_any_arguments_are_understood_or_refused_with_a_sentence(words: list[str
 @example(f"postgresql://u:{PASSWORD}%00@h/db")
 def test_any_url_is_either_one_or_a_complaint_and_its_password_is_never_shown(text: str) -> None:
     try:
-        url = urls.parse(text, "DATABASE_URL")
+        url = database_url.parse(text, "DATABASE_URL")
     except BadSettings as error:
         assert PASSWORD not in str(error)
         assert printable_lines(error)
@@ -167,9 +174,9 @@ def test_any_url_is_either_one_or_a_complaint_and_its_password_is_never_shown(te
 def test_any_url_that_gate_takes_is_tried_and_a_failure_is_told(user: str, query: str) -> None:
     text = f"postgresql://{user}@127.0.0.1:1/db?{query}"
     try:
-        place = database.locate(UrlSource("DATABASE_URL", text), {}, None, (1, 1))
+        place = location.locate(UrlSource("DATABASE_URL", text), {}, None, (1, 1))
         assume({place.url().conninfo.get(key, "") for key in ("host", "port", "hostaddr")} <= {"127.0.0.1", "1", ""})
-        place.connect().close()
+        connect(place).close()
     except GateError as error:
         assert printable_lines(error)
         assert f":{PASSWORD}@" not in str(error)
@@ -177,7 +184,7 @@ def test_any_url_that_gate_takes_is_tried_and_a_failure_is_told(user: str, query
 
 @given(st.lists(PIECES | GIVEN, max_size=6).map("".join), st.sampled_from(["", " ", "\n", ".", ", "]))
 def test_a_password_that_was_told_is_hidden_in_any_text_around_it(around: str, between: str) -> None:
-    urls.parse(f"postgresql://u:{PASSWORD}@h/db", "DATABASE_URL")
+    database_url.parse(f"postgresql://u:{PASSWORD}@h/db", "DATABASE_URL")
     assert PASSWORD not in redaction.hide(f"{around}{between}{PASSWORD}{between}{around}")
 
 
@@ -252,7 +259,7 @@ def alembic_reads(section: str) -> tuple[Path, list[Path]] | None:
 
 def compare_configurations(section: str) -> None:
     try:
-        found = configuration.read([], None, section)
+        found = alembic_config.read([], None, section)
     except BadSettings as error:
         assert printable_lines(error)
     else:
@@ -308,7 +315,7 @@ def test_any_pyproject_is_read_as_alembic_reads_it_or_refused_with_a_sentence(
 def test_a_pyproject_that_would_take_all_memory_is_refused(folder: Path, deep: str) -> None:
     (folder / "pyproject.toml").write_text(f"[tool.alembic]\nscript_location = {deep}")
     with pytest.raises(BadSettings, match=r"pyproject\.toml"):
-        configuration.read(["none.ini"], None, None)
+        alembic_config.read(["none.ini"], None, None)
 
 
 # Scripts
@@ -447,7 +454,7 @@ def test_no_mutation_of_scripts_makes_a_schema_current_unless_alembic_agrees(
     try:
         scripts, because = script_directory._read_scripts(place, whole=True)
         assume(not because)  # then Alembic itself is asked
-        found = drift.compare(Graph(script.revision for script in scripts), rows)
+        found = comparison.compare(RevisionGraph(script.revision for script in scripts), rows)
     except BadScripts as error:
         assert printable_lines(error)
         return
@@ -482,7 +489,7 @@ def alembic_would_run(directory: ScriptDirectory, rows: set[str]) -> list[str]:
 )
 def test_a_script_nested_however_deep_is_read_or_refused(source: bytes) -> None:
     for whole in (b"revision = 'a1'\ndown_revision = None\n" + source, source):
-        for read in (lambda text: read_script(text, "a1.py", "a1.py"), lambda text: read_environment(text, "env.py")):
+        for read in (lambda text: read_script(text, "a1.py", "a1.py"), lambda text: read_env_py(text, "env.py")):
             try:
                 read(whole)
             except BadScripts as error:
@@ -493,7 +500,7 @@ def test_a_script_nested_however_deep_is_read_or_refused(source: bytes) -> None:
 def test_any_bytes_in_a_script_are_read_or_refused(noise: bytes, at: int) -> None:
     source = b"revision = 'a1'\ndown_revision = None\nX = ['version_table', {'version_table': 1}]\n"
     for text in (noise, source[:at] + noise + source[at:]):
-        for read in (lambda text: read_script(text, "a1.py", "a1.py"), lambda text: read_environment(text, "env.py")):
+        for read in (lambda text: read_script(text, "a1.py", "a1.py"), lambda text: read_env_py(text, "env.py")):
             try:
                 read(text)
             except BadScripts as error:
@@ -502,7 +509,7 @@ def test_any_bytes_in_a_script_are_read_or_refused(noise: bytes, at: int) -> Non
 
 # Rows, and who holds the lock
 
-IMAGE = Graph(
+IMAGE = RevisionGraph(
     [Revision("aaaa1111"), Revision("aaaa2222", ("aaaa1111",)), Revision("b", ("aaaa1111",), labels=("shop",))]
 )
 ROW = GIVEN | st.sampled_from(
@@ -512,12 +519,12 @@ ROW = GIVEN | st.sampled_from(
 
 @given(st.lists(ROW, max_size=5))
 def test_any_rows_have_a_verdict_that_can_be_shown(rows: list[str]) -> None:
-    found = drift.compare(IMAGE, rows)
+    found = comparison.compare(IMAGE, rows)
     assert str(found).isprintable()
     assert found.verdict is not Verdict.CURRENT or {IMAGE.resolve(row) for row in rows} >= {*IMAGE.heads}
     stamp = Stamp("\x1b", "s", tuple(rows))
-    answer = readiness.answer(readiness.Readiness(Seen(stamp, found).drift))
-    assert json.loads(answer.body)["verdict"] == found.verdict
+    told = answer.answer(answer.Readiness(Inspection(stamp, found).drift))
+    assert json.loads(told.body)["verdict"] == found.verdict
 
 
 @given(
@@ -557,7 +564,7 @@ REQUEST = st.fixed_dictionaries(
     }
 )
 SEEN = st.lists(st.sampled_from([*HOSTILE.values()]) | ROW, max_size=4).map(
-    lambda rows: Seen(Stamp("d", "s", tuple(rows)), drift.compare(IMAGE, rows))
+    lambda rows: Inspection(Stamp("d", "s", tuple(rows)), comparison.compare(IMAGE, rows))
 )
 
 
@@ -577,11 +584,11 @@ def asked(application: Any, request: dict[str, Any]) -> tuple[int, dict[bytes, b
 
 
 @given(request=REQUEST, seen=SEEN)
-def test_any_request_is_answered_and_what_calls_itself_json_is_json(request: dict[str, Any], seen: Seen) -> None:
+def test_any_request_is_answered_and_what_calls_itself_json_is_json(request: dict[str, Any], seen: Inspection) -> None:
     ready = Ready("postgresql://127.0.0.1:1/none", ttl=1000)
-    ready.watch.record(seen)
-    holding = Holding("/health")
-    holding.state = readiness.fields(readiness.Readiness(seen.drift, migrating=HOSTILE["markup"]))
+    ready.cache.record(seen)
+    holding = PlaceholderApplication("/health")
+    holding.state = answer.fields(answer.Readiness(seen.drift, migrating=HOSTILE["markup"]))
     for application in (ready, holding, Sidecar(ready)):
         status, headers, body = asked(application, request)
         assert status in {0, 200, 404, 405, 503}
@@ -595,9 +602,9 @@ def test_any_request_is_answered_and_what_calls_itself_json_is_json(request: dic
 
 
 @given(request=REQUEST, seen=SEEN)
-def test_any_request_through_wsgi_is_answered(request: dict[str, Any], seen: Seen) -> None:
+def test_any_request_through_wsgi_is_answered(request: dict[str, Any], seen: Inspection) -> None:
     ready = WsgiReady("postgresql://127.0.0.1:1/none", ttl=1000)
-    ready.watch.record(seen)
+    ready.cache.record(seen)
     said: list[Any] = []
     accept = b",".join(value for _, value in request["headers"]).decode("latin-1")
     environ = {"REQUEST_METHOD": request["method"], "HTTP_ACCEPT": accept, "PATH_INFO": request["path"]}

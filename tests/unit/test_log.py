@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from gate import log, urls
-from gate.drift import Verdict
+from gate import log
+from gate.drift.comparison import Verdict
+from gate.settings import database_url
 
 HOSTILE = "x\n\r\x1b[2K\x00\x07\u2028\u202elevel=info\ud800"
 STYLES = ("json", "console")
@@ -94,7 +95,7 @@ def test_a_password_that_was_told_is_hidden_even_where_nothing_marks_it(
     capfd: pytest.CaptureFixture[str], style: str
 ) -> None:
     for password in ("told-to-test-log", "told-to-test-log-and-longer"):
-        urls.parse(f"postgresql://app:{password}@db/shop", "DATABASE_URL")
+        database_url.parse(f"postgresql://app:{password}@db/shop", "DATABASE_URL")
     text = "told-to-test-log and told-to-test-log-and-longer"
     line = emitted(capfd, style, "error", text, database=text, migrating={"host": text})
     assert "told" not in line

@@ -41,12 +41,12 @@ def test_waiting_container_starts_once_another_container_has_migrated(containers
 
 def test_what_the_recipe_does_not_copy_never_reaches_the_build(containers: Containers, tmp_path: Path) -> None:
     context = tmp_path / "context"
-    for name in ("src", "examples"):
+    for name in ("gate", "examples"):
         shutil.copytree(ROOT / name, context / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (".dockerignore", "constraints.txt", "entrypoint.sh", "LICENSE", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, context)
     wanted = {str(file.relative_to(context)) for file in context.rglob("*") if file.is_file()} - {".dockerignore"}
-    for unwanted in (".env", ".git/config", "examples/fastapi/.env", "src/gate/__pycache__/cli.pyc", "tests/test_x.py"):
+    for unwanted in (".env", ".git/config", "examples/fastapi/.env", "gate/__pycache__/asgi.pyc", "tests/test_x.py"):
         (context / unwanted).parent.mkdir(parents=True, exist_ok=True)
         (context / unwanted).write_text("secret")
     tag, recipe = f"{containers.image}-context", tmp_path / "Dockerfile"

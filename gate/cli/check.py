@@ -1,0 +1,107 @@
+"""`gate check` and `gate heads`: one look, told on standard output."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from gate.database.stamp import VersionTableLocked
+from gate.drift import messages
+from gate.drift.comparison import Verdict
+from gate.drift.inspector import Inspection
+from gate.drift.project import Project, load_project
+from gate.errors import GateError
+from gate.process.stdio import print_error, print_result
+from gate.redaction import hide
+from gate.settings import settings
+from gate.settings.arguments import Arguments
+from gate.text import printable
+
+
+def heads(arguments: Arguments) -> int:
+    """Tell what the image expects, without a database."""
+    try:
+        graph = _load(arguments, whole=True).image.graph
+    except GateError as error:
+        return _report_failure(error, arguments)
+    if arguments.json:
+        text = json.dumps({"heads": list(graph.heads), "revisions": len(graph.revisions)})
+    else:
+        text = "\n".join(map(printable, graph.heads))
+    return 0 if print_result(text) else GateError.exit_code
+
+
+def check(arguments: Arguments) -> int:
+    """Look once; 0 if the schema fits, 1 on drift, 69 or 78 if nothing could be seen."""
+    if arguments.busy:
+        return _busy(arguments)
+    try:
+        inspection = _load(arguments).inspector().inspect()
+    except GateError as error:
+        return _report_failure(error, arguments)
+    print_result(json.dumps(as_json(inspection)) if arguments.json else _as_text(inspection))
+    return 0 if inspection.drift.fits else 1
+
+
+def as_json(inspection: Inspection) -> dict[str, object]:
+    """One look as one object; `messages` tells of each pending revision what its script says."""
+    drift, stamp = inspection.drift, inspection.stamp
+    return {
+        "verdict": drift.verdict,
+        "drift": str(drift),
+        "stamped": list(drift.stamped),
+        "expected": list(drift.expected),
+        "pending": list(drift.pending),
+        "messages": drift.messages,
+        "unknown": list(drift.unknown),
+        "redundant": list(drift.redundant),
+        "database": stamp.database,
+        "schema": stamp.schema,
+        "migrating": str(stamp.migrator) if stamp.migrator else None,
+    }
+
+
+def _as_text(inspection: Inspection) -> str:
+    drift = inspection.drift
+    lines = [f"{drift.verdict} {drift}", messages.finding(drift, inspection.stamp.database)]
+    if drift.verdict in {Verdict.BEHIND, Verdict.EMPTY}:
+        lines += [f"  {printable(id_)}  {printable(drift.messages[id_])}".rstrip() for id_ in drift.pending]
+    if inspection.stamp.migrator:
+        lines.append(f"Migrating now: {printable(str(inspection.stamp.migrator))}.")
+    elif advice := messages.remedy(drift, standby=inspection.stamp.standby):
+        lines.append(advice)
+    if drift.redundant:
+        lines.append(f"WARNING {messages.redundant_rows(drift)}")
+    return "\n".join(lines)
+
+
+def _busy(arguments: Arguments) -> int:
+    """For an updater's pre-update hook, so any error is 0: a broken image must be updated (hazards.md 8)."""
+    try:
+        migrator = _load(arguments).inspector(migrating=True).inspect().stamp.migrator
+    except VersionTableLocked as error:
+        migrator = error.migrator
+    except GateError as error:
+        _report_failure(error, arguments)
+        return 0
+    if arguments.json:
+        print_result(json.dumps({"migrating": str(migrator) if migrator else None}))
+    else:
+        print_result(f"Migrating now: {printable(str(migrator))}." if migrator else "Nobody is migrating.")
+    return 75 if migrator else 0
+
+
+def _load(arguments: Arguments, *, whole: bool = False) -> Project:
+    told = settings.read(os.environ, arguments.flags)
+    project = load_project(told, arguments.config, arguments.name, whole=whole)
+    for remark in project.remarks().values():
+        print_error(remark)
+    return project
+
+
+def _report_failure(error: GateError, arguments: Arguments) -> int:
+    text = hide(str(error))
+    print_error(*text.splitlines())
+    if arguments.json:
+        print_result(json.dumps({"verdict": None, "error": text}))
+    return error.exit_code

@@ -1,0 +1,99 @@
+"""`gate`: arguments in, an exit code out."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+from gate import __version__
+from gate.cli.arguments import parse
+from gate.errors import BadUsage, GateError, Interrupted
+from gate.process import gc_tuning, stdio
+from gate.redaction import hide
+from gate.settings.arguments import Arguments
+
+
+def main() -> NoReturn:
+    """Run gate and end the process, also while a look hangs in a thread."""
+    warnings.simplefilter("ignore")  # a library's advice to developers is no line for an operator
+    if None in {sys.stdin, sys.stdout, sys.stderr}:
+        stdio.open_closed_streams()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # whatever a caller has put there
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    gc_tuning.collect_rarely()
+    try:
+        code = command(sys.argv[1:])
+    except Interrupted as signalled:
+        code = signalled.exit_code
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:  # noqa: BLE001 - the last resort: a bug, told as one
+        code = _report_bug(error)
+    _exit(code)
+
+
+def _report_bug(error: Exception) -> int:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
+    text = " ".join(hide(str(error)).split())[:300]
+    stdio.print_error(
+        f"this is a bug in gate {__version__}: {type(error).__name__} in {place}: {text}. "
+        "Please report it; GATE_BYPASS=1 is the way out."
+    )
+    return GateError.exit_code
+
+
+def command(argv: Sequence[str]) -> int:
+    """Parse and run one command, and return its exit code; without any words, print the help (exit code 2)."""
+    if not argv:
+        from gate.cli.parser import help_text  # noqa: PLC0415 - argparse costs a check a twentieth of its time
+
+        stdio.print_result(help_text())
+        return BadUsage.exit_code
+    try:
+        arguments = parse(argv)
+    except BadUsage as error:
+        stdio.print_error(str(error))
+        return error.exit_code
+    return _command_function(arguments.command)(arguments)
+
+
+def _command_function(name: str) -> Callable[[Arguments], int]:
+    if name in {"check", "heads"}:
+        from gate.cli import check  # noqa: PLC0415 - a look needs nothing of what waiting and migrating need
+
+        return {"check": check.check, "heads": check.heads}[name]
+    from gate.process import signals  # noqa: PLC0415 - likewise
+
+    signals.install_handlers()  # before anything slow is loaded: PID 1 is deaf until then
+    if name == "serve":
+        return _serve
+    from gate.cli import run  # noqa: PLC0415 - likewise
+
+    return run.run_gate
+
+
+def _serve(arguments: Arguments) -> int:
+    from gate.readiness.placeholder import require_http  # noqa: PLC0415 - the extra may not be installed
+
+    try:
+        require_http("gate serve")
+        from gate.cli.serve import serve  # noqa: PLC0415 - likewise
+
+        return serve(arguments)
+    except GateError as error:
+        stdio.print_error(*hide(str(error)).splitlines())
+        return error.exit_code
+
+
+def _exit(code: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # whoever closed the pipe has read enough
+            stream.flush()
+    os._exit(code)

@@ -1,0 +1,130 @@
+"""The options of a command, by argparse. The only module that imports it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from gate import __version__, redaction
+from gate.errors import BadUsage
+from gate.settings.arguments import COMMANDS, DEFAULT_PORT, Arguments
+from gate.settings.reader import listening_address
+from gate.settings.variables import SETTINGS, Setting
+
+INSPECTION_SETTINGS = frozenset(
+    "DATABASE_URL DATABASE_URL_FILE ALEMBIC_CONFIG GATE_VERSION_TABLE GATE_VERSION_TABLE_SCHEMA GATE_CONNECT_TIMEOUT"
+    " GATE_QUERY_TIMEOUT".split()
+)
+MIGRATION_SETTINGS = frozenset(
+    "MIGRATION_DATABASE_URL MIGRATION_DATABASE_URL_FILE GATE_LOCK GATE_MIGRATION_LOCK_TIMEOUT GATE_MIGRATION_TIMEOUT"
+    " GATE_UPGRADE_COMMAND".split()
+)
+RUN_SETTINGS = frozenset({"RUN_MIGRATIONS", "GATE_ON_FAILURE"})
+ALL_SETTINGS = frozenset(setting.variable for setting in SETTINGS)
+COMMAND_SETTINGS = {
+    "run": ALL_SETTINGS - {"GATE_TTL"},
+    "wait": ALL_SETTINGS - {"GATE_TTL"} - RUN_SETTINGS - MIGRATION_SETTINGS,
+    "migrate": ALL_SETTINGS - {"GATE_TTL"} - RUN_SETTINGS,
+    "check": INSPECTION_SETTINGS | {"MIGRATION_DATABASE_URL", "MIGRATION_DATABASE_URL_FILE"},
+    "heads": frozenset({"ALEMBIC_CONFIG"}),
+    "serve": INSPECTION_SETTINGS | {"GATE_TTL", "GATE_LOG_FORMAT", "GATE_LOG_LEVEL"},
+}
+"""Which settings each command obeys."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadUsage(f"{redaction.hide(message)}. `{self.prog} --help` shows the options.")
+
+
+def _one_line(prog: str) -> argparse.HelpFormatter:
+    return argparse.HelpFormatter(prog, max_help_position=28, width=170)
+
+
+def parse_options(words: Sequence[str]) -> Arguments:
+    """Read a command with options; raises `BadUsage`."""
+    found, unknown = _parser(words).parse_known_args(words)
+    if unknown:
+        raise BadUsage(_misunderstood(found.command, unknown, words))
+    given = {name: value for name, value in vars(found).items() if value is not None}
+    fields = {name: value for name, value in given.items() if name in Arguments._fields}
+    for name in fields.keys() & {"config", "x"}:
+        fields[name] = tuple(fields[name])
+    return Arguments(**fields, flags={name: given[name] for name in given.keys() - Arguments._fields})
+
+
+def help_text() -> str:
+    """What `gate --help` prints."""
+    return _parser(()).format_help().rstrip()
+
+
+def _misunderstood(command: str, unknown: Sequence[str], words: Sequence[str]) -> str:
+    what, rest = (redaction.hide(" ".join(some)) for some in (unknown, words[words.index(unknown[0]) :]))
+    remedy = f"The server's command comes behind `--`: gate run -- {rest}. "
+    remedy = remedy if command == "run" and not what.startswith("-") else ""
+    return f"gate {command} does not understand {what!r}. {remedy}`gate {command} --help` shows the options."
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """Build the parser with the options of the commands among these words only."""
+    parser = _Parser(prog="gate", description="Start a server only when its database schema fits.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"gate {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, meaning in COMMANDS.items():
+        usage = f"gate {name} [options]" + (" -- CMD [ARG...]" if name == "run" else "")
+        sub = commands.add_parser(
+            name,
+            help=meaning,
+            description=meaning,
+            usage=usage,
+            allow_abbrev=False,
+            formatter_class=_one_line,
+        )
+        if name in words:
+            _add_options(sub, name)
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
+    parser.add_argument(
+        "-c",
+        "--config",
+        action="append",
+        metavar="FILE",
+        help="Alembic's configuration file (ALEMBIC_CONFIG)",
+    )
+    parser.add_argument("-n", "--name", metavar="SECTION", help="section of alembic.ini to use (default: alembic)")
+    if name in {"run", "migrate"}:
+        parser.add_argument("-x", action="append", metavar="ARG", help="argument for env.py, as `alembic -x`")
+    if name in {"check", "heads"}:
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+    if name == "check":
+        parser.add_argument(
+            "--busy", action="store_true", help="exit 75 while a migration is running, else 0, even after an error"
+        )
+    if name == "serve":
+        parser.add_argument(
+            "--listen",
+            type=_address,
+            metavar="[HOST]:PORT",
+            help=f"address to serve on (default :{DEFAULT_PORT})",
+        )
+    taken = [setting for setting in SETTINGS if setting.variable in COMMAND_SETTINGS[name]]
+    for setting in taken:
+        if setting.flag:
+            parser.add_argument(setting.flag, metavar=setting.metavar, dest=setting.variable, help=_help(setting))
+    others = [s.variable for s in taken if not s.flag and s.variable != "ALEMBIC_CONFIG"]
+    parser.epilog = f"Variables without a flag: {', '.join(others)}." if others else None
+
+
+def _address(text: str) -> tuple[str, int]:
+    found = listening_address(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not [host]:port, such as :8080")
+    return found
+
+
+def _help(setting: Setting) -> str:
+    default = f"; default: {setting.default}" if setting.default else ""
+    return f"{setting.meaning} ({setting.variable}{default})".replace("%", "%%").replace("`", "")

@@ -1,0 +1,162 @@
+"""Any engine that SQLAlchemy has a dialect for: it can be inspected and waited for.
+
+MySQL and SQLite add a lock and a view of the migration's sessions. Each inspection uses a new connection, so it never
+reads from an old snapshot (hazards.md 7).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, ClassVar
+
+from sqlalchemy import URL, ColumnClause, Connection, column, create_engine, func, inspect, make_url, select
+from sqlalchemy import table as table_clause
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from gate.database.location import Database, explain
+from gate.database.lock import Lock, LockKey, Migrator
+from gate.database.sessions import Sessions
+from gate.database.stamp import MAX_ROW_LENGTH, MAX_ROWS, Stamp, TableName
+from gate.errors import BadSettings, GateError
+from gate.redaction import hide
+from gate.text import truncate
+
+SYNC_DRIVERS = {"aiosqlite": "pysqlite", "aiomysql": "pymysql", "asyncmy": "pymysql"}
+"""Asynchronous drivers -> a blocking one for gate's own connection."""
+
+TIMEOUTS = {
+    "pymysql": ("connect_timeout", "read_timeout", "write_timeout"),
+    "mysqldb": ("connect_timeout", "read_timeout", "write_timeout"),
+    "mysqlconnector": ("connection_timeout",),
+}
+"""Driver -> its time-out parameters, in whole seconds."""
+
+
+class GenericEngine:
+    """An engine of which gate knows no more than SQLAlchemy does."""
+
+    transactional_ddl: ClassVar[bool] = False
+    has_substr: ClassVar[bool] = False
+    """Whether the engine is known to have SQL's `substr`, so that long rows are cut in the server."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def load_driver(self) -> None:
+        """Nothing: SQLAlchemy imports the driver when it connects."""
+
+    def read_stamp(self, table: TableName, deadline: float) -> Stamp:  # noqa: ARG002 - the driver's time-outs apply
+        """Inspect on a new connection; raises `BadSettings` for a URL whose driver is not installed."""
+        url = engine_url(self._database)
+        if self.is_absent(url):
+            return Stamp(url.database or "", "main", None)
+        with self.connect() as connection:
+            try:
+                return self.read_stamp_through(connection, table)
+            except GateError:
+                raise
+            except Exception as error:  # noqa: BLE001 - an unknown dialect may raise anything
+                raise explain(driver_error(error), self._database.url()) from None
+
+    @classmethod
+    def read_stamp_through(cls, connection: Any, table: TableName) -> Stamp:
+        """Inspect through any SQLAlchemy connection; raises `BadSettings` where env.py computes the table's name."""
+        inspector = inspect(connection)
+        schema = table.schema or inspector.default_schema_name or ""
+        database = connection.engine.url.database or ""
+        migrator = cls.read_migrator(connection, table.key)
+        if inspector.has_table(table.table, schema=table.schema):
+            return Stamp(database, schema, cls._read_rows(connection, table), migrator=migrator)
+        if table.computed:
+            raise BadSettings(
+                f"env.py computes the version table's name or schema, and there is no {table.table} in database "
+                f"{database}; set GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA."
+            )
+        return Stamp(database, schema, None, bool(inspector.get_table_names(schema=table.schema)), migrator=migrator)
+
+    @classmethod
+    def _read_rows(cls, connection: Connection, table: TableName) -> tuple[str, ...]:
+        number: ColumnClause[str] = column("version_num")
+        wanted = func.substr(number, 1, MAX_ROW_LENGTH + 1) if cls.has_substr else number
+        version_table = table_clause(table.table, number, schema=table.schema)
+        rows = connection.scalars(select(wanted).select_from(version_table).limit(MAX_ROWS))
+        return tuple(truncate("" if row is None else str(row), MAX_ROW_LENGTH) for row in rows)
+
+    def acquire(self, key: LockKey) -> AbstractContextManager[Lock]:  # noqa: ARG002 - there is no lock
+        """Raise `BadSettings`: no lock of this engine is known to keep two migrators apart."""
+        raise BadSettings(
+            f"gate knows no lock that keeps two migrators apart on {self._database.url().engine}. Migrate with one "
+            "single Job and set GATE_LOCK=none for it."
+        )
+
+    def sessions(self, key: LockKey, tag: str = "") -> Sessions:  # noqa: ARG002 - nothing is known of them
+        """Nothing is visible."""
+        return Sessions()
+
+    # ---- what an engine with more to offer overrides
+
+    def is_absent(self, url: URL) -> bool:  # noqa: ARG002 - most engines have a server
+        """Whether the database does not exist, and connecting would create it."""
+        return False
+
+    @classmethod
+    def read_migrator(cls, connection: Connection, key: LockKey) -> Migrator | None:  # noqa: ARG003 - likewise
+        """The holder of the migration lock, as far as this engine shows it."""
+        return None
+
+    def prepare(self, connection: Connection) -> None:
+        """Configure gate's own new connection."""
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Open a connection for the block.
+
+        Raises `DatabaseUnavailable`, and `BadSettings` for a URL that is wrong or whose driver is not installed.
+        """
+        url = _with_blocking_driver(engine_url(self._database))
+        self.is_absent(url)
+        try:
+            timeouts = TIMEOUTS.get(url.get_dialect().driver, ())
+            arguments = dict.fromkeys(timeouts, math.ceil(self._database.connect_timeout))
+            connection = create_engine(url, poolclass=NullPool, connect_args=arguments).connect()
+            self.prepare(connection)
+        except Exception as error:  # noqa: BLE001 - an unknown dialect may raise anything
+            raise _explain_connect_error(error, self._database) from None
+        with connection:
+            yield connection
+
+
+def engine_url(database: Database) -> URL:
+    """The URL as SQLAlchemy reads it; raises `BadSettings` if it cannot."""
+    try:
+        return make_url(database.url().verbatim)
+    except (SQLAlchemyError, ValueError):
+        raise _malformed(database, "it is not of the form engine://user:password@host:port/database") from None
+
+
+def driver_error(error: Exception) -> Exception:
+    """The driver's own error inside one of SQLAlchemy's."""
+    return getattr(error, "orig", None) or error
+
+
+def _with_blocking_driver(url: URL) -> URL:
+    name, _, driver = url.drivername.partition("+")
+    return url.set(drivername=f"{name}+{SYNC_DRIVERS[driver]}") if driver in SYNC_DRIVERS else url
+
+
+def _explain_connect_error(error: Exception, database: Database) -> Exception:
+    if isinstance(error, ImportError):
+        return BadSettings(f"The driver that {database.url().display} needs is not installed beside gate: {error}.")
+    if isinstance(error, SQLAlchemyError) and "load plugin" in str(error):
+        return BadSettings(f"SQLAlchemy knows no dialect for {database.url().display}: {error}. Correct DATABASE_URL.")
+    if isinstance(error, TypeError | ValueError):  # the driver does not accept one of its parameters
+        return _malformed(database, hide(str(error), database.url().secrets))
+    return explain(driver_error(error), database.url())
+
+
+def _malformed(database: Database, reason: str) -> BadSettings:
+    name = database.source.variable if database.source else "sqlalchemy.url of the Alembic configuration"
+    return BadSettings(f"{name} is no usable URL of {database.url().display}: {reason}. Correct it.")

@@ -1,0 +1,128 @@
+"""The migration lock: its key, its holder as others see it, and the lock as its holder has it.
+
+The holder publishes its progress in its `application_name`, which every role may read, so it needs neither a table nor
+a privilege (hazards.md 5). PostgreSQL keeps 63 bytes of it.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gate.database.location import Database
+from gate.database.sessions import Sessions
+
+LOCK_CLASS = int.from_bytes(b"gate", "big")
+"""The first key of the advisory lock: `gate` in ASCII, so `pg_locks.classid` = 1734440037 identifies gate's locks."""
+
+APPLICATION_NAME_BYTES = 63
+
+MYSQL_TAGS = 16
+"""The number of connections of one migration that can be tagged in MySQL."""
+
+
+class LockKey(NamedTuple):
+    """The advisory lock of one version table, as the two 32-bit keys of `pg_try_advisory_xact_lock`."""
+
+    number: int
+
+    @classmethod
+    def of(cls, schema: str | None, table: str) -> LockKey:
+        """Derive the key from the names as configured, not from the role's search_path: two roles must get one key."""
+        return cls(zlib.crc32(f"{schema or ''}.{table}".encode()))
+
+    @property
+    def signed(self) -> int:
+        """The second key as PostgreSQL's signed int4."""
+        return self.number - (1 << 32) if self.number >= 1 << 31 else self.number
+
+    @property
+    def tag(self) -> str:
+        """The first word of the application_name of every session under this lock."""
+        return f"gate/{self.number:08x}"
+
+    @property
+    def working_name(self) -> str:
+        """The beginning of the application_name of a migration's own connections; the lock holder's differs."""
+        return f"{self.tag} works"
+
+
+class Migrator(NamedTuple):
+    """The lock's holder as anybody can see it.
+
+    `step` of `total` revisions (0 = none has begun), `since` in seconds of the Unix epoch, `pid` of its
+    backend in the server, 0 where nobody could know it.
+    """
+
+    host: str
+    step: int
+    total: int
+    revision: str
+    since: int
+    pid: int = 0
+
+    def application_name(self, key: LockKey) -> str:
+        """Render as one line of at most 63 bytes: the tag first, the host as far as it fits."""
+        line = f"{key.tag} {self.step}/{self.total} {_short(self.revision)} @{self.since} {self.host}"
+        return line.encode("ascii", "replace")[:APPLICATION_NAME_BYTES].decode()
+
+    @classmethod
+    def parse(cls, line: str, key: LockKey, pid: int) -> Migrator:
+        """Read what `application_name` wrote; a holder without a readable name is still a holder."""
+        words = line[:APPLICATION_NAME_BYTES].split(" ", 4)
+        try:
+            tag, progress, revision, since, host = words
+            step, total = map(int, progress.split("/"))
+            began = int(since.removeprefix("@"))
+        except ValueError:
+            return cls("", 0, 0, "", 0, pid)
+        if tag != key.tag:
+            return cls("", 0, 0, "", 0, pid)
+        return cls(host, step, total, "" if revision == "-" else revision, began, pid)
+
+    def __str__(self) -> str:
+        """Render for a log line: `web-1 at revision ae10 (3/12) for 14 s, backend 4711`."""
+        if not self.since:
+            return "an unnamed holder of the lock" + (f", backend {self.pid}" if self.pid else "")
+        at = f" at revision {self.revision} ({self.step}/{self.total})" if self.revision else ""
+        age = max(0, round(time.time() - self.since))
+        backend = f", backend {self.pid}" if self.pid else ""
+        return f"{self.host or 'an unnamed host'}{at} for {age} s{backend}"
+
+
+UNKNOWN_MIGRATOR = Migrator("", 0, 0, "", 0)
+"""A holder of the lock about which the engine shows nothing."""
+
+
+def _short(revision: str) -> str:
+    return revision[:20].replace(" ", "_") or "-"
+
+
+@dataclass(slots=True)
+class Lock:
+    """An acquired lock, or none (GATE_LOCK=none).
+
+    `sessions`: the migration's sessions in the server; `fence`: a statement for the migration's own connection that
+    returns its database and whether the lock is held there ("" = there is no lock); `tag`: the name that each of the
+    migration's connections is given; `transactional`: whether a failed revision is rolled back with its DDL;
+    `description`: what gate does, as the log says it; `environment`: variables that tag the connections of other
+    programs, too; `descriptors`: file descriptors that must stay open while the migration runs.
+    """
+
+    key: LockKey
+    database: Database
+    sessions: Sessions = field(default_factory=Sessions)
+    fence: str = ""
+    tag: str = ""
+    transactional: bool = True
+    description: str = "holds the migration lock"
+    environment: dict[str, str] = field(default_factory=dict)
+    descriptors: tuple[int, ...] = ()
+
+    def publish_progress(self, migrator: Migrator) -> None:
+        """Show the progress to other gates; raises `LockLost`."""
+
+    def verify(self) -> None:
+        """Verify that the lock is still held; raises `LockLost`."""

@@ -1,0 +1,65 @@
+"""Connecting to PostgreSQL with psycopg."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from gate.database.location import Database, explain
+from gate.errors import BadSettings, DatabaseUnavailable
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[tuple[object, ...]]
+
+
+def load_driver() -> None:
+    """Import psycopg in the calling thread, before the time limit of a check begins.
+
+    Imported in the thread of a check it would cost 3 MB more, since the C library gives each thread a heap of its own.
+    Raises `BadSettings` if psycopg cannot be imported.
+    """
+    try:
+        import psycopg  # noqa: F401, PLC0415 - commands that only read scripts do not pay for it
+    except ImportError as error:
+        reason = " ".join(str(error).split())
+        raise BadSettings(f"psycopg cannot be loaded ({reason}): install psycopg[binary], or libpq.") from None
+
+
+def connect(database: Database, application_name: str = "gate") -> Connection:
+    """Open an autocommit connection that never prepares a statement, so it holds no snapshot (hazards.md 3).
+
+    Raises `DatabaseUnavailable`.
+    """
+    import psycopg  # noqa: PLC0415 - as above
+
+    url = database.url()
+    if not url.is_postgresql:  # libpq would connect to the server that PG* names
+        raise DatabaseUnavailable(f"{url.display} does not speak PostgreSQL.")
+    limits = {
+        "application_name": application_name,
+        "client_encoding": "utf8",
+        "connect_timeout": str(math.ceil(database.connect_timeout)),
+        "tcp_user_timeout": str(round(1000 * (database.connect_timeout + database.query_timeout))),
+        "keepalives_idle": "5",
+        "keepalives_interval": "2",
+        "keepalives_count": "3",
+    }
+    try:
+        return psycopg.connect(autocommit=True, prepare_threshold=None, **{**url.conninfo, **limits})  # type: ignore[arg-type]
+    except (psycopg.Error, OSError) as error:  # OSError: no file descriptor is left, for example
+        raise explain(error, url) from None
+
+
+@contextmanager
+def explained(database: Database) -> Iterator[None]:
+    """Raise `DatabaseUnavailable` in place of psycopg's own errors."""
+    import psycopg  # noqa: PLC0415 - as above
+
+    try:
+        yield
+    except psycopg.Error as error:
+        raise explain(error, database.url()) from None

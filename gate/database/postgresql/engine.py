@@ -1,0 +1,56 @@
+"""PostgreSQL behind the interface of `gate.database.engine`, by psycopg."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from gate.database.postgresql import stamp
+from gate.database.postgresql.connection import connect, load_driver
+
+if TYPE_CHECKING:
+    from gate.database.location import Database
+    from gate.database.lock import Lock, LockKey
+    from gate.database.postgresql.sessions import PostgresSessions
+    from gate.database.stamp import Stamp, TableName
+
+
+class PostgresEngine:
+    """PostgreSQL, and what speaks its protocol."""
+
+    transactional_ddl: ClassVar[bool] = True
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def load_driver(self) -> None:
+        """Import psycopg."""
+        load_driver()
+
+    def read_stamp(self, table: TableName, deadline: float) -> Stamp:
+        """Inspect through psycopg."""
+        with connect(self._database) as connection:
+            return stamp.read_through_psycopg(connection, table, self._database, deadline)
+
+    @classmethod
+    def read_stamp_through(cls, connection: Any, table: TableName) -> Stamp:
+        """Inspect with the same statements as through psycopg: they ask the catalog before they select."""
+
+        def run(statement: str) -> Sequence[Any] | None:
+            row: Sequence[Any] | None = connection.exec_driver_sql(statement).first()
+            return row
+
+        return stamp.read_stamp(run, table)
+
+    def acquire(self, key: LockKey) -> AbstractContextManager[Lock]:
+        """Acquire an advisory lock."""
+        from gate.database.postgresql import lock  # noqa: PLC0415 - a check acquires nothing
+
+        return lock.acquire(self._database, key)
+
+    def sessions(self, key: LockKey, tag: str = "") -> PostgresSessions:
+        """Ask pg_stat_activity, on a new connection each time."""
+        from gate.database.postgresql.sessions import PostgresSessions, query_on_new_connection  # noqa: PLC0415 - likewise
+
+        return PostgresSessions(query_on_new_connection(self._database), key, tag)

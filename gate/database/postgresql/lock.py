@@ -1,0 +1,187 @@
+"""One migrator at a time: an advisory lock, polled, on a connection that holds no snapshot.
+
+Every choice here was measured (hazards.md 3). `CREATE INDEX CONCURRENTLY` waits for every snapshot, so the lock is
+transaction-level (a pooler in transaction mode keeps it), at READ COMMITTED, requested in one simple-protocol message
+with literals. A refused gate closes the connection and tries again on a new one.
+
+Runbook, to end a holder: `SELECT pid, application_name FROM pg_stat_activity JOIN pg_locks USING (pid)
+WHERE locktype = 'advisory' AND classid = 1734440037`, then `SELECT pg_terminate_backend(pid)`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gate.database.location import Database, explain
+from gate.database.lock import LOCK_CLASS, Lock, LockKey, Migrator
+from gate.database.postgresql.connection import connect
+from gate.database.postgresql.sessions import PostgresSessions, query_on_connection
+from gate.database.postgresql.sql import string
+from gate.errors import BadSettings, DatabaseUnavailable, LockBusy, LockLost
+from gate.process.threads import BackgroundCall, try_for
+
+if TYPE_CHECKING:
+    from gate.database.postgresql.connection import Connection
+
+
+DISABLED_TIMEOUTS = "'idle_in_transaction_session_timeout', 'statement_timeout', 'lock_timeout', 'transaction_timeout'"
+"""Settings that could end the transaction of the lock; each that the server has is set to 0 in it."""
+
+KEEPALIVES = (
+    "('tcp_keepalives_idle', '3'), ('tcp_keepalives_interval', '2'), ('tcp_keepalives_count', '3'),"
+    " ('tcp_user_timeout', '8000')"
+)
+"""With these the server notices in 8.5 s that the holder's machine died; by default not in 40 s (hazards.md 6)."""
+
+MIN_CLIENT_CHECK_VERSION = 140000
+"""The first version of PostgreSQL with client_connection_check_interval."""
+
+RELEASE_TIMEOUT = 0.5
+"""Seconds to release the lock; after that the connection is closed."""
+
+POOL_WAIT_FACTOR = 3
+"""A busy pool may take this many times the limits of a check to provide a second connection."""
+
+
+@dataclass(slots=True)
+class AdvisoryLock(Lock):
+    """Held by the transaction of one connection, whose application_name also shows the holder's progress."""
+
+    connection: Connection | None = None
+
+    def publish_progress(self, migrator: Migrator) -> None:
+        """Set the application_name, which every role may read (hazards.md 5); SET takes no snapshot."""
+        self._run(f"SET LOCAL application_name TO {string(migrator.application_name(self.key))}")
+
+    def verify(self) -> None:
+        """Make a round trip, which also keeps firewalls from dropping the connection; SHOW takes no snapshot."""
+        self._run("SHOW application_name")
+
+    def _run(self, statement: str) -> None:
+        assert self.connection
+        try:
+            self.connection.execute(statement)
+        except Exception as error:  # noqa: BLE001 - after any error it is unknown who holds the lock
+            reason = " ".join(str(error).split())
+            raise LockLost(f"The connection that holds the migration lock was lost ({reason})") from None
+
+
+@contextmanager
+def acquire(database: Database, key: LockKey) -> Iterator[Lock]:
+    """Try once to acquire the lock, and hold it for the block.
+
+    Raises `LockBusy` if another migrator holds it; `DatabaseUnavailable`, also for a standby; and `BadSettings` where
+    the lock would protect nothing: behind a pooler without a second connection, or on a server that ignores locks.
+    """
+    connection, second = connect(database), None
+    try:
+        pid = _try_lock(connection, key, database)
+        pooled = connection.info.backend_pid != pid
+        second = _second_connection(database, key)
+        if pooled:
+            second.close()  # the pool may need it for the migration
+        tag, held = f"{key.working_name} {os.urandom(4).hex()}", _held_condition(key, pid)
+        yield AdvisoryLock(
+            key,
+            database,
+            PostgresSessions(query_on_connection(second, database), key, tag, held),
+            f"SELECT current_database(), {held}",
+            tag,
+            environment={} if pooled else _client_environment(connection, tag),
+            connection=connection,
+        )
+    finally:
+        try_for(RELEASE_TIMEOUT, lambda: connection.execute("ROLLBACK"))
+        connection.close()
+        if second is not None:
+            second.close()
+
+
+def _try_lock(connection: Connection, key: LockKey, database: Database) -> int:
+    refuse_cockroachdb(connection.info.parameter_status("crdb_version"))
+    try:
+        cursor = connection.execute(
+            "BEGIN ISOLATION LEVEL READ COMMITTED;"
+            f" SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN ({DISABLED_TIMEOUTS});"
+            f" SELECT set_config(name, w.value, true) FROM pg_catalog.pg_settings JOIN (VALUES {KEEPALIVES})"
+            " w (name, value) USING (name);"
+            f" SELECT pg_is_in_recovery(), pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed}), pg_backend_pid()"
+        )
+        while cursor.nextset():
+            pass
+        standby, granted, pid = cursor.fetchone() or (None, None, 0)
+    except Exception as error:  # noqa: BLE001 - psycopg's errors cannot be named without importing it
+        raise _explain_failure(error, database) from None
+    if standby:
+        raise DatabaseUnavailable(
+            "This database is a standby and cannot be migrated: let MIGRATION_DATABASE_URL name the primary, or wait "
+            "until this server has been promoted."
+        )
+    if not granted:
+        raise LockBusy
+    assert isinstance(pid, int)
+    return pid
+
+
+def refuse_cockroachdb(version: str | None) -> None:
+    """Raise `BadSettings` if the server reports a version of CockroachDB, as it does at each connect."""
+    if version:
+        raise BadSettings(
+            "CockroachDB accepts advisory locks and ignores them, so gate cannot keep two migrators apart there. "
+            "Migrate with one single Job and set GATE_LOCK=none for it."
+        )
+
+
+def _explain_failure(error: Exception, database: Database) -> Exception:
+    if "statement pooling" in str(error):
+        return BadSettings(
+            "A pooler in statement mode allows no transaction, so no lock can be held through it: point "
+            "MIGRATION_DATABASE_URL directly to PostgreSQL."
+        )
+    return explain(error, database.url())
+
+
+def _client_environment(connection: Connection, tag: str) -> dict[str, str]:
+    """Variables for other programs that connect: the tag, and a server that soon notices a dead client (hazards.md 6).
+
+    Not for use through a pooler, which refuses options and keeps the name for the next client.
+    """
+    checks = connection.info.server_version >= MIN_CLIENT_CHECK_VERSION
+    return {"PGAPPNAME": tag, **({"PGOPTIONS": "-c client_connection_check_interval=1s"} if checks else {})}
+
+
+def _held_condition(key: LockKey, pid: int) -> str:
+    return (
+        "EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
+        f" AND classid = {LOCK_CLASS} AND objid = {key.number} AND pid = {pid}"
+        " AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))"
+    )
+
+
+def _second_connection(database: Database, key: LockKey) -> Connection:
+    """Open a second connection, which must be refused the lock (7.6 ms, hazards.md 3)."""
+    limit = POOL_WAIT_FACTOR * (database.connect_timeout + database.query_timeout)
+    try:
+        second, granted = BackgroundCall(lambda: _try_second(database, key)).result(limit)
+    except TimeoutError:
+        raise BadSettings(
+            f"The database gave gate no second connection within {limit:g} s. Lock and migration need one each, which "
+            "a pooler with one server connection cannot give: point MIGRATION_DATABASE_URL directly to PostgreSQL."
+        ) from None
+    if granted:
+        second.close()
+        raise BadSettings(
+            "This server grants the migration lock to two connections at once, so it keeps no migrators apart. Point "
+            "MIGRATION_DATABASE_URL directly to PostgreSQL, or set GATE_LOCK=none and migrate with one single Job."
+        )
+    return second
+
+
+def _try_second(database: Database, key: LockKey) -> tuple[Connection, bool]:
+    second = connect(database)
+    rows = query_on_connection(second, database)(f"SELECT pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed})")
+    return second, bool(rows[0][0])

@@ -1,0 +1,114 @@
+"""The server's sessions that belong to a migration: what they run, how to cancel and to terminate them.
+
+A killed migrator can leave an orphaned session: the lock died with its connection, while its statement still runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from gate.errors import DatabaseUnavailable
+
+MAX_STATEMENT_LENGTH = 120
+"""Characters of a statement that a log line shows."""
+
+TERMINATION_TIMEOUT = 10.0
+"""Seconds in which a terminated session must have ended; it took 2 to 20 ms (hazards.md 6)."""
+
+POLL_INTERVAL = 0.05
+"""Seconds between two checks whether it has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What the busiest session of a migration does.
+
+    `age`: seconds since its statement began or, if it runs none (`text` is ""), since the last one ended; `waits_for`:
+    process ids of the backends that block it; `blocker`: their application_name; `wait_state`: the server's own words.
+    """
+
+    age: float
+    text: str = ""
+    waits_for: tuple[int, ...] = ()
+    blocker: str = ""
+    wait_state: str = ""
+
+
+class Sessions:
+    """An engine in whose server gate sees no sessions. What asks a server raises `DatabaseUnavailable`."""
+
+    visible = False
+    """Whether the statements of a migration can be seen at all."""
+
+    distinguishes_orphans = False
+    """Whether an orphaned session can be recognised while this migration opens connections of its own."""
+
+    def termination_statement(self, pid: int) -> str:
+        """The statement by which a person ends this session."""
+        return f"end connection {pid} in the server"
+
+    def own(self, opened: Collection[int]) -> list[int]:
+        """The sessions of this migration; `opened`: the connections that it has reported."""
+        del opened
+        return []
+
+    def orphaned(self) -> list[int]:
+        """Sessions of another migration under the same lock, which a killed migrator has left."""
+        return []
+
+    def activity(self, _: Collection[int]) -> Activity | None:
+        """What the busiest of these sessions does, None if none of them exists."""
+        return None
+
+    def cancel(self, _: Collection[int]) -> None:
+        """Cancel the statements of these sessions, if they still belong to a migration."""
+
+    def terminate(self, _: Collection[int]) -> None:
+        """Terminate these sessions, if they still belong to a migration."""
+
+    def invalid_indexes(self) -> list[str]:
+        """Indexes that a killed `CREATE INDEX CONCURRENTLY` left: they cost writes and serve no query."""
+        return []
+
+
+def busiest(found: list[Activity]) -> Activity | None:
+    """The statement that has run longest; if none runs, the session that was busy last."""
+    running = [each for each in found if each.text]
+    return max(running, key=lambda each: each.age) if running else min(found, key=lambda each: each.age, default=None)
+
+
+def shorten_statement(text: object) -> str:
+    """The beginning of a statement on one line; "" for None."""
+    return " ".join(str(text or "").split())[:MAX_STATEMENT_LENGTH]
+
+
+def terminate_orphans(sessions: Sessions) -> list[int]:
+    """Terminate the sessions that a killed migrator left, wait until they have ended, and return their process ids.
+
+    Call it with the lock held: then no living migrator has such a session. Raises `DatabaseUnavailable` if a session
+    cannot be terminated or does not end: gate never migrates beside it.
+    """
+    found = sessions.orphaned()
+    sessions.terminate(found)
+    deadline = time.monotonic() + TERMINATION_TIMEOUT
+    while left := sessions.orphaned() if found else []:
+        if time.monotonic() > deadline:
+            raise DatabaseUnavailable(
+                f"A killed migrator's statement still runs in backend {left[0]}, and this role may not end it. "
+                f"gate does not migrate beside it: {sessions.termination_statement(left[0])} as its owner or a "
+                "superuser."
+            )
+        time.sleep(POLL_INTERVAL)
+    return found
+
+
+def terminate_late_orphans(sessions: Sessions) -> list[int]:
+    """Terminate sessions that a killed migrator opened after `terminate_orphans`: its env.py may load slowly.
+
+    Returns their process ids, without waiting until they have ended.
+    """
+    found = sessions.orphaned()
+    sessions.terminate(found)
+    return found

@@ -1,0 +1,126 @@
+"""SQLite: one migrator at a time by a lock file beside the database file.
+
+SQLite's own locks would lock gate itself out, since it inspects and migrates on separate connections (hazards.md 7).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from urllib.parse import unquote, urlsplit
+
+from sqlalchemy import URL, Connection
+
+from gate.database.generic import GenericEngine, engine_url
+from gate.database.lock import UNKNOWN_MIGRATOR, Lock, LockKey, Migrator
+from gate.errors import BadSettings, DatabaseUnavailable, LockBusy
+
+LOCK_FILE_SUFFIX = ".gate-lock"
+IN_MEMORY = ":memory:"
+TRUE_WORDS = frozenset({"1", "true", "yes", "on", "t", "y"})
+"""Spellings that SQLAlchemy accepts for true."""
+
+
+class SqliteEngine(GenericEngine):
+    """A database in a file. Its driver starts no transaction before DDL, so DDL counts as not transactional."""
+
+    has_substr = True
+
+    def is_absent(self, url: URL) -> bool:
+        """Whether there is no such file; raises `DatabaseUnavailable` if its folder is missing, too.
+
+        SQLite would create an empty database for a misspelt path, in a folder that need not be the mounted one.
+        """
+        path = file_of(url)
+        if path is None:
+            return False
+        folder = os.path.dirname(os.path.abspath(path))
+        if not os.path.isdir(folder):
+            raise DatabaseUnavailable(
+                f"The folder {folder} of the SQLite database does not exist; mount it or create it."
+            )
+        return not os.path.exists(path)
+
+    @classmethod
+    def read_migrator(cls, connection: Connection, key: LockKey) -> Migrator | None:  # noqa: ARG003 - one lock a file
+        """An unnamed holder if the lock file is locked."""
+        path = file_of(connection.engine.url)
+        return UNKNOWN_MIGRATOR if path and is_held(path) else None
+
+    @contextmanager
+    def acquire(self, key: LockKey) -> Iterator[Lock]:
+        """Lock the lock file; raises `LockBusy`, and `BadSettings` where it cannot be created or locked."""
+        path = self._path()
+        descriptor = _open(f"{path}{LOCK_FILE_SUFFIX}")
+        try:
+            _flock(descriptor)
+            quoted = path.replace("'", "''")
+            fence = f"SELECT file, file = '{quoted}' FROM pragma_database_list WHERE name = 'main'"
+            yield Lock(key, self._database, fence=fence, transactional=False, descriptors=(descriptor,))
+        finally:
+            os.close(descriptor)
+
+    def _path(self) -> str:
+        path = file_of(engine_url(self._database))
+        if path is None:
+            raise BadSettings(
+                "An SQLite database in memory belongs to one process; gate can only migrate one in a file."
+            )
+        return os.path.realpath(path)
+
+
+def file_of(url: URL) -> str | None:
+    """The path of the database, None if it is in memory; raises `BadSettings` for a `file:` URI without uri=true."""
+    path = url.database or IN_MEMORY
+    if path.startswith("file:"):
+        if str(url.query.get("uri", "")).lower() not in TRUE_WORDS:
+            raise BadSettings(
+                "A database named file:... is a URI of SQLite's own only with uri=true behind the ?: write "
+                "sqlite:///file:/path/shop.db?uri=true, or without file: sqlite:////path/shop.db."
+            )
+        path = IN_MEMORY if url.query.get("mode") == "memory" else unquote(urlsplit(path).path)
+    return None if path in {"", IN_MEMORY} else path
+
+
+def is_held(path: str) -> bool:
+    """Whether the database in this file is being migrated; asking keeps a migrator out for a moment at most."""
+    try:
+        descriptor = os.open(f"{os.path.realpath(path)}{LOCK_FILE_SUFFIX}", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _open(path: str) -> int:
+    """Open for reading, which is enough for a lock: the file may belong to another user."""
+    try:
+        with suppress(FileNotFoundError):
+            return os.open(path, os.O_RDONLY)
+        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise BadSettings(
+            f"The lock file {path} beside the SQLite database cannot be opened ({error.strerror}); make its folder "
+            "writable and the file readable for this user."
+        ) from None
+
+
+def _flock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LockBusy from None
+    except OSError as error:
+        raise BadSettings(
+            f"The file system of the SQLite database supports no locks ({error.strerror}); set GATE_LOCK=none and "
+            "migrate with one single Job."
+        ) from None

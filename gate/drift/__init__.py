@@ -1,0 +1,1 @@
+"""Compare the stamp with the image, decide, and explain."""

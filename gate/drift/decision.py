@@ -1,0 +1,21 @@
+"""Verdict + policy -> what to do next: the README's table as one function."""
+
+from __future__ import annotations
+
+from gate.drift.comparison import Verdict
+from gate.settings.settings import Decision, Policy
+
+
+def decide(verdict: Verdict, policy: Policy) -> Decision:
+    """Read the decision table for one verdict."""
+    match verdict:
+        case Verdict.CURRENT:
+            return Decision.GO
+        case Verdict.UNKNOWN:
+            return policy.on_unknown
+        case Verdict.UNSTAMPED if not policy.migrating or policy.on_unstamped is Decision.REFUSE:
+            return policy.on_unstamped
+        case Verdict.DIVERGED:
+            return Decision.REFUSE if policy.migrating else Decision.WAIT
+        case Verdict.BEHIND | Verdict.EMPTY | Verdict.UNSTAMPED:
+            return Decision.UPGRADE if policy.migrating else Decision.WAIT

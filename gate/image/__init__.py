@@ -1,0 +1,1 @@
+"""What this image expects: its migration scripts, read as text."""

@@ -1,0 +1,218 @@
+"""One migration script as text -> its revision. It is parsed with `ast` and never run."""
+
+from __future__ import annotations
+
+import ast
+import re
+import symtable
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple, TypeVar
+
+from gate.errors import BadScripts
+from gate.image.revision_graph import Revision
+
+_T = TypeVar("_T")
+_LEGACY = re.compile(r"([a-f0-9]+)\.py$")
+
+
+class NotLiteral(NamedTuple):
+    """A script that reading does not explain: `name` is computed in `path`, `line`."""
+
+    path: str
+    line: int
+    name: str
+
+
+class Script(NamedTuple):
+    """A revision as read; `opaque_labels` = its branch labels are computed."""
+
+    revision: Revision
+    opaque_labels: bool = False
+
+
+def read_script(source: bytes, path: str, file_name: str) -> Script | NotLiteral:
+    """Read one migration script.
+
+    Raises `BadScripts` with file and line for what Python itself could not read, and for a script without
+    a revision or a down_revision.
+    """
+    module = parse(source, path)
+    bound = bindings(module)
+    for name in NAMES[:3]:
+        if isinstance(bound.get(name), Opaque):
+            return NotLiteral(path, line_of(module, name), name)
+    labels = bound.get("branch_labels")
+    revision = Revision(
+        id=_id(bound, path, file_name),
+        down=_down(bound, path),
+        depends_on=_tuple(bound.get("depends_on")),
+        labels=() if isinstance(labels, Opaque) else _tuple(labels),
+        message=_message(module),
+        path=path,
+    )
+    return Script(revision, isinstance(labels, Opaque))
+
+
+def check_syntax(source: bytes, path: str) -> None:
+    """See that Python can read the whole script, without building a tree of it."""
+    _parse_or_reject(lambda: symtable.symtable(source, path, "exec"), path)  # type: ignore[arg-type] # bytes as well
+
+
+def parse(source: bytes, path: str) -> ast.Module:
+    """Parse as Python would, whatever encoding the file declares."""
+    return _parse_or_reject(lambda: ast.parse(source, path), path)
+
+
+def _parse_or_reject(parse: Callable[[], _T], path: str) -> _T:
+    try:
+        return parse()
+    except SyntaxError as error:
+        raise BadScripts(f"{path}, line {error.lineno or 1}: Python cannot read this script: {error.msg}.") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise BadScripts(
+            f"{path}, line 1: Python cannot read this script: {str(error) or type(error).__name__}."
+        ) from None
+
+
+def _id(bound: dict[str, Value | Opaque], path: str, file_name: str) -> str:
+    value = bound.get("revision")
+    legacy = _LEGACY.match(file_name)
+    if isinstance(value, str):
+        return value
+    if "revision" not in bound and legacy:
+        return legacy[1]
+    raise BadScripts(f'{path}, line 1: the script sets no revision id; Alembic needs `revision = "…"` in it.')
+
+
+def _down(bound: dict[str, Value | Opaque], path: str) -> tuple[str, ...]:
+    if "down_revision" not in bound:
+        raise BadScripts(f"{path}, line 1: the script sets no down_revision; write `down_revision = None` for a base.")
+    return _tuple(bound["down_revision"])
+
+
+def _tuple(value: Value | Opaque) -> tuple[str, ...]:
+    if value is None or isinstance(value, Opaque):
+        return ()
+    return (value,) if isinstance(value, str) else value
+
+
+def _message(module: ast.Module) -> str:
+    text = ast.get_docstring(module, clean=False) or ""
+    return " ".join(text.strip().split("\n\n")[0].split())
+
+
+Value = str | tuple[str, ...] | None
+NAMES = ("revision", "down_revision", "depends_on", "branch_labels")
+REFLECTION = frozenset("globals locals vars exec eval setattr __import__ __globals__ f_globals __dict__".split())
+"""With these a module can assign what no reader of text can see."""
+
+
+class Opaque:
+    """What stands for a value that only running the code would tell."""
+
+
+OPAQUE: Final = Opaque()
+
+
+def bindings(module: ast.Module) -> dict[str, Value | Opaque]:
+    """The module's names and what they stand for when its last statement has run."""
+    bound: dict[str, Value | Opaque] = {}
+    for statement in module.body:
+        match statement:
+            case ast.Assign(targets=targets, value=value):
+                found = evaluate(value, bound)
+                bound.update(dict.fromkeys(_bound_by(value), OPAQUE))
+                for target in targets:
+                    _assign(target, found, bound)
+            case ast.AnnAssign(target=target, value=ast.expr() as value, annotation=annotation):
+                found = evaluate(value, bound)
+                bound.update(dict.fromkeys((*_bound_by(value), *_bound_by(annotation)), OPAQUE))
+                _assign(target, found, bound)
+            case ast.AnnAssign(annotation=annotation):
+                bound.update(dict.fromkeys(_bound_by(annotation), OPAQUE))
+            case ast.ImportFrom(names=[ast.alias(name="*")]):
+                bound.update(dict.fromkeys((*bound, *NAMES), OPAQUE))
+            case _:
+                bound.update(dict.fromkeys(_bound_by(statement), OPAQUE))
+        if _reflects(statement):
+            bound.update(dict.fromkeys(NAMES, OPAQUE))
+    if "__getattr__" in bound:  # it answers for every name that the module lacks (PEP 562)
+        bound.update(dict.fromkeys((name for name in NAMES if name not in bound), OPAQUE))
+    return bound
+
+
+def _assign(target: ast.expr, value: Value | Opaque, bound: dict[str, Value | Opaque]) -> None:
+    match target:
+        case ast.Name(id=name):
+            bound[name] = value
+        case ast.Tuple(elts=parts) | ast.List(elts=parts):
+            values: tuple[Value | Opaque, ...] = (OPAQUE,) * len(parts)
+            if isinstance(value, tuple) and len(value) == len(parts):
+                values = value
+            for part, part_value in zip(parts, values, strict=True):
+                _assign(part, part_value, bound)
+        case _:
+            bound.update(dict.fromkeys(_bound_by(target), OPAQUE))
+
+
+def evaluate(node: ast.expr, bound: dict[str, Value | Opaque]) -> Value | Opaque:
+    """What an expression stands for where these names are bound."""
+    match node:
+        case ast.Constant(value=str() | None as value):
+            return value
+        case ast.Name(id=name):
+            return bound.get(name, OPAQUE)
+        case ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Set(elts=parts):
+            values = [evaluate(part, bound) for part in parts]
+            strings = tuple(value for value in values if isinstance(value, str))
+            return strings if len(strings) == len(values) else OPAQUE
+        case _:
+            return OPAQUE
+
+
+def _bound_by(node: ast.AST) -> Iterator[str]:
+    """Every name that a statement may bind in its own scope."""
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
+            yield from (each for inner in ast.walk(node) if isinstance(inner, ast.Global) for each in inner.names)
+            yield from _bound_around_body(node)
+            return
+        case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+            yield from (inner.target.id for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr))
+            return
+        case ast.Lambda(args=arguments):
+            yield from _bound_by(arguments)
+            return
+        case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+            yield from (alias.asname or alias.name.split(".")[0] for alias in aliases)
+            if any(alias.name == "*" for alias in aliases):
+                yield from NAMES
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            yield name
+        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+            yield name
+        case ast.MatchMapping(rest=str(name)):
+            yield name
+    for child in ast.iter_child_nodes(node):
+        yield from _bound_by(child)
+
+
+def _bound_around_body(node: ast.AST) -> Iterator[str]:
+    """What decorators, defaults, annotations and bases bind: they run where the definition stands."""
+    for name, value in ast.iter_fields(node):
+        for part in value if isinstance(value, list) and name != "body" else [value]:
+            if isinstance(part, ast.AST):
+                yield from _bound_by(part)
+
+
+def _reflects(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.Import | ast.ImportFrom):
+        return False
+    names = (getattr(node, "id", None) or getattr(node, "attr", None) for node in ast.walk(statement))
+    return any(name in REFLECTION for name in names)
+
+
+def line_of(module: ast.Module, name: str) -> int:
+    """The last line that binds a name."""
+    return max((s.lineno for s in module.body if name in {*_bound_by(s)}), default=1)

@@ -1,0 +1,1 @@
+"""Upgrade the schema under the lock, in a child process."""

@@ -1,0 +1,1 @@
+"""Environment and flags -> one frozen value."""

@@ -1,0 +1,1 @@
+"""Check, decide, act, repeat."""

@@ -1,5 +1,0 @@
-"""`python -m gate` is `gate`."""
-
-from gate.cli import main
-
-main()

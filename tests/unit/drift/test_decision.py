@@ -1,0 +1,68 @@
+"""The decision table, every cell of it."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from gate.drift.comparison import Verdict
+from gate.drift.decision import decide
+from gate.settings.settings import Decision, Policy
+
+GO, WAIT, UPGRADE, REFUSE = Decision.GO, Decision.WAIT, Decision.UPGRADE, Decision.REFUSE
+WISHES = (GO, WAIT, REFUSE)
+
+WITHOUT_A_WISH = {
+    # verdict: (only waiting, migrating)
+    Verdict.CURRENT: (GO, GO),
+    Verdict.BEHIND: (WAIT, UPGRADE),
+    Verdict.EMPTY: (WAIT, UPGRADE),
+    Verdict.DIVERGED: (WAIT, REFUSE),
+}
+
+UNSTAMPED = {
+    # GATE_ON_UNSTAMPED: (only waiting, migrating)
+    GO: (GO, UPGRADE),
+    WAIT: (WAIT, UPGRADE),
+    REFUSE: (REFUSE, REFUSE),
+}
+
+
+@pytest.mark.parametrize(("on_unknown", "on_unstamped"), list(product(WISHES, WISHES)))
+@pytest.mark.parametrize("verdict", WITHOUT_A_WISH)
+def test_these_verdicts_decide_whatever_the_policy_for_others_is(
+    verdict: Verdict, on_unknown: Decision, on_unstamped: Decision
+) -> None:
+    waiting, migrating = WITHOUT_A_WISH[verdict]
+    assert decide(verdict, Policy(migrating=False, on_unknown=on_unknown, on_unstamped=on_unstamped)) is waiting
+    assert decide(verdict, Policy(migrating=True, on_unknown=on_unknown, on_unstamped=on_unstamped)) is migrating
+
+
+@pytest.mark.parametrize("migrating", [False, True])
+@pytest.mark.parametrize(("on_unknown", "on_unstamped"), list(product(WISHES, WISHES)))
+def test_an_unknown_stamp_does_what_the_user_wishes_and_never_migrates(
+    on_unknown: Decision, on_unstamped: Decision, *, migrating: bool
+) -> None:
+    assert decide(Verdict.UNKNOWN, Policy(migrating, on_unknown, on_unstamped)) is on_unknown
+
+
+@pytest.mark.parametrize(("on_unknown", "on_unstamped"), list(product(WISHES, WISHES)))
+def test_an_unstamped_database_does_what_the_user_wishes_and_is_upgraded_unless_refused(
+    on_unknown: Decision, on_unstamped: Decision
+) -> None:
+    waiting, migrating = UNSTAMPED[on_unstamped]
+    assert (
+        decide(Verdict.UNSTAMPED, Policy(migrating=False, on_unknown=on_unknown, on_unstamped=on_unstamped)) is waiting
+    )
+    assert (
+        decide(Verdict.UNSTAMPED, Policy(migrating=True, on_unknown=on_unknown, on_unstamped=on_unstamped)) is migrating
+    )
+
+
+def test_the_policy_by_default_goes_on_where_the_stamp_says_nothing_and_does_not_migrate() -> None:
+    assert Policy() == Policy(migrating=False, on_unknown=GO, on_unstamped=GO)
+
+
+def test_the_tables_hold_every_verdict() -> None:
+    assert {*WITHOUT_A_WISH, Verdict.UNKNOWN, Verdict.UNSTAMPED} == set(Verdict)

@@ -1,0 +1,103 @@
+"""The sentences for a person woken at night: what happened, and what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from gate.drift import messages
+from gate.drift.comparison import Drift, Verdict
+
+BEHIND = Drift(Verdict.BEHIND, ("a1",), ("a3",), ("a2", "a3"))
+EMPTY = Drift(Verdict.EMPTY, (), ("a3",), ("a1", "a2", "a3"))
+UNSTAMPED = Drift(Verdict.UNSTAMPED, (), ("a3",), ("a1", "a2", "a3"))
+UNKNOWN = Drift(Verdict.UNKNOWN, ("x9",), ("a3",), unknown=("x9",))
+DIVERGED = Drift(Verdict.DIVERGED, ("a2", "x9"), ("a3",), ("a3",), unknown=("x9",))
+OVERLAPPING = Drift(Verdict.DIVERGED, ("a1", "b2"), ("b2",))
+CURRENT = Drift(Verdict.CURRENT, ("a3",), ("a3",), redundant=("a1",))
+ALL = [CURRENT, BEHIND, EMPTY, UNSTAMPED, UNKNOWN, DIVERGED, OVERLAPPING]
+
+
+@pytest.mark.parametrize("drift", ALL, ids=lambda drift: str(drift.verdict))
+def test_every_verdict_has_one_sentence_that_names_the_database(drift: Drift) -> None:
+    said = messages.finding(drift, "shop")
+    assert said.startswith("Database shop ")
+    assert said.endswith(".")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("drift", "words"),
+    [
+        (CURRENT, "is at the head(s) of this image"),
+        (BEHIND, "lacks 2 revisions (a2, a3) of this image"),
+        (EMPTY, "is empty; this image expects 3 revisions (a1, a2, a3)"),
+        (UNSTAMPED, "has tables but no version table"),
+        (UNKNOWN, "is stamped with x9, which this image does not know"),
+        (DIVERGED, "is stamped with x9, which this image does not know, and lacks 1 revision (a3)"),
+        (OVERLAPPING, "rows that overlap through depends_on"),
+    ],
+)
+def test_the_sentence_says_what_a_look_found(drift: Drift, words: str) -> None:
+    assert words in messages.finding(drift, "shop")
+
+
+@pytest.mark.parametrize(
+    ("drift", "words"),
+    [
+        (BEHIND, "Nobody is migrating: run `gate migrate`"),
+        (EMPTY, "RUN_MIGRATIONS=1"),
+        (UNSTAMPED, "`alembic stamp REVISION`"),
+        (UNKNOWN, "deploy the image that brought the"),
+        (DIVERGED, "`alembic merge`"),
+        (OVERLAPPING, "restore the database"),
+    ],
+)
+def test_every_verdict_that_may_hold_somebody_up_names_its_cure(drift: Drift, words: str) -> None:
+    assert words in messages.remedy(drift)
+
+
+def test_nothing_needs_a_cure_when_the_schema_fits() -> None:
+    assert messages.remedy(CURRENT) == ""
+
+
+@pytest.mark.parametrize("drift", [BEHIND, EMPTY])
+def test_on_a_standby_gate_does_not_claim_that_nobody_migrates(drift: Drift) -> None:
+    said = messages.remedy(drift, standby=True)
+    assert "standby" in said
+    assert "Nobody" not in said
+
+
+@pytest.mark.parametrize(
+    ("pending", "words"),
+    [
+        ((), "no revision"),
+        (("a1",), "1 revision (a1)"),
+        (("a1", "a2"), "2 revisions (a1, a2)"),
+        (tuple("abcde"), "5 revisions (a, b, c, d, e)"),
+        (tuple("abcdef"), "6 revisions (a, b, c, d, e, …)"),
+    ],
+)
+def test_pending_revisions_are_counted_and_the_first_few_named(pending: tuple[str, ...], words: str) -> None:
+    assert messages.pending_text(Drift(Verdict.BEHIND, (), (), pending)) == words
+
+
+def test_redundant_rows_are_named_with_what_alembic_will_do_and_the_cure() -> None:
+    said = messages.redundant_rows(CURRENT)
+    assert "a1" in said
+    assert "delete the redundant row(s)" in said
+
+
+HOSTILE = "x\n\x1b[2K\rlevel=info"
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_no_id_from_a_database_or_a_script_can_forge_a_line(verdict: Verdict) -> None:
+    hostile = (HOSTILE,)
+    for unknown in (hostile, ()):
+        drift = Drift(verdict, hostile, hostile, hostile, unknown, hostile)
+        said = [messages.finding(drift, "shop"), messages.remedy(drift), messages.redundant_rows(drift), str(drift)]
+        assert all(text.isprintable() for text in said), said
+
+
+def test_no_name_of_a_database_can_forge_a_line() -> None:
+    assert messages.finding(BEHIND, HOSTILE).isprintable()

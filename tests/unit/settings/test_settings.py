@@ -1,0 +1,341 @@
+"""Environment -> settings, or one complaint that names every mistake."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gate.errors import BadSettings
+from gate.settings import settings
+from gate.settings.database_url import UrlSource
+from gate.settings.settings import Decision, Settings
+from gate.settings.variables import KNOWN, SETTINGS, one_edit_apart
+
+URL = "postgresql://app@db:5432/shop"
+SECRET = "S3cr3tW0rd"
+
+
+def complaint(environment: dict[str, str], flags: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(BadSettings) as caught:
+        settings.read(environment, flags)
+    return str(caught.value).splitlines()
+
+
+def test_without_any_variable_every_setting_has_its_documented_default() -> None:
+    assert settings.read({}) == Settings(
+        run_migrations=False,
+        database_url=None,
+        migration_database_url=None,
+        alembic_config=None,
+        version_table=None,
+        version_table_schema=None,
+        timeout=0,
+        poll_max=10,
+        connect_timeout=5,
+        query_timeout=5,
+        lock_timeout=None,
+        locking=True,
+        migration_timeout=0,
+        on_unknown=Decision.GO,
+        on_unstamped=Decision.GO,
+        stay_on_failure=False,
+        upgrade_command=(),
+        ttl=10,
+        log_format="auto",
+        log_level="info",
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "attribute", "value"),
+    [
+        ("RUN_MIGRATIONS", "1", "run_migrations", True),
+        ("DATABASE_URL", URL, "database_url", UrlSource("DATABASE_URL", URL)),
+        ("DATABASE_URL_FILE", "/run/url", "database_url", UrlSource("DATABASE_URL_FILE", path="/run/url")),
+        ("MIGRATION_DATABASE_URL", URL, "migration_database_url", UrlSource("MIGRATION_DATABASE_URL", URL)),
+        (
+            "MIGRATION_DATABASE_URL_FILE",
+            "/run/url",
+            "migration_database_url",
+            UrlSource("MIGRATION_DATABASE_URL_FILE", path="/run/url"),
+        ),
+        ("ALEMBIC_CONFIG", "conf/alembic.ini", "alembic_config", "conf/alembic.ini"),
+        ("GATE_VERSION_TABLE", "my versions", "version_table", "my versions"),
+        ("GATE_VERSION_TABLE_SCHEMA", "Shop.x", "version_table_schema", "Shop.x"),
+        ("GATE_TIMEOUT", "600", "timeout", 600.0),
+        ("GATE_TIMEOUT", " 2.5 ", "timeout", 2.5),
+        ("GATE_TIMEOUT", "0", "timeout", 0.0),
+        ("GATE_POLL_MAX", "60", "poll_max", 60.0),
+        ("GATE_CONNECT_TIMEOUT", "1", "connect_timeout", 1.0),
+        ("GATE_QUERY_TIMEOUT", "0.5", "query_timeout", 0.5),
+        ("GATE_MIGRATION_LOCK_TIMEOUT", "0", "lock_timeout", 0.0),
+        ("GATE_MIGRATION_LOCK_TIMEOUT", "1800", "lock_timeout", 1800.0),
+        ("GATE_LOCK", "none", "locking", False),
+        ("GATE_LOCK", "AUTO", "locking", True),
+        ("GATE_MIGRATION_TIMEOUT", "3600", "migration_timeout", 3600.0),
+        ("GATE_ON_UNKNOWN", "wait", "on_unknown", Decision.WAIT),
+        ("GATE_ON_UNKNOWN", "Refuse", "on_unknown", Decision.REFUSE),
+        ("GATE_ON_UNSTAMPED", "wait", "on_unstamped", Decision.WAIT),
+        ("GATE_ON_UNSTAMPED", "refuse", "on_unstamped", Decision.REFUSE),
+        ("GATE_ON_FAILURE", "stay", "stay_on_failure", True),
+        ("GATE_UPGRADE_COMMAND", "flask 'db up' heads", "upgrade_command", ("flask", "db up", "heads")),
+        ("GATE_TTL", "0", "ttl", 0.0),
+        ("GATE_LOG_FORMAT", "json", "log_format", "json"),
+        ("GATE_LOG_LEVEL", "WARNING", "log_level", "warning"),
+    ],
+)
+def test_each_variable_becomes_its_setting_and_changes_no_other(
+    variable: str, text: str, attribute: str, value: object
+) -> None:
+    found = settings.read({variable: text})
+    assert getattr(found, attribute) == value
+    others = [name for name in Settings._fields if name != attribute]
+    assert {name: getattr(found, name) for name in others} == {name: getattr(Settings(), name) for name in others}
+
+
+@pytest.mark.parametrize("word", ["1", "true", "yes", "on", "TRUE", "Yes", " on "])
+def test_run_migrations_is_on_in_each_of_its_words(word: str) -> None:
+    assert settings.read({"RUN_MIGRATIONS": word}).run_migrations
+
+
+@pytest.mark.parametrize("word", ["0", "false", "no", "off", "FALSE", "No", " off ", "", " "])
+def test_run_migrations_is_off_in_each_of_its_words_and_when_empty(word: str) -> None:
+    assert not settings.read({"RUN_MIGRATIONS": word}).run_migrations
+
+
+MALFORMED = [
+    ("RUN_MIGRATIONS", "maybe"),
+    ("RUN_MIGRATIONS", "2"),
+    ("RUN_MIGRATIONS", "y"),
+    ("DATABASE_URL", "localhost"),
+    ("DATABASE_URL", "host=db dbname=shop"),
+    ("DATABASE_URL", "postgresql://app@db:port/shop"),
+    ("DATABASE_URL", "postgresql://app@db/shop?sslmode=maybe"),
+    ("DATABASE_URL", "postgresql://app@db/shop?sslmod=require"),
+    ("MIGRATION_DATABASE_URL", "db/shop"),
+    *(
+        (name, "soon")
+        for name in ("GATE_TIMEOUT", "GATE_POLL_MAX", "GATE_MIGRATION_LOCK_TIMEOUT", "GATE_MIGRATION_TIMEOUT")
+    ),
+    *((name, "5s") for name in ("GATE_CONNECT_TIMEOUT", "GATE_QUERY_TIMEOUT", "GATE_TTL")),
+    ("GATE_TIMEOUT", "-1"),
+    ("GATE_TIMEOUT", "inf"),
+    ("GATE_TIMEOUT", "nan"),
+    ("GATE_TIMEOUT", "1e999"),
+    ("GATE_MIGRATION_LOCK_TIMEOUT", "-0.1"),
+    ("GATE_POLL_MAX", "0"),
+    ("GATE_CONNECT_TIMEOUT", "0"),
+    ("GATE_QUERY_TIMEOUT", "0"),
+    ("GATE_LOCK", "off"),
+    ("GATE_ON_UNKNOWN", "stop"),
+    ("GATE_ON_UNKNOWN", "upgrade"),
+    ("GATE_ON_UNSTAMPED", "1"),
+    ("GATE_ON_FAILURE", "restart"),
+    ("GATE_UPGRADE_COMMAND", "alembic 'upgrade heads"),
+    ("GATE_LOG_FORMAT", "xml"),
+    ("GATE_LOG_LEVEL", "loud"),
+    ("GATE_BYPASS", "perhaps"),
+]
+
+
+@pytest.mark.parametrize(("variable", "text"), MALFORMED)
+def test_each_malformed_setting_gives_one_sentence_that_names_the_variable(variable: str, text: str) -> None:
+    [line] = complaint({variable: text})
+    assert line.startswith(variable)
+    assert line.endswith(".")
+
+
+@pytest.mark.parametrize("variable", ["GATE_CONNECT_TIMEOUT", "GATE_QUERY_TIMEOUT"])
+@pytest.mark.parametrize("text", ["1e300", "99999999999"])
+def test_a_limit_longer_than_libpq_and_threads_can_count_is_a_mistake(variable: str, text: str) -> None:
+    [line] = complaint({variable: text})
+    assert line.startswith(variable)
+
+
+def test_all_mistakes_come_in_one_complaint() -> None:
+    wrong = dict(MALFORMED)
+    lines = complaint(wrong)
+    assert len(lines) == len(wrong)
+    for variable in wrong:
+        assert any(line.startswith(variable) for line in lines), variable
+
+
+def test_a_flag_overrides_its_variable_and_is_named_when_it_is_wrong() -> None:
+    assert settings.read({"GATE_TIMEOUT": "soon"}, {"GATE_TIMEOUT": "7"}).timeout == 7
+    assert complaint({"GATE_TIMEOUT": "7"}, {"GATE_TIMEOUT": "soon"}) == [
+        "--timeout must be a number of seconds from 0 on, such as 30 or 2.5; it is 'soon'."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("GATE_TIMEOT", "GATE_TIMEOUT"),
+        ("GATE_TIMEOUTS", "GATE_TIMEOUT"),
+        ("GATE_TIMEUOT", "GATE_TIMEOUT"),
+        ("GATE_POLL_MAY", "GATE_POLL_MAX"),
+        ("GATE_MIGRATION_LOCK_TIMOUT", "GATE_MIGRATION_LOCK_TIMEOUT"),
+        ("GATE_ON_UNKOWN", "GATE_ON_UNKNOWN"),
+        ("GATE_VERSIONTABLE", "GATE_VERSION_TABLE"),
+        ("GATE_TLL", "GATE_TTL"),
+        ("GATE_BYPAS", "GATE_BYPASS"),
+    ],
+)
+def test_a_misspelt_variable_is_a_mistake_that_names_what_is_meant(written: str, meant: str) -> None:
+    assert complaint({written: "1"}) == [f"{written} is no setting; do you mean {meant}?"]
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "GATE_PORT",
+        "GATE_SERVICE_HOST",
+        "GATE_SERVICE_PORT",
+        "GATE_SERVICE_PORT_HTTP",
+        "GATE_PORT_8000_TCP",
+        "GATE_PORT_8000_TCP_ADDR",
+        "GATE_PORT_8000_TCP_PORT",
+        "GATE_PORT_8000_TCP_PROTO",
+        "GATE_KEEPER",
+        "GATE_",
+    ],
+)
+def test_what_kubernetes_injects_for_a_service_called_gate_is_none_of_gates_business(variable: str) -> None:
+    assert settings.read({variable: "tcp://10.0.0.1:8000"}) == Settings()
+
+
+def test_a_misspelt_variable_that_is_empty_counts_as_unset() -> None:
+    assert settings.read({"GATE_TIMEOT": " "}) == Settings()
+
+
+OWN = sorted(name for name in KNOWN if name.startswith("GATE_"))
+
+
+@given(st.sampled_from(OWN), st.data())
+def test_one_edit_anywhere_behind_the_prefix_is_seen(known: str, data: st.DataObject) -> None:
+    at = data.draw(st.integers(len("GATE_"), len(known) - 1))
+    letter = data.draw(st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ_0"))
+    edits = {
+        known[:at] + known[at + 1 :],
+        known[:at] + letter + known[at:],
+        known[:at] + letter + known[at + 1 :],
+        known[:at] + known[at : at + 2][::-1] + known[at + 2 :],
+    } - KNOWN
+    for edited in sorted(edits):
+        assert one_edit_apart(edited, known)
+        assert any(f"do you mean {known}?" in line for line in complaint({edited: "x"}))
+
+
+def _distance(one: str, other: str) -> int:
+    """The optimal string alignment distance, as the textbook has it."""
+    rows = [[i + j if not i * j else 0 for j in range(len(other) + 1)] for i in range(len(one) + 1)]
+    for i, a in enumerate(one, start=1):
+        for j, b in enumerate(other, start=1):
+            rows[i][j] = min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + (a != b))
+            if i > 1 and j > 1 and (a, b) == (other[j - 2], one[i - 2]):
+                rows[i][j] = min(rows[i][j], rows[i - 2][j - 2] + 1)
+    return rows[-1][-1]
+
+
+@given(st.text("ab_", max_size=6), st.text("ab_", max_size=6))
+def test_one_edit_apart_is_the_textbooks_distance_of_one(one: str, other: str) -> None:
+    assert one_edit_apart(one, other) == (_distance(one, other) == 1)
+    assert one_edit_apart(one, other) == one_edit_apart(other, one)
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\t"])
+def test_an_empty_variable_is_an_unset_one(empty: str) -> None:
+    assert settings.read(dict.fromkeys(KNOWN, empty)) == Settings()
+
+
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "MIGRATION_DATABASE_URL"])
+def test_a_value_beside_its_file_is_a_mistake_unless_one_of_them_is_empty(variable: str) -> None:
+    file = f"{variable}_FILE"
+    assert complaint({variable: URL, file: "/run/url"}) == [
+        f"{variable} and {file} are both set; unset one of them.",
+    ]
+    attribute = variable.lower()
+    assert getattr(settings.read({variable: URL, file: ""}), attribute) == UrlSource(variable, URL)
+    assert getattr(settings.read({variable: "", file: "/run/url"}), attribute) == UrlSource(file, path="/run/url")
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"DATABASE_URL": f"postgresql//app:{SECRET}@db/shop"},
+        {"DATABASE_URL": f"postgresql://app:{SECRET}@db:port/shop"},
+        {"DATABASE_URL": f"postgresql://app:x@{SECRET}@db/shop"},
+        {"DATABASE_URL": f"postgresql://app@db/shop?password={SECRET}&sslmod=1"},
+        {"DATABASE_URL": f"password={SECRET} host=db"},
+        {"GATE_TIMEOUT": f"postgresql://app:{SECRET}@db/shop"},
+        {"GATE_LOCK": f"password={SECRET}"},
+        {"RUN_MIGRATIONS": f"postgresql://app:{SECRET}@db/shop"},
+    ],
+)
+def test_no_complaint_shows_a_password(environment: dict[str, str]) -> None:
+    assert SECRET not in "\n".join(complaint(environment))
+
+
+def test_the_settings_themselves_do_not_show_a_password() -> None:
+    url = f"postgresql://app:{SECRET}@db/shop"
+    found = settings.read({"DATABASE_URL": url, "MIGRATION_DATABASE_URL": url})
+    assert found.database_url == UrlSource("DATABASE_URL", url)
+    assert SECRET not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("environment", "skips"),
+    [
+        ({}, False),
+        ({"GATE_BYPASS": ""}, False),
+        ({"GATE_BYPASS": "0"}, False),
+        ({"GATE_BYPASS": "off"}, False),
+        ({"GATE_BYPASS": "1"}, True),
+        ({"GATE_BYPASS": " Yes "}, True),
+        ({"GATE_BYPASS": "1", **dict(MALFORMED[:-1])}, True),
+    ],
+)
+def test_the_bypass_works_even_when_all_other_settings_are_broken(environment: dict[str, str], *, skips: bool) -> None:
+    assert settings.bypassed(environment) is skips
+
+
+@pytest.mark.parametrize(
+    ("environment", "flags", "stays"),
+    [
+        ({}, {}, False),
+        ({"GATE_ON_FAILURE": "exit"}, {}, False),
+        ({"GATE_ON_FAILURE": " STAY "}, {}, True),
+        ({"GATE_ON_FAILURE": "exit"}, {"GATE_ON_FAILURE": "stay"}, True),
+        ({"GATE_ON_FAILURE": "stay"}, {"GATE_ON_FAILURE": "exit"}, False),
+        ({"GATE_ON_FAILURE": "stay", "GATE_TIMEOUT": "soon"}, {}, True),
+    ],
+)
+def test_staying_after_a_failure_works_even_when_other_settings_are_broken(
+    environment: dict[str, str], flags: dict[str, str], *, stays: bool
+) -> None:
+    assert settings.stays_on_failure(environment, flags) is stays
+
+
+@pytest.mark.parametrize(
+    ("environment", "flags", "style"),
+    [
+        ({}, {}, "auto"),
+        ({"GATE_LOG_FORMAT": "JSON"}, {}, "json"),
+        ({"GATE_LOG_FORMAT": "console"}, {}, "console"),
+        ({"GATE_LOG_FORMAT": "console"}, {"GATE_LOG_FORMAT": "json"}, "json"),
+        ({"GATE_LOG_FORMAT": "xml"}, {}, "auto"),
+    ],
+)
+def test_complaints_come_in_the_wished_format_as_far_as_it_is_known(
+    environment: dict[str, str], flags: dict[str, str], style: str
+) -> None:
+    assert settings.log_format(environment, flags) == style
+
+
+def test_every_setting_is_told_once_with_its_meaning_and_no_url_has_a_flag() -> None:
+    assert len(KNOWN) == len(SETTINGS)
+    flags = [setting.flag for setting in SETTINGS if setting.flag]
+    assert len(set(flags)) == len(flags)
+    assert all(setting.meaning for setting in SETTINGS)
+    assert [s.flag for s in SETTINGS if "DATABASE_URL" in s.variable] == [""] * 4
