@@ -112,7 +112,8 @@ def test_decisions_are_those_of_the_code(verdict: Verdict) -> None:
 
 @pytest.mark.parametrize("migrating", [False, True])
 def test_what_the_readme_says_of_decisions_is_the_tables(migrating: bool) -> None:  # noqa: FBT001 - parametrized
-    sentences = sections(README)["What gate finds"].split("By default gate starts")[1].split("[Verdicts]")[0]
+    section = " ".join(sections(README)["What gate finds"].split())
+    sentences = section.split("By default gate starts")[1].split("[Verdicts]")[0]
     starting, upgrading = sentences.split("With `RUN_MIGRATIONS=1`")
     decided = {verdict: decide(verdict, Policy(migrating=migrating)) for verdict in Verdict}
     named = {Verdict(name) for name in re.findall(r"`([A-Z]+)`", upgrading if migrating else starting)}
