@@ -51,8 +51,12 @@ COVERAGE := $(CURDIR)/build/coverage
 bench: $(READY_TO_BENCH) ## measure the costs of gate: benchmarks/RESULTS.md (20 minutes; QUICK=1: 4 minutes, writes to build/)
 	@QUICK=$(QUICK) $(BIN)/python -W ignore:XDG_RUNTIME_DIR -m benchmarks
 
+.PHONY: docs
+docs: $(READY) ## build the site from docs/ in build/docs; warnings are errors
+	@$(BIN)/sphinx-build -E -W --keep-going --quiet -d build/doctrees docs build/docs
+
 .PHONY: lint
-lint: $(READY) ## ruff and mypy
+lint: docs ## build the site, then run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -75,7 +79,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo 'Setting up $(VENV) (once; about a minute) ...'
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --constraint constraints.txt pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group test
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group test --group docs
 	@touch $@
 
 $(READY_TO_BENCH): $(READY)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from benchmarks import chart, check, documentation, endpoint, report, scaling, server_start, system_info, waiting
+from benchmarks import chart, check, endpoint, pages, report, scaling, server_start, system_info, waiting
 from benchmarks.check import CheckCosts
 from benchmarks.section import Section
 from benchmarks.workspace import Workspace, workspace
@@ -64,17 +64,23 @@ def main() -> None:
     print(text)
     if not sys.argv[1:] and benchmarks.check_costs:
         _write(QUICK_FOLDER if quick else HERE, text, benchmarks.check_costs)
-        for page in [HERE.parent / "README.md", *(HERE.parent / "docs").rglob("*.md")]:
-            text = page.read_text()
-            if documentation.BEGIN in text:
-                updated = documentation.with_figures(text, benchmarks.check_costs, sections)
-                (QUICK_FOLDER / page.name if quick else page).write_text(updated)
+        _write_pages(QUICK_FOLDER if quick else None, benchmarks.check_costs, sections)
 
 
 def _write(folder: Path, text: str, check_costs: CheckCosts) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "RESULTS.md").write_text(text)
     chart.draw(check_costs, folder / "results.png")
+
+
+def _write_pages(folder: Path | None, check_costs: CheckCosts, sections: Sequence[Section]) -> None:
+    readme, costs = HERE.parent / "README.md", HERE.parent / "docs" / "costs.md"
+    updated = {
+        readme: pages.with_sentences(readme.read_text(), check_costs),
+        costs: pages.with_cost_tables(costs.read_text(), check_costs, sections),
+    }
+    for path, text in updated.items():
+        (folder / path.name if folder else path).write_text(text)
 
 
 main()

@@ -21,7 +21,7 @@ def document(command: str, system_info: Sequence[Sequence[str]], sections: Seque
     parts = [
         PREFACE.format(command=command),
         table(["", ""], system_info),
-        f"![Bar chart: gate check, a bare script and alembic current]({chart})\n" if chart else "",
+        f"![Bars: gate check beside a bare script and alembic current]({chart})\n" if chart else "",
         "\nTargets\n-------\n",
         table(["quantity", "measured", "target", "met"], [target.row() for target in targets]),
         *(

@@ -52,8 +52,8 @@ def measure(workspace: Workspace) -> Section:
         ],
         [
             Target("peak memory of a waiter", peak, 45, "MB"),
-            Target("CPU time of one check", 1000 * cpu, 20, "ms"),
-            Target("checks in ten minutes without a migrator (maximum of 200)", max(counts), 80, ""),
+            Target("CPU of a waiter's check", 1000 * cpu, 20, "ms"),
+            Target("checks in ten minutes without a migrator (most of 200)", max(counts), 80, ""),
             Target(f"{concurrent.size} waiters: busiest two seconds / mean", concurrent.peak / concurrent.mean, 3),
         ],
     )

@@ -27,8 +27,8 @@ from tests.support.containers import (
     podman,
     podman_output,
 )
+from tests.support.docs import log_excerpts
 from tests.support.programs import await_true
-from tests.support.readme import log_excerpts
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
 
@@ -98,7 +98,7 @@ def test_the_server_starts_after_the_one_shot_has_migrated(compose: Compose) -> 
     web = compose.service("web")
     web.await_event("gate.starting")
     assert web.event("gate.waiting") is None
-    for service, line in log_excerpts("Docker Compose"):
+    for service, line in log_excerpts("compose", "A one-shot migration service"):
         assert re.search(line, compose.service(service).logs())
     assert len(json.loads(web.get("/items"))) == 2
     await_true(lambda: compose.healthy("web"), web.logs)

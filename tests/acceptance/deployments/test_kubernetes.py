@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import Container, Containers, podman, podman_output
+from tests.support.docs import log_excerpts
 from tests.support.manifests import Resource, containers_of, overlay, resource_of_kind
 from tests.support.programs import await_true
-from tests.support.readme import log_excerpts
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
 
@@ -144,7 +144,7 @@ def test_init_wait_holds_the_pod_and_the_job_lets_it_go(player: Player) -> None:
     await_true(lambda: ended_well(job), job.logs)
     assert job.event("gate.migrated")
     await_true(lambda: ended_well(waiting), waiting.logs)
-    for _, line in log_excerpts("Kubernetes"):
+    for _, line in log_excerpts("kubernetes", "A migration Job"):
         assert re.search(line, waiting.logs())
     serves(pod("web"))
 

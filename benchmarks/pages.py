@@ -1,0 +1,69 @@
+"""Writes the figures in docs/costs.md and README.md, between two comments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from benchmarks.check import ALEMBIC, ALEMBIC_WITH_APP, BASELINE, CHECK, RUN, SMALL, CheckCosts
+from benchmarks.measure import median_of, memory, wall
+from benchmarks.report import table
+from benchmarks.section import Section
+from benchmarks.workspace import COLD, WARM
+
+BEGIN, END = "<!-- figures: make bench writes them -->\n\n", "\n<!-- end of figures -->\n"
+
+NAMES = {
+    BASELINE: "a bare script that imports psycopg, connects and reads the version table",
+    CHECK: "**`gate check`**",
+    RUN: "**`gate run -- true`**",
+    ALEMBIC: "`alembic current --check-heads`",
+    ALEMBIC_WITH_APP: "the same, where env.py imports an application",
+}
+
+WAITING = (
+    "peak memory of a waiter",
+    "CPU of a waiter's check",
+    "checks in ten minutes without a migrator (most of 200)",
+    "commit to start while a gate migrates, median",
+)
+
+
+def with_cost_tables(page: str, check_costs: CheckCosts, sections: Sequence[Section]) -> str:
+    return _replace_figures(page, "\n".join(_tables(check_costs, sections)))
+
+
+def with_sentences(page: str, check_costs: CheckCosts) -> str:
+    return _replace_figures(page, _sentences(check_costs))
+
+
+def _replace_figures(page: str, new: str) -> str:
+    before, _, rest = page.partition(BEGIN)
+    after = rest.partition(END)[2]
+    return f"{before}{BEGIN}{new}{END}{after}"
+
+
+def _sentences(check_costs: CheckCosts) -> str:
+    warm = check_costs.costs[SMALL, WARM]
+    costs = {name: f"{median_of(cost, wall):.2f} s and {median_of(cost, memory):.0f} MB" for name, cost in warm.items()}
+    return (
+        f"`gate check` takes {costs[CHECK]} for a current database and {SMALL} revisions. A bare script that imports"
+        " psycopg, connects\n"
+        f"and reads the version table takes {costs[BASELINE]}; {NAMES[ALEMBIC]} takes {costs[ALEMBIC]}.\n"
+    )
+
+
+def _tables(check_costs: CheckCosts, sections: Sequence[Section]) -> Iterator[str]:
+    warm, cold = (check_costs.costs[SMALL, caches] for caches in (WARM, COLD))
+    yield table(
+        [f"a check of a current database, {SMALL} revisions", WARM, COLD, "peak memory"],
+        [
+            [
+                label,
+                *(f"{median_of(costs[name], wall):.2f} s" for costs in (warm, cold)),
+                f"{median_of(warm[name], memory):.0f} MB",
+            ]
+            for name, label in NAMES.items()
+        ],
+    )
+    measured = {target.name: target.row()[1] for section in sections for target in section.targets}
+    yield table(["waiting", "measured"], [[name, measured[name]] for name in WAITING])
