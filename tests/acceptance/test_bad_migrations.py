@@ -33,7 +33,7 @@ def test_a_migration_that(name: str, gate: GateRunner, project: Project, databas
     message = ended.event("gate.failed")["message"]
     assert "in revision a4 (4/4)" in message
     assert cause in message
-    assert "Committed before it: nothing; still pending: a1, a2, a3, a4" in message
+    assert "Committed: nothing. Still pending: a1, a2, a3, a4" in message
     assert "Traceback" not in ended.err
     locks = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = {LOCK_CLASS}"
     assert database.execute(locks) == [(0,)]
@@ -128,5 +128,5 @@ def test_an_env_py_that_hangs_before_it_connects_is_told(gate: GateRunner, proje
     env = project.folder / "migrations" / "env.py"
     env.write_text("import time\ntime.sleep(100)\n" + env.read_text())
     line = gate.start("migrate").await_event("gate.migration_idle")
-    assert "what env.py imports or connects to" in line["message"]
+    assert "env.py is still importing or connecting" in line["message"]
     assert "before the first revision" in line["message"]

@@ -73,7 +73,7 @@ def test_a_killed_child_is_told_with_its_revision_and_what_is_committed(
     assert ended.code == 65
     message = ended.event("gate.failed")["message"]
     assert "SIGKILL in revision a4 (4/4)" in message
-    assert "Committed before it: nothing" in message
+    assert "Committed: nothing" in message
     await_true(lambda: not works(database), lambda: "the statement outlived its client")
     assert "t_a1" not in database.tables()
 

@@ -71,7 +71,7 @@ def test_an_env_py_that_keeps_its_stamp_in_another_table_applies_nothing(
     ended = gate("migrate", **settings)
     assert ended.code == 78
     theirs, ours = ("shop_version", "alembic_version") if not settings else ("alembic_version", "shop_version")
-    assert f"keeps its stamp in the table {theirs}, and gate looks for {ours}" in ended.failure
+    assert f"env.py uses the version table {theirs}, but gate reads {ours}" in ended.failure
     assert f"GATE_VERSION_TABLE={theirs}" in ended.failure
     assert "Nothing was applied" in ended.failure
     assert database.tables() == set()
