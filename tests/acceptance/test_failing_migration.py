@@ -229,6 +229,21 @@ def test_a_failure_in_a_folder_beside_the_interpreters_is_told_with_its_line(gat
         shutil.rmtree(beside)
 
 
+@pytest.mark.parametrize("where", ["a revision", "env.py"])
+def test_an_error_that_gate_itself_raises_is_located_in_the_applications_code(
+    gate: GateRunner, project: Project, where: str
+) -> None:
+    calls_gate = "import gate; gate.drift_of('no URL')"
+    if where == "a revision":
+        path = project.add("a4", "a3", calls_gate)
+    else:
+        path = project.folder / "migrations" / "env.py"
+        path.write_text(calls_gate)
+    ended = gate("migrate")
+    assert ended.code == 65
+    assert f"({path}, line " in ended.failure
+
+
 @pytest.mark.parametrize(
     ("environment", "stamp"),
     [({"GATE_ON_UNKNOWN": "refuse"}, "zz99"), ({"GATE_POLL_MAX": "often"}, "a3")],

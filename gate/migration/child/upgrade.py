@@ -24,6 +24,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
+import gate
 from gate.migration.child.session_tags import is_autocommit, report_autocommit, tag_sessions
 from gate.migration.plan import UpgradeRequest
 
@@ -204,7 +205,7 @@ def _is_library(path: str) -> bool:
     `sys.prefix` cannot decide that: it is /usr for a distribution's Python, and an application may be in /usr/src.
     """
     installed = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    folders = (os.path.dirname(__file__), *installed)
+    folders = (os.path.dirname(gate.__file__), *installed)
     return path.startswith(("<", *(f"{folder}{os.sep}" for folder in folders))) or "-packages" in path
 
 
