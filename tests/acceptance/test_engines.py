@@ -353,7 +353,7 @@ def test_who_migrates_on_sqlite_is_seen_though_not_by_name(sqlite: tuple[GateRun
     assert (migrating.wait().code, waiting.wait().code, gate("check", "--busy").code) == (0, 0, 0)
 
 
-def test_where_tables_stood_without_a_stamp_on_sqlite_the_cure_is_to_stamp(sqlite: tuple[GateRunner, Path]) -> None:
+def test_where_tables_exist_without_a_stamp_on_sqlite_the_remedy_is_to_stamp(sqlite: tuple[GateRunner, Path]) -> None:
     gate, path = sqlite
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE t_a1 (id int)")
