@@ -184,7 +184,7 @@ def no_ini(project: Project) -> str:
 
 def garbled_ini(project: Project) -> str:
     (project.folder / "alembic.ini").write_text("script_location = x")
-    return "alembic.ini is no readable ini file"
+    return "alembic.ini is not a valid ini file"
 
 
 def no_location(project: Project) -> str:
