@@ -92,8 +92,8 @@ def _busy(arguments: Arguments) -> int:
 def _load(arguments: Arguments, *, whole: bool = False) -> Project:
     told = settings.read(os.environ, arguments.flags)
     project = load_project(told, arguments.config, arguments.name, whole=whole)
-    for remark in project.remarks().values():
-        print_error(remark)
+    for warning in project.warnings().values():
+        print_error(warning)
     return project
 
 

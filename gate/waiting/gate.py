@@ -128,7 +128,7 @@ class Gate:
         self._placeholder.start(told.placeholder, told.health_path)
         project = load_project(told, self.arguments.config, self.arguments.name, whole=self._may_migrate(told))
         own = settings.warnings(os.environ) if self.arguments.command == "run" else {}
-        self._remark(own | project.remarks())
+        self._remark(own | project.warnings())
         self._gate(project, told).run()
 
     def _may_migrate(self, told: Settings) -> bool:
@@ -151,7 +151,7 @@ class Gate:
             inspector=inspector,
             placeholder=self._placeholder,
             other_migrator=OtherMigrator(partial(_how_to_end, inspector), lock_limit, told.poll_max),
-            last=project.inspector() if wishes and project.serves_elsewhere else None,
+            last=project.inspector() if wishes and project.has_separate_server_url else None,
             announcer=Announcer(
                 self.termination, STAY_ACTIVITY if self._only_looks else ACTIVITY[name], tried=self._only_looks
             ),
