@@ -1,4 +1,4 @@
-"""One look: the database's stamp against the image, never longer than promised."""
+"""Inspect one database for one image within a time limit: read its stamp and compare it."""
 
 from __future__ import annotations
 
@@ -16,63 +16,62 @@ from gate.image.revision_graph import RevisionGraph
 from gate.process.threads import BackgroundCall, FrozenCalls
 
 TIMEOUT_MARGIN = 1.0
-"""Seconds beyond both limits after which a look is given up: what hangs then hangs outside the server."""
+"""Seconds beyond the time-outs of connecting and reading, after which an inspection hangs outside the server."""
 
 
 class Inspection(NamedTuple):
-    """What a look found: the stamp as it stands, and what it means for this image."""
+    """The result of an inspection: the stamp of the database, and how it compares with the image."""
 
     stamp: Stamp
     drift: Drift
 
 
 class Inspector:
-    """Looks at one database for one image, again and again, each time on a connection of its own."""
+    """Inspects one database for one image repeatedly, each time on a new connection."""
 
     def __init__(self, graph: RevisionGraph, table: TableName, database: Database) -> None:
         self.graph, self.table, self.database = graph, table, database
         self._frozen: FrozenCalls[BackgroundCall[Stamp]] = FrozenCalls()
 
     def inspect(self, limit: float | None = None) -> Inspection:
-        """Look once, within `limit` seconds (None: as long as connecting and reading may take).
+        """Inspect once, within `limit` seconds or the time-outs of connecting and reading, whichever is less.
 
-        Raises `DatabaseUnavailable` if nothing can be seen, `BadSettings` if the settings are why.
+        Raises `DatabaseUnavailable` if the stamp cannot be read, and `BadSettings` if the settings are the cause.
         """
-        own = self.database.hosts() * self.database.connect_timeout + self.database.query_timeout + TIMEOUT_MARGIN
-        found = self._read(min(limit or own, own))
-        return Inspection(found, comparison.compare(self.graph, found.rows, other_tables=found.other_tables))
+        timeout = self.database.hosts() * self.database.connect_timeout + self.database.query_timeout + TIMEOUT_MARGIN
+        stamp = self._read_in_thread(min(limit or timeout, timeout))
+        return Inspection(stamp, comparison.compare(self.graph, stamp.rows, other_tables=stamp.other_tables))
 
-    def _read(self, limit: float) -> Stamp:
-        """In a thread: name resolution blocks in C, where no signal is answered; the main thread only waits."""
-        deadline = time.monotonic() + limit
+    def _read_in_thread(self, timeout: float) -> Stamp:
+        """Read in a thread, since name resolution blocks in C, where Python handles no signal."""
+        deadline = time.monotonic() + timeout
         try:
-            self._wait_for_the_oldest(limit)
-            looking = BackgroundCall(lambda: self._read_here(deadline))
-            return self._result(looking, max(0.0, deadline - time.monotonic()))
+            self._wait_for_frozen(timeout)
+            return self._result(BackgroundCall(lambda: self._read(deadline)), max(0.0, deadline - time.monotonic()))
         except TimeoutError:
             raise DatabaseUnavailable(
-                f"The database did not answer within {limit:.3g} s ({self.database.url().display}); "
+                f"The database did not answer within {timeout:.3g} s ({self.database.url().display}); "
                 "the connection or the name resolution hangs."
             ) from None
 
-    def _wait_for_the_oldest(self, limit: float) -> None:
-        """If too many hang; what an earlier look found is too old to be believed."""
+    def _wait_for_frozen(self, timeout: float) -> None:
+        """Wait for the oldest frozen call if there are too many; its stamp is too old to be used."""
         oldest = self._frozen.oldest_if_full()
         if oldest is not None:
             with suppress(GateError):
-                oldest.result(limit)
+                oldest.result(timeout)
 
-    def _result(self, looking: BackgroundCall[Stamp], limit: float) -> Stamp:
+    def _result(self, call: BackgroundCall[Stamp], timeout: float) -> Stamp:
         try:
-            return looking.result(limit)
+            return call.result(timeout)
         except TimeoutError:
-            self._frozen.add(looking)
+            self._frozen.add(call)
             raise
 
-    def _read_here(self, deadline: float) -> Stamp:
+    def _read(self, deadline: float) -> Stamp:
         try:
             return engine_of(self.database).read_stamp(self.table, deadline)
         except BadSettings as error:
             if self.database.source is None or not self.database.source.path:
                 raise
-            raise DatabaseUnavailable(str(error)) from None  # a mounted secret that is just being replaced
+            raise DatabaseUnavailable(str(error)) from None  # the mounted secret may just be being replaced

@@ -1,4 +1,4 @@
-"""A database that cannot be looked at: each reason has its own plain sentence, and waiting outlasts all of them."""
+"""A database that cannot be inspected: each reason has its own plain sentence, and waiting outlasts all of them."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_something_that_is_no_postgresql_says_so(gate: GateRunner) -> None:
         url = f"postgresql://postgres@127.0.0.1:{host.getsockname()[1]}/shop?sslmode=disable"
         ended = gate("check", DATABASE_URL=url)
         answering.join()
-    is_unavailable(ended, "cannot be looked at", "authentication request")
+    is_unavailable(ended, "cannot be inspected", "authentication request")
 
 
 def _answer_nonsense(host: socket.socket) -> None:
