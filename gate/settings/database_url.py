@@ -56,16 +56,6 @@ class DatabaseUrl(NamedTuple):
         """Without what holds a password."""
         return f"DatabaseUrl({self.engine!r}, {self.display!r})"
 
-    @property
-    def is_postgresql(self) -> bool:
-        """Whether gate speaks to it by psycopg."""
-        return self.engine in POSTGRESQL
-
-    @property
-    def is_mysql(self) -> bool:
-        """Whether it is a MySQL or a MariaDB."""
-        return self.engine in {"mysql", "mariadb"}
-
 
 def parse(text: str, variable: str) -> DatabaseUrl:
     """Read a URL, and never show its password again.
