@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gate.database.engine import engine_class
@@ -18,6 +16,7 @@ from gate.drift import comparison
 from gate.drift.inspector import Inspection, Inspector
 from gate.drift.project import Project, load_project
 from gate.errors import BadSettings, DatabaseUnavailable
+from gate.process.threads import BackgroundCall
 from gate.settings import settings
 
 if TYPE_CHECKING:
@@ -117,19 +116,9 @@ class ApplicationInspector:
                 connection.rollback()
 
 
-async def _in_thread(work: Callable[[], _T]) -> _T:
-    """In a thread that holds up no exit when it hangs, as the event loop's own do."""
-    outcome: Future[_T] = Future()
-    outcome.set_running_or_notify_cancel()  # whoever waits may go, and the work goes on
-
-    def go() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - carried over to whoever waits
-            outcome.set_exception(error)
-
-    threading.Thread(target=go, daemon=True).start()
-    return await asyncio.wrap_future(outcome)
+async def _in_thread(function: Callable[[], _T]) -> _T:
+    """Wait for a call in a daemon thread: the event loop's own threads would delay the exit if one hangs."""
+    return await asyncio.wrap_future(BackgroundCall(function))
 
 
 def _with_connection(source: Any, read: Callable[[Connection], Stamp], *, apart: bool) -> Stamp:

@@ -13,13 +13,10 @@ from gate.drift import comparison
 from gate.drift.comparison import Drift
 from gate.errors import BadSettings, DatabaseUnavailable, GateError
 from gate.image.revision_graph import RevisionGraph
-from gate.process.threads import BackgroundCall
+from gate.process.threads import BackgroundCall, FrozenCalls
 
 TIMEOUT_MARGIN = 1.0
 """Seconds beyond both limits after which a look is given up: what hangs then hangs outside the server."""
-
-MAX_FROZEN = 3
-"""Looks that may hang at once: one whose way froze hangs for ever while a new one would be answered."""
 
 
 class Inspection(NamedTuple):
@@ -34,7 +31,7 @@ class Inspector:
 
     def __init__(self, graph: RevisionGraph, table: TableName, database: Database) -> None:
         self.graph, self.table, self.database = graph, table, database
-        self._hanging: list[BackgroundCall[Stamp]] = []
+        self._frozen: FrozenCalls[BackgroundCall[Stamp]] = FrozenCalls()
 
     def inspect(self, limit: float | None = None) -> Inspection:
         """Look once, within `limit` seconds (None: as long as connecting and reading may take).
@@ -60,16 +57,16 @@ class Inspector:
 
     def _wait_for_the_oldest(self, limit: float) -> None:
         """If too many hang; what an earlier look found is too old to be believed."""
-        self._hanging = [each for each in self._hanging if each.is_under_way]
-        if len(self._hanging) >= MAX_FROZEN:
+        oldest = self._frozen.oldest_if_full()
+        if oldest is not None:
             with suppress(GateError):
-                self._hanging[0].result(limit)
+                oldest.result(limit)
 
     def _result(self, looking: BackgroundCall[Stamp], limit: float) -> Stamp:
         try:
             return looking.result(limit)
         except TimeoutError:
-            self._hanging.append(looking)
+            self._frozen.add(looking)
             raise
 
     def _read_here(self, deadline: float) -> Stamp:
