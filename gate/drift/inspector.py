@@ -38,7 +38,9 @@ class Inspector:
 
         Raises `DatabaseUnavailable` if the stamp cannot be read, and `BadSettings` if the settings are the cause.
         """
-        timeout = self.database.hosts() * self.database.connect_timeout + self.database.query_timeout + TIMEOUT_MARGIN
+        timeout = (
+            self.database.host_count() * self.database.connect_timeout + self.database.query_timeout + TIMEOUT_MARGIN
+        )
         stamp = self._read_in_thread(min(limit or timeout, timeout))
         return Inspection(stamp, comparison.compare(self.graph, stamp.rows, other_tables=stamp.other_tables))
 

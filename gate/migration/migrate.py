@@ -66,7 +66,7 @@ def _inspect(inspector: Inspector) -> Inspection:
     except VersionTableLocked as error:
         raise DatabaseUnavailable(
             "The version table cannot be read, for something else than a migration holds it locked "
-            f"({error.why}); pg_locks tells what."
+            f"({error.reason}); pg_locks tells what."
         ) from None
 
 
