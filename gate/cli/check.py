@@ -62,14 +62,12 @@ def as_json(inspection: Inspection) -> dict[str, object]:
 
 
 def _as_text(inspection: Inspection) -> str:
-    drift = inspection.drift
-    lines = [f"{drift.verdict} {drift}", messages.finding(drift, inspection.stamp.database)]
+    drift, stamp = inspection.drift, inspection.stamp
+    lines = [f"{drift.verdict} {drift}", messages.finding(drift, stamp.database)]
     if drift.verdict in {Verdict.BEHIND, Verdict.EMPTY}:
         lines += [f"  {printable(id_)}  {printable(drift.messages[id_])}".rstrip() for id_ in drift.pending]
-    if inspection.stamp.migrator:
-        lines.append(f"Migrating now: {printable(str(inspection.stamp.migrator))}.")
-    elif advice := messages.remedy(drift, standby=inspection.stamp.standby):
-        lines.append(advice)
+    if remedy := messages.remedy(drift, stamp.migrator, standby=stamp.standby):
+        lines.append(remedy)
     if drift.redundant:
         lines.append(f"WARNING {messages.redundant_rows(drift)}")
     return "\n".join(lines)
@@ -94,8 +92,8 @@ def _busy(arguments: Arguments) -> int:
 def _load(arguments: Arguments, *, whole: bool = False) -> Project:
     told = settings.read(os.environ, arguments.flags)
     project = load_project(told, arguments.config, arguments.name, whole=whole)
-    for remark in project.remarks().values():
-        print_error(remark)
+    for warning in project.warnings().values():
+        print_error(warning)
     return project
 
 

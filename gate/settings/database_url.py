@@ -49,16 +49,6 @@ class DatabaseUrl(NamedTuple):
         """Leave out everything that contains a password."""
         return f"DatabaseUrl({self.engine!r}, {self.display!r})"
 
-    @property
-    def is_postgresql(self) -> bool:
-        """Whether gate connects with psycopg."""
-        return self.engine in POSTGRESQL
-
-    @property
-    def is_mysql(self) -> bool:
-        """Whether this is MySQL or MariaDB."""
-        return self.engine in {"mysql", "mariadb"}
-
 
 def parse(text: str, variable: str) -> DatabaseUrl:
     """Parse a URL and register its passwords for redaction.

@@ -134,9 +134,8 @@ def next_step(inspection: Inspection, *, elsewhere: bool, tried: bool = False) -
     """What to do about what was seen."""
     if elsewhere and not inspection.stamp.migrator:
         return messages.OTHER_DATABASE_REMEDY
-    advice = messages.next_step(
-        inspection.drift, inspection.stamp.migrator, standby=inspection.stamp.standby, tried=tried
-    )
+    stamp = inspection.stamp
+    advice = messages.remedy(inspection.drift, stamp.migrator, standby=stamp.standby, tried=tried)
     return f"{advice} {messages.redundant_rows(inspection.drift)}" if inspection.drift.redundant else advice
 
 

@@ -127,7 +127,7 @@ class Gate:
         self._limit = told.timeout
         self._placeholder.start(told.placeholder, told.health_path)
         project = load_project(told, self.arguments.config, self.arguments.name, whole=self._may_migrate(told))
-        self._remark(project.remarks())
+        self._remark(project.warnings())
         self._gate(project, told).run()
 
     def _may_migrate(self, told: Settings) -> bool:
@@ -150,7 +150,7 @@ class Gate:
             inspector=inspector,
             placeholder=self._placeholder,
             other_migrator=OtherMigrator(partial(_how_to_end, inspector), lock_limit, told.poll_max),
-            last=project.inspector() if wishes and project.serves_elsewhere else None,
+            last=project.inspector() if wishes and project.has_separate_server_url else None,
             announcer=Announcer(
                 self.termination, STAY_ACTIVITY if self._only_looks else ACTIVITY[name], tried=self._only_looks
             ),

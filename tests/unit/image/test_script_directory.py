@@ -300,7 +300,9 @@ def test_an_image_without_scripts_never_passes(migrations: Path, *, make_folder:
     ],
     ids=["empty", "binary", "all bytes", "broken", "broken below", "no revision", "too long"],
 )
-def test_one_bad_script_spoils_the_image_and_is_named_with_its_line(migrations: Path, content: bytes, line: int) -> None:
+def test_one_bad_script_spoils_the_image_and_is_named_with_its_line(
+    migrations: Path, content: bytes, line: int
+) -> None:
     put(migrations, a1=script("a1"))
     (migrations / "versions" / "a2.py").write_bytes(content)
     assert error(configured(migrations)).startswith(f"{migrations}/versions/a2.py, line {line}: ")

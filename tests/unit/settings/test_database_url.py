@@ -48,7 +48,7 @@ FULL = {"user": "app", "password": "pw", "host": "db", "port": "5432", "dbname":
 )
 def test_the_driver_does_not_change_a_postgresql_database(scheme: str) -> None:
     url = database_url.parse(f"{scheme}://app:pw@db:5432/shop", "DATABASE_URL")
-    assert url.is_postgresql
+    assert url.engine in database_url.POSTGRESQL
     assert url.conninfo == FULL
     assert url.display == "db:5432/shop"
     assert url.verbatim == f"{scheme}://app:pw@db:5432/shop"
@@ -66,7 +66,7 @@ def test_the_driver_does_not_change_a_postgresql_database(scheme: str) -> None:
 )
 def test_another_engine_is_recognised_by_its_scheme(text: str, engine: str) -> None:
     url = database_url.parse(text, "DATABASE_URL")
-    assert (url.engine, url.is_postgresql, url.conninfo, url.verbatim) == (engine, False, {}, text)
+    assert (url.engine, url.engine in database_url.POSTGRESQL, url.conninfo, url.verbatim) == (engine, False, {}, text)
     assert "pw" not in url.display + repr(url)
 
 
@@ -369,7 +369,7 @@ def test_a_password_equal_to_the_users_name_is_not_redacted() -> None:
 )
 def test_libpqs_variables_are_left_to_libpq_and_displayed(names: dict[str, str], display: str) -> None:
     url = database_url.from_environment({**names, "PGPASSWORD": SECRET})
-    assert (url.conninfo, url.verbatim, url.display, url.is_postgresql) == ({}, "", display, True)
+    assert (url.conninfo, url.verbatim, url.display, url.engine) == ({}, "", display, "postgresql")
     assert SECRET not in repr(url)
     assert SECRET not in redaction.hide(f"wrong: {SECRET}", url.secrets)
 
