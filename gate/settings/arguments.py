@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 COMMANDS = {
-    "run": "pass the gate, then become CMD",
-    "wait": "pass the gate without migrating, then exit 0",
+    "run": "wait until the schema fits, or upgrade it, then replace gate with CMD",
+    "wait": "wait until the schema fits, then exit 0; never migrates",
     "migrate": "upgrade under the lock if anything is pending, then exit 0",
-    "check": "check the schema once: one verdict, an exit code",
+    "check": "check the schema once, print the verdict and exit with its code",
     "heads": "print the heads that the image expects; needs no database",
-    "serve": "serve the readiness endpoint as a process of its own (sidecar)",
+    "serve": "serve the readiness endpoint in a process of its own (sidecar)",
 }
 DEFAULT_PORT = 8080
 

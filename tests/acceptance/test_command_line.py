@@ -71,7 +71,7 @@ def test_a_mistake_names_the_help_of_its_own_command(gate: GateRunner, line: str
     ended = gate(*line.split())
     assert f"gate {command} does not understand {' '.join(more)!r}" in ended.err
     assert f"`gate {command} --help`" in ended.err
-    assert "behind `--`" not in ended.err
+    assert "after `--`" not in ended.err
 
 
 def test_a_server_without_the_dashes_before_it_is_told_where_they_belong(gate: GateRunner) -> None:
@@ -108,10 +108,10 @@ def test_help_names_the_variables_that_have_no_flag(gate: GateRunner, command: s
 def test_help_shows_each_flag_with_meaning_default_and_variable_in_one_line(gate: GateRunner, command: str) -> None:
     ended = gate(command, "--help")
     assert (ended.code, ended.err) == (0, "")
-    shown = [s for s in SETTINGS if s.flag and f"{s.flag} V" in ended.out]
+    shown = [s for s in SETTINGS if s.flag and f"{s.flag} {s.metavar}" in ended.out]
     assert bool(shown) is (command != "heads")
     for setting in shown:
-        line = next(text for text in ended.out.splitlines() if f"{setting.flag} V" in text)
+        line = next(text for text in ended.out.splitlines() if f"{setting.flag} {setting.metavar}" in text)
         assert setting.variable in line
         assert setting.default.replace("`", "") in line
 
