@@ -55,8 +55,10 @@ class Announcer:
         )
 
     def _state(self, pause: Pause) -> str:
-        waited = f" It has waited for {pause.elapsed:.0f} s." if pause.elapsed >= LONG_WAIT else ""
-        return f"{self.activity}.{waited} Next check in {pause.length:.1f} s."
+        sentences = [f"{self.activity}."]
+        if pause.elapsed >= LONG_WAIT:
+            sentences.append(f"It has waited for {pause.elapsed:.0f} s.")
+        return " ".join([*sentences, f"Next check in {pause.length:.1f} s."])
 
     def _is_due(self, topic: object, pause: Pause) -> bool:
         changed = topic != self._topic
