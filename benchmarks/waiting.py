@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from bisect import bisect_left
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median
@@ -16,7 +15,6 @@ from unittest.mock import patch
 
 from benchmarks.chapter import Chapter, Target
 from benchmarks.stage import Database, Stage
-from gate.errors import TimedOut
 from gate.waiting import backoff
 
 TEN_MINUTES = 600.0
@@ -35,10 +33,11 @@ def measure(stage: Stage) -> Chapter:
         "Waiting",
         "CPU of a look: what a `gate wait` that looks twice a second (`GATE_POLL_MAX=0.5`) uses in"
         f" {seconds:.0f} s, long after its start, divided by the looks that it made meanwhile; the median of {rounds}."
-        " Looks in ten minutes: `gate.wait.until` itself under a clock that jumps where it would sleep, 200 times; the"
-        f" largest count is taken. The crowd: {crowd.size} real waiters, forked from one process that has everything"
-        " imported, so that they begin within a second or two; connections as the server logged them, in every window"
-        f" of two seconds that begins with one, from {crowd.begin:.0f} to {crowd.end:.0f} s after the first.",
+        " Looks in ten minutes: `gate.waiting.backoff.poll` itself under a clock that jumps where it would sleep, 200"
+        f" times; the largest count is taken. The crowd: {crowd.size} real waiters, forked from one process that has"
+        " everything imported, so that they begin within a second or two; connections as the server logged them, in"
+        f" every window of two seconds that begins with one, from {crowd.begin:.0f} to {crowd.end:.0f} s after the"
+        " first.",
         ["what", "value"],
         [
             ["peak memory of a waiter", f"{peak:.1f} MB"],
@@ -114,8 +113,8 @@ def schedule(seconds: float) -> list[float]:
         moments.append(clock.now)
         return False
 
-    with patch("time.monotonic", clock.read), patch("time.sleep", clock.sleep), suppress(TimedOut):
-        backoff.until(look, cap=lambda: 10.0, limit=seconds, before_pause=lambda _: None)
+    with patch("time.monotonic", clock.read), patch("time.sleep", clock.sleep):
+        backoff.poll(look, done=bool, max_pause=lambda: 10.0, before_pause=lambda *_: None, timeout=seconds)
     return moments[:-1]
 
 
