@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from bisect import bisect_left
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median
@@ -16,7 +15,6 @@ from unittest.mock import patch
 
 from benchmarks.section import Section, Target
 from benchmarks.workspace import Database, Workspace
-from gate.errors import TimedOut
 from gate.waiting import backoff
 
 TEN_MINUTES = 600.0
@@ -35,7 +33,7 @@ def measure(workspace: Workspace) -> Section:
         "Waiting",
         "CPU time of one check: the CPU time of a `gate wait` with `GATE_POLL_MAX=0.5` in"
         f" {seconds:.0f} s after its warm-up, divided by the number of its checks; median of {rounds}. Checks in ten"
-        " minutes: `gate.waiting.backoff` with a simulated clock, 200 runs. Concurrent waiters:"
+        " minutes: `gate.waiting.backoff.poll` with a simulated clock, 200 runs. Concurrent waiters:"
         f" {concurrent.size} processes, forked from one process after its imports, so they start within a second or"
         " two. Their connections are counted in the log of the database, in each window of two seconds that starts with"
         f" a connection, from {concurrent.begin:.0f} to {concurrent.end:.0f} s after the first one.",
@@ -117,8 +115,8 @@ def schedule(seconds: float) -> list[float]:
         checks.append(clock.now)
         return False
 
-    with patch("time.monotonic", clock.read), patch("time.sleep", clock.sleep), suppress(TimedOut):
-        backoff.until(check, cap=lambda: 10.0, limit=seconds, before_pause=lambda _: None)
+    with patch("time.monotonic", clock.read), patch("time.sleep", clock.sleep):
+        backoff.poll(check, done=bool, max_pause=lambda: 10.0, before_pause=lambda *_: None, timeout=seconds)
     return checks[:-1]
 
 

@@ -49,7 +49,7 @@ class Ready(ReadinessEndpoint):
     async def startup(self) -> None:
         """Look once and log CRITICAL on drift; never raises, never takes longer than `startup_timeout`."""
         try:
-            seen = await asyncio.wait_for(self.inspector.ainspect(apart=True), self.startup_timeout)
+            seen = await asyncio.wait_for(self.inspector.ainspect(detach=True), self.startup_timeout)
             self.told_at_start(seen)
         except Exception as error:  # noqa: BLE001 - advisory: the application starts whatever this finds
             self.failed_at_start(error)

@@ -44,7 +44,7 @@ class Ready(ReadinessEndpoint):
     def startup(self) -> None:
         """Look once and log CRITICAL on drift; never raises, never takes longer than `startup_timeout`."""
         try:
-            looking = BackgroundCall(lambda: self.inspector.inspect(apart=True))
+            looking = BackgroundCall(lambda: self.inspector.inspect(detach=True))
             self.told_at_start(looking.result(self.startup_timeout))
         except Exception as error:  # noqa: BLE001 - advisory: the application starts whatever this finds
             self.failed_at_start(error)

@@ -68,7 +68,7 @@ class ReadinessEndpoint:
         if drift.verdict in {Verdict.CURRENT, Verdict.UNSTAMPED}:
             logger.info("%s", drift)
         else:
-            advice = messages.next_step(drift, stamp.migrator, standby=stamp.standby)
+            advice = messages.remedy(drift, stamp.migrator, standby=stamp.standby)
             logger.critical("%s. %s %s", drift, messages.finding(drift, stamp.database), advice)
         if drift.redundant:
             logger.warning("%s. %s", drift, messages.redundant_rows(drift))

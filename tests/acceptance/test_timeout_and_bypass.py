@@ -1,4 +1,4 @@
-"""The limit for waiting, and the operator's way out when gate itself is in the way."""
+"""GATE_TIMEOUT, and GATE_BYPASS for when gate itself is the problem."""
 
 from __future__ import annotations
 
@@ -11,29 +11,8 @@ from tests.support.namespaces import silent_host
 from tests.support.projects import Project
 
 
-@pytest.mark.parametrize("name", ["RUN_MIGRATION", "RUN_MIGRATOINS", "run_migrations", "RUN-MIGRATIONS"])
-def test_a_misspelt_run_migrations_is_told(gate: GateRunner, database: TestDatabase, name: str) -> None:
-    database.stamp("a1")
-    ended = gate("run", "--", *SERVER, GATE_TIMEOUT="0.3", **{name: "1"})
-    said = ended.event("gate.unread_variable")
-    assert said["message"].startswith(f"{name} is set")
-    assert said["message"].endswith("is RUN_MIGRATIONS.")
-    assert ended.names().count("gate.unread_variable") == 1
-
-
-@pytest.mark.parametrize(
-    "more", [{"RUN_MIGRATIONS": "0"}, {"RUN_MIGRATION": ""}, {"RUN_MIGRATION": "no"}, {"RUN_MIGRATIONS_AT": "night"}]
-)
-def test_nothing_is_told_where_run_migrations_is_set_or_nothing_is_like_it(
-    gate: GateRunner, database: TestDatabase, more: dict[str, str]
-) -> None:
-    database.stamp("a3")
-    ended = gate("run", "--", *SERVER, **more)
-    assert ended.names() == ["gate.current", "gate.starting"]
-
-
 @pytest.mark.parametrize("command", [("wait",), ("run", "--", *SERVER)])
-def test_a_wait_with_a_limit_ends_with_124_and_says_why(
+def test_a_wait_with_a_timeout_ends_with_124_and_says_why(
     gate: GateRunner, database: TestDatabase, command: tuple[str, ...]
 ) -> None:
     database.stamp("a1")
@@ -46,7 +25,7 @@ def test_a_wait_with_a_limit_ends_with_124_and_says_why(
     assert ended.event("gate.failed")["exit_code"] == 124
 
 
-def test_a_limit_that_the_first_look_outlasts_still_says_why(gate: GateRunner) -> None:
+def test_a_timeout_shorter_than_the_first_check_still_says_why(gate: GateRunner) -> None:
     with silent_host() as host:
         url = f"postgresql://postgres@127.0.0.1:{host.getsockname()[1]}/shop"
         ended = gate("wait", DATABASE_URL=url, GATE_TIMEOUT="0.5", GATE_CONNECT_TIMEOUT="1", GATE_QUERY_TIMEOUT="1")
@@ -54,14 +33,14 @@ def test_a_limit_that_the_first_look_outlasts_still_says_why(gate: GateRunner) -
     assert "did not answer" in ended.failure
 
 
-def test_the_limit_holds_while_a_look_hangs(gate: GateRunner) -> None:
+def test_the_timeout_holds_while_a_check_hangs(gate: GateRunner) -> None:
     with silent_host() as host:
         url = f"postgresql://postgres@127.0.0.1:{host.getsockname()[1]}/shop"
         ended = gate.start("wait", DATABASE_URL=url, GATE_TIMEOUT="0.5", GATE_CONNECT_TIMEOUT="60").wait(timeout=10)
     assert ended.code == 124
 
 
-def test_a_migrator_with_a_limit_ends_while_its_database_is_away(gate: GateRunner) -> None:
+def test_a_migrator_with_a_timeout_ends_while_its_database_is_away(gate: GateRunner) -> None:
     ended = gate("migrate", "--timeout", "0.5", DATABASE_URL="postgresql://postgres@127.0.0.1:1/shop")
     assert ended.code == 124
     assert "Nothing listens" in ended.failure

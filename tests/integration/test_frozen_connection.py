@@ -18,9 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from demo.embedded_postgres import free_port
 from gate import wsgi
 from gate.asgi import Ready
-from gate.drift import inspector as drift_inspector
 from gate.drift.application import ApplicationInspector
 from gate.errors import DatabaseUnavailable
+from gate.process import threads
 from gate.readiness.cache import MAX_FROZEN, VerdictCache
 from tests.conftest import TestDatabase
 from tests.support.freezable_proxy import FreezableProxy, freezable_proxy
@@ -138,7 +138,7 @@ def test_a_look_whose_way_froze_does_not_keep_the_next_one_from_seeing(
 ) -> None:
     database.stamp("a3")
     inspector = ApplicationInspector(url, ini)
-    for _ in range(drift_inspector.MAX_FROZEN - 1):
+    for _ in range(threads.MAX_FROZEN - 1):
         with psycopg.connect(database.url) as other:
             other.execute("LOCK TABLE alembic_version")
             freezing = threading.Thread(target=freeze_when_it_waits, args=(database, way))

@@ -1,4 +1,4 @@
-"""A database that cannot be looked at: each reason has its own plain sentence, and waiting outlasts all of them."""
+"""A database that cannot be inspected: each reason has its own plain sentence, and waiting outlasts all of them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_role_that_does_not_exist_is_refused_like_a_wrong_password(gate: GateR
 
 def test_a_role_that_may_not_log_in_says_so(gate: GateRunner, database: TestDatabase) -> None:
     url = database.create_role("x", "ALTER ROLE {role} NOLOGIN")
-    is_unavailable(gate("check", DATABASE_URL=url), "does not let this role in")
+    is_unavailable(gate("check", DATABASE_URL=url), "does not allow this role to log in")
 
 
 def test_a_role_that_may_not_connect_names_the_grant(gate: GateRunner, database: TestDatabase) -> None:
@@ -100,7 +100,7 @@ def test_a_socket_that_is_not_there_says_so(gate: GateRunner, tmp_path: Path) ->
 def test_a_name_that_cannot_be_resolved_says_so(gate: GateRunner) -> None:
     # `.invalid` never resolves (RFC 6761); without a network the resolver says so, too.
     ended = gate("check", DATABASE_URL="postgresql://postgres@db.invalid/shop", GATE_CONNECT_TIMEOUT="20")
-    is_unavailable(ended, "host name cannot be resolved", "db.invalid/shop")
+    is_unavailable(ended, "host name of the database cannot be resolved", "db.invalid/shop")
 
 
 def test_a_host_that_swallows_packets_does_not_hang_the_look(gate: GateRunner) -> None:
@@ -152,7 +152,7 @@ def test_something_that_is_no_postgresql_says_so(gate: GateRunner) -> None:
         url = f"postgresql://postgres@127.0.0.1:{host.getsockname()[1]}/shop?sslmode=disable"
         ended = gate("check", DATABASE_URL=url)
         answering.join()
-    is_unavailable(ended, "cannot be looked at", "authentication request")
+    is_unavailable(ended, "cannot be inspected", "authentication request")
 
 
 def _answer_nonsense(host: socket.socket) -> None:
@@ -200,7 +200,7 @@ def test_gate_waits_for_a_database_that_does_not_exist_yet(gate: GateRunner, mor
 
 
 def test_a_server_that_starts_up_says_so_and_is_waited_for(gate: GateRunner) -> None:
-    # Recovery asks for a file first, and is told that there is none when the test says so: so long it "starts up".
+    # Recovery runs restore_command, which lasts until the test removes a file: until then the server "starts up".
     server = EmbeddedPostgres()
     held = server.folder / "held"  # where the server's own user may look
     server.options = (f"restore_command=while test -e {held}; do sleep 0.05; done; false",)

@@ -196,4 +196,4 @@ def test_termination_message_of_a_refused_job_is_the_verdict(player: Player) -> 
     job = player.play(resource_of_kind(overlay("job"), "Job"), mounted)("migrate")
     assert job.wait() == 76
     assert "elsewhere" in message.read_text()
-    assert "parted" in message.read_text()
+    assert "diverged" in message.read_text()
