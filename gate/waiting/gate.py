@@ -108,7 +108,7 @@ class Gate:
     def _take(self, failure: GateError) -> None:
         """Settings and scripts that were wrong before anything was upgraded may be mended; then gate migrates."""
         self._only_looks |= failure.exit_code != BadSettings.exit_code or self._upgrade_began
-        self._placeholder.tell(Readiness(reason="gate stays after a failure; its log says why"))
+        self._placeholder.publish(Readiness(reason="gate stays after a failure; its log says why"))
 
     def _mind_the_limit(self, failure: GateError) -> None:
         if self._limit and time.monotonic() >= self._began + self._limit:
@@ -180,7 +180,9 @@ class Gate:
 
     def _show(self, progress: Progress) -> None:
         self._upgrade_began = True
-        self._placeholder.tell(Readiness(progress.planned, age=0, migrating=str(progress.migrator()), held=True))
+        self._placeholder.publish(
+            Readiness(progress.planned, age=0, migrating=str(progress.migrator()), server_started=False)
+        )
 
 
 def _how_to_end(inspector: Inspector, pid: int) -> str:

@@ -85,8 +85,8 @@ class WaitLoop:
         inspection = self._seen = self.inspector.inspect(self._patience())
         migrator = inspection.stamp.migrator
         self.other_migrator.note(migrator)
-        self.placeholder.tell(
-            Readiness(inspection.drift, age=0, migrating=str(migrator) if migrator else None, held=True)
+        self.placeholder.publish(
+            Readiness(inspection.drift, age=0, migrating=str(migrator) if migrator else None, server_started=False)
         )
         return inspection
 
@@ -131,7 +131,7 @@ class WaitLoop:
         if migrator:
             self._note_other_migrator(migrator)
         drift, who = self._seen.drift if self._seen else None, str(migrator) if migrator else None
-        self.placeholder.tell(Readiness(drift, away=0, reason=DATABASE_AWAY, migrating=who, held=True))
+        self.placeholder.publish(Readiness(drift, away=0, reason=DATABASE_AWAY, migrating=who, server_started=False))
         self._say = lambda pause: self.announcer.trouble(error, pause)
         return False
 
