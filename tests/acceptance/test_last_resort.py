@@ -57,4 +57,4 @@ def test_an_empty_word_for_a_command_is_told(gate: GateRunner, database: TestDat
     database.stamp("a3")
     ended = gate("run", "--", "", *SERVER)
     assert ended.code == 127
-    assert "Is the variable unset" in ended.failure
+    assert "Check that the variable" in ended.failure
