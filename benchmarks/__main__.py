@@ -1,6 +1,7 @@
 """`python -m benchmarks`: all measurements, then the report; with names of measurements only those, printed.
 
-A whole run writes RESULTS.md, results.png and README's figures; a quick one writes the same into build/.
+A whole run writes RESULTS.md, results.png and the figures of docs/costs.md and README.md; a quick one writes the same
+into build/.
 """
 
 from __future__ import annotations
@@ -8,15 +9,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from benchmarks import airflow, endpoint, growth, handing_over, picture, readme, report, start, surroundings, waiting
+from benchmarks import airflow, endpoint, growth, handing_over, pages, picture, report, start, surroundings, waiting
 from benchmarks.chapter import Chapter
 from benchmarks.stage import Stage, stage
 from benchmarks.start import Starts
 
 HERE = Path(__file__).resolve().parent
+DOCS = HERE.parent / "docs"
 QUICK_HERE = HERE.parent / "build"
 """A short run is no result to be shown."""
 
@@ -64,14 +66,18 @@ def main() -> None:
     print(text)
     if not sys.argv[1:] and bench.starts:
         _write(QUICK_HERE if quick else HERE, text, bench.starts)
-        figures = readme.with_figures((HERE.parent / "README.md").read_text(), bench.starts, chapters)
-        ((QUICK_HERE if quick else HERE.parent) / "README.md").write_text(figures)
+        _write_pages(*((QUICK_HERE, QUICK_HERE) if quick else (HERE.parent, DOCS)), bench.starts, chapters)
 
 
 def _write(folder: Path, text: str, starts: Starts) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "RESULTS.md").write_text(text)
     picture.draw(starts, folder / "results.png")
+
+
+def _write_pages(front: Path, docs: Path, starts: Starts, chapters: Sequence[Chapter]) -> None:
+    (front / "README.md").write_text(pages.readme((HERE.parent / "README.md").read_text(), starts))
+    (docs / "costs.md").write_text(pages.costs((DOCS / "costs.md").read_text(), starts, chapters))
 
 
 main()

@@ -49,8 +49,8 @@ def measure(stage: Stage) -> Chapter:
         ],
         [
             Target("peak memory of a waiter", peak, 45, "MB"),
-            Target("CPU of a waiter's look", 1000 * look, 20, "ms"),
-            Target("looks in ten minutes without a migrator (most of 200)", max(counts), 80, ""),
+            Target("CPU of a waiter's check", 1000 * look, 20, "ms"),
+            Target("checks in ten minutes without a migrator (most of 200)", max(counts), 80, ""),
             Target(f"{crowd.size} waiters: fullest two seconds / mean", crowd.most / crowd.mean, 3),
         ],
     )

@@ -321,7 +321,7 @@ def main() -> int:
         return 130
     tell(f"""
         That is gate. The story took {time.monotonic() - began:.0f} seconds; its processes are stopped and its database
-        is removed. README.md tells how to put gate into an image of yours.
+        is removed. README.md shows how to add gate to your image.
     """)
     return 0
 

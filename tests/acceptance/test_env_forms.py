@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SERVER, GateRunner, TestDatabase
+from tests.support.docs import PAGES, blocks, recipes
 from tests.support.projects import SYNC_ENV, Project, make_project
-from tests.support.readme import README, recipes
 
 OPTIONS = ["", ", transaction_per_migration=True", ", transactional_ddl=False", ", compare_type=True, as_sql=False"]
 
@@ -159,7 +158,7 @@ def test_the_env_py_of_alembic_init_with_the_readmes_lines_migrates(
     Project(gate.folder).chain("a1")
     before = gate("migrate")
     assert (before.code, "take its URL from DATABASE_URL" in before.failure) == (65, True)
-    [lines] = re.findall(r"^```python\n(import os\n+config\..*?)^```", README, re.DOTALL | re.MULTILINE)
+    [lines] = blocks(PAGES["images"], "python")
     env = gate.folder / "migrations" / "env.py"
     env.write_text(env.read_text().replace("config = context.config\n", f"config = context.config\n{lines}"))
     ended = gate("migrate")

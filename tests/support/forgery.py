@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.support.programs import Ended
 
-README = Path(__file__).parents[2] / "README.md"
-EVENTS = frozenset(re.findall(r"^\| `(gate\.[a-z_]+)` \|", README.read_text(), re.MULTILINE))
+PAGE = Path(__file__).parents[2] / "docs" / "log-events.md"
+EVENTS = frozenset(re.findall(r"^\| `(gate\.[a-z_]+)` \|", PAGE.read_text(), re.MULTILINE))
 CONSOLE = re.compile(r"\d\d:\d\d:\d\d (?:DEBUG|INFO|WARNING|ERROR|CRITICAL) +(gate\.[a-z_]+): ")
 
 FORGED = '{"event": "gate.forged", "level": "info", "message": "All is well."}'

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PAGES = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 TARGETS = set(re.findall(r"^\.PHONY: (\w+)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -19,7 +20,7 @@ def test_plain_make_tells_each_target_with_its_meaning() -> None:
     assert all(meanings.values())
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "SECURITY.md", *PAGES])
 def test_the_documents_name_targets_that_there_are(document: str) -> None:
     named = set(re.findall(r"(?:`| {4})make ([a-z]+)", (ROOT / document).read_text()))
     assert named <= TARGETS

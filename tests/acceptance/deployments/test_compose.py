@@ -18,8 +18,8 @@ import yaml
 
 from demo.embedded_postgres import free_port
 from tests.support.containers import POSTGRES_IMAGE, PYTHON_IMAGE, ROOT, UTF8, Container, Containers, must, podman
+from tests.support.docs import shown
 from tests.support.programs import await_true
-from tests.support.readme import shown
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
 
@@ -89,7 +89,7 @@ def test_the_server_starts_after_the_one_shot_has_migrated(compose: Compose) -> 
     web = compose.service("web")
     web.await_event("gate.starting")
     assert web.event("gate.waiting") is None
-    for service, line in shown("Docker Compose"):
+    for service, line in shown("compose", "A one-shot migration service"):
         assert re.search(line, compose.service(service).logs())
     assert len(json.loads(web.get("/items"))) == 2
     await_true(lambda: compose.healthy("web"), web.logs)

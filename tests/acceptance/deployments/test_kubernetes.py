@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import Container, Containers, must, podman
+from tests.support.docs import shown
 from tests.support.manifests import Resource, containers_of, one, overlay
 from tests.support.programs import await_true
-from tests.support.readme import shown
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
 
@@ -139,7 +139,7 @@ def test_init_wait_holds_the_pod_and_the_job_lets_it_go(player: Player) -> None:
     await_true(lambda: ended_well(job), job.logs)
     assert job.event("gate.migrated")
     await_true(lambda: ended_well(waiting), waiting.logs)
-    for _, line in shown("Kubernetes"):
+    for _, line in shown("kubernetes", "A migration Job"):
         assert re.search(line, waiting.logs())
     serves(pod("web"))
 

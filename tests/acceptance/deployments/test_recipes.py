@@ -1,4 +1,4 @@
-"""The README's lines for an image and the recipes in deploy/, each on an image as users have it; what musl needs."""
+"""The lines of docs/images.md and the recipes in deploy/, each on an image as users have it; what musl needs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import PYTHON_IMAGE, ROOT, Container, Containers, must, podman
+from tests.support.docs import recipes
 from tests.support.projects import make_project
-from tests.support.readme import recipes
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
 
@@ -90,7 +90,7 @@ def old_application(application: Callable[[str], str]) -> str:
 
 @pytest.fixture
 def with_lines(containers: Containers, tmp_path: Path, from_a_wheel: tuple[str, ...]) -> Callable[[str, str], str]:
-    """What adds lines of the README to an application's image."""
+    """What adds lines of docs/images.md to an application's image."""
 
     def build(application: str, lines: str) -> str:
         tag = f"{application}-behind-gate"

@@ -16,8 +16,8 @@ import yaml
 
 from tests.support.containers import ROOT, Container, Containers, must
 from tests.support.docker_socket import docker_socket
+from tests.support.docs import shown
 from tests.support.go_tools import go_tool
-from tests.support.readme import shown
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
 
@@ -92,7 +92,7 @@ def updated(containers: Containers, older_image: str, docker_host: str) -> Updat
 def test_the_incident_the_new_image_is_held_and_heals_when_the_migration_is_applied(updated: Updated) -> None:
     updated.update()
     updated.web.await_event("gate.waiting")
-    for _, line in shown("Watchtower"):
+    for _, line in shown("compose", "Watchtower"):
         assert re.search(line, updated.web.logs())
     assert updated.web.state("Running") == "true"
     assert "Uvicorn" not in updated.web.logs()

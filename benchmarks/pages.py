@@ -1,4 +1,4 @@
-"""What of the figures stands in README.md, between two marks."""
+"""The figures in docs/costs.md and in README.md, each between two marks."""
 
 from __future__ import annotations
 
@@ -22,22 +22,40 @@ NAMES = {
 
 WAITING = (
     "peak memory of a waiter",
-    "CPU of a waiter's look",
-    "looks in ten minutes without a migrator (most of 200)",
+    "CPU of a waiter's check",
+    "checks in ten minutes without a migrator (most of 200)",
     "commit to start while a gate migrates, median",
 )
 
 
-def with_figures(readme: str, starts: Starts, chapters: Sequence[Chapter]) -> str:
-    before, _, rest = readme.partition(BEGIN)
+def costs(page: str, starts: Starts, chapters: Sequence[Chapter]) -> str:
+    return _between_marks(page, "\n".join(_tables(starts, chapters)))
+
+
+def readme(page: str, starts: Starts) -> str:
+    return _between_marks(page, _sentences(starts))
+
+
+def _between_marks(page: str, figures: str) -> str:
+    before, _, rest = page.partition(BEGIN)
     after = rest.partition(END)[2]
-    return "".join((before, BEGIN, "\n".join(_figures(starts, chapters)), END, after))
+    return f"{before}{BEGIN}{figures}{END}{after}"
 
 
-def _figures(starts: Starts, chapters: Sequence[Chapter]) -> Iterator[str]:
+def _sentences(starts: Starts) -> str:
+    warm = starts.costs[SMALL, WARM]
+    took = {name: f"{middle(cost, wall):.2f} s and {middle(cost, memory):.0f} MB" for name, cost in warm.items()}
+    return (
+        f"`gate check` takes {took[CHECK]} for a current database and {SMALL} revisions. A bare script that imports"
+        " psycopg, connects\n"
+        f"and reads the version table takes {took[FLOOR]}; {NAMES[ALEMBIC]} takes {took[ALEMBIC]}.\n"
+    )
+
+
+def _tables(starts: Starts, chapters: Sequence[Chapter]) -> Iterator[str]:
     warm, cold = (starts.costs[SMALL, caches] for caches in (WARM, COLD))
     yield table(
-        [f"a look at a current database, {SMALL} revisions", WARM, COLD, "peak memory"],
+        [f"a check of a current database, {SMALL} revisions", WARM, COLD, "peak memory"],
         [
             [
                 words,
