@@ -28,8 +28,8 @@ def drift_of(source: Source = None, *, config: str | None = None, section: str |
 
     - `source`: a database URL, an SQLAlchemy `Engine` or `Connection`, or None for `DATABASE_URL` and the other
       variables that `gate check` reads. A transaction of the connection is neither ended nor aborted.
-    - `config`: the Alembic configuration file, as for `alembic -c`; by default `alembic.ini` in the working directory,
-      else `pyproject.toml`.
+    - `config`: the Alembic configuration file, as for `alembic -c`; by default `ALEMBIC_CONFIG`, else `alembic.ini` or
+      `pyproject.toml` in the working directory.
     - `section`: its section, as for `alembic -n`.
 
     Raises `DatabaseUnavailable`, `BadScripts` or `BadSettings` of `gate.errors`; an asynchronous engine or connection

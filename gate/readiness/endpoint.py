@@ -33,7 +33,7 @@ class ReadinessEndpoint:
     - `source`: an SQLAlchemy `Engine` or `AsyncEngine`, whose pool the checks use; a database URL; or None for
       `DATABASE_URL` and the other variables that `gate check` reads.
     - `config`, `section`: Alembic's configuration file or files and its section, as for `alembic -c` and `alembic -n`;
-      by default `alembic.ini` in the working directory.
+      by default `ALEMBIC_CONFIG`, else `alembic.ini` or `pyproject.toml` in the working directory.
     - `flags`: settings that override the environment, by variable: `{"GATE_QUERY_TIMEOUT": "2"}`.
     - `ttl`: seconds for which a verdict is reused, `GATE_TTL` by default; six times as long once it is CURRENT.
     - `startup_timeout`: seconds that the check at the start may take.
