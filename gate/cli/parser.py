@@ -9,7 +9,7 @@ from typing import NoReturn
 from gate import __version__, redaction
 from gate.errors import BadUsage
 from gate.settings.arguments import COMMANDS, DEFAULT_PORT, Arguments
-from gate.settings.reader import listening_address
+from gate.settings.reader import parse_address
 from gate.settings.variables import SETTINGS, Setting
 
 INSPECTION_SETTINGS = frozenset(
@@ -119,7 +119,7 @@ def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def _address(text: str) -> tuple[str, int]:
-    found = listening_address(text)
+    found = parse_address(text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not [host]:port, such as :8080")
     return found

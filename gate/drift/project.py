@@ -65,7 +65,7 @@ class Project(NamedTuple):
         try:
             return location.locate(source, os.environ, self.configuration.url, limits)
         except BadSettings as error:
-            raise BadSettings(*filter(None, (str(error), self.configuration.url_mistake))) from None
+            raise BadSettings(*filter(None, (str(error), self.configuration.url_error))) from None
 
     def remarks(self) -> dict[str, str]:
         """What is worth saying once before the first look, by event name."""

@@ -1,7 +1,7 @@
-"""Alembic's own loader, asked when a script cannot be read as text: `python -m gate.alembic_loader`.
+"""Loads the scripts with Alembic where parsing them is not enough: `python -m gate.image.alembic_loader`.
 
-It runs the project's scripts, so it is a process of its own that leaves nothing behind in gate. It prints one
-JSON object: `{"revisions": [...]}`, or `{"error": "…"}`.
+Alembic executes the scripts, so this runs in a child process and leaves nothing behind in gate. It prints one JSON
+object: `{"revisions": [...]}`, or `{"error": "…"}`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from gate.image.revision_graph import Revision
 from gate.redaction import hide
 
 MAX_ERROR_LENGTH = 500
-"""Characters of what Alembic said."""
+"""Characters of Alembic's error that a message quotes."""
 
 LOAD_TIMEOUT = 120
-"""Seconds that importing all scripts may take; a project of 10,000 revisions needs about four."""
+"""Seconds for importing all scripts; 10,000 take about four."""
 
 
-def load(configuration: Configuration, because: str) -> list[Revision]:
-    """Let Alembic load the project's scripts in a process of its own.
+def load(configuration: Configuration, reason: str) -> list[Revision]:
+    """Let Alembic load the scripts in a child process.
 
-    Raises `BadScripts` with both reasons: why gate asked, and what Alembic said.
+    `reason`: why gate cannot parse them. Raises `BadScripts` with this reason and Alembic's error.
     """
     command = [
         sys.executable,
@@ -39,55 +39,58 @@ def load(configuration: Configuration, because: str) -> list[Revision]:
         configuration.section,
     ]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LOAD_TIMEOUT, check=False)
-        answer = json.loads(done.stdout or b"null") or {}
+        child = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LOAD_TIMEOUT, check=False
+        )
+        answer = json.loads(child.stdout or b"null") or {}
     except subprocess.TimeoutExpired:
         answer = {"error": f"it did not finish within {LOAD_TIMEOUT} s"}
     except ValueError:
         answer = {}
     if "revisions" not in answer:
-        shortened = hide(answer.get("error", "its process died"))[:MAX_ERROR_LENGTH]
-        raise BadScripts(f"{because}, and Alembic cannot load it either: {shortened}.")
+        shortened = hide(answer.get("error", "the process died"))[:MAX_ERROR_LENGTH]
+        raise BadScripts(f"{reason}, and Alembic cannot load it either: {shortened}.")
     return [_revision(each) for each in answer["revisions"]]
 
 
 def _revision(fields: dict[str, object]) -> Revision:
     tuples = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
-    return Revision(**{**fields, **tuples})  # type: ignore[arg-type] # what `answer` wrote
+    return Revision(**{**fields, **tuples})  # type: ignore[arg-type] # written by `loaded_revisions`
 
 
 def loaded_revisions(ini: str, toml: str, section: str) -> dict[str, object]:
-    """Load all scripts as Alembic does and tell their revisions, in Alembic's order."""
-    from alembic.config import Config  # noqa: PLC0415 - only this process pays for Alembic
+    """Load all scripts with Alembic and return their revisions as JSON values, in Alembic's order."""
+    from alembic.config import Config  # noqa: PLC0415 - only the child process imports Alembic
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     directory = ScriptDirectory.from_config(Config(ini, toml_file=toml, ini_section=section))
-    return {"revisions": [_to_revision(script)._asdict() for script in directory._load_revisions()]}  # noqa: SLF001 - see below
+    # The public walk_revisions() raises for a broken graph; RevisionGraph reports the files that break it.
+    scripts = directory._load_revisions()  # noqa: SLF001 - see above
+    return {"revisions": [_to_revision(script)._asdict() for script in scripts]}
 
 
 def _to_revision(script: object) -> Revision:
-    # The public walk_revisions() refuses a broken graph; gate wants the revisions to say itself what is broken.
     from alembic.util import to_tuple  # noqa: PLC0415
 
     return Revision(
         id=script.revision,  # type: ignore[attr-defined]
         down=to_tuple(script.down_revision, default=()),  # type: ignore[attr-defined]
         depends_on=to_tuple(script.dependencies, default=()),  # type: ignore[attr-defined]
-        labels=tuple(script._orig_branch_labels),  # type: ignore[attr-defined] # noqa: SLF001
+        labels=tuple(script._orig_branch_labels),  # type: ignore[attr-defined] # noqa: SLF001 - without inherited ones
         message=" ".join(script.doc.split()),  # type: ignore[attr-defined]
         path=script.path,  # type: ignore[attr-defined]
     )
 
 
 def main() -> None:
-    """Answer on standard output; whatever the scripts print goes to standard error."""
+    """Print the revisions on standard output; the scripts' own output goes to standard error."""
     warnings.simplefilter("ignore")
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            found = loaded_revisions(*sys.argv[1:4])
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - scripts may raise anything; all of it is told
-            found = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:20000]}"}
-    sys.stdout.write(json.dumps(found))
+            answer = loaded_revisions(*sys.argv[1:4])
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a script may raise anything; it is reported
+            answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:20000]}"}
+    sys.stdout.write(json.dumps(answer))
 
 
 if __name__ == "__main__":

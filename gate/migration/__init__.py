@@ -1,1 +1,1 @@
-"""Upgrade the schema under the lock, in a child process."""
+"""Upgrade the database under the migration lock, in a child process."""

@@ -1,4 +1,4 @@
-"""What an upgrade that came to no good end has left: committed, still pending, half done; and the cure."""
+"""The report of a failed or cancelled upgrade: committed, pending and partially applied revisions, and the remedy."""
 
 from __future__ import annotations
 
@@ -13,61 +13,65 @@ from gate.migration.progress import STAMP_REMEDY, Progress
 from gate.text import join_ids
 
 MAX_REVISIONS = 20
-"""How many committed revisions a line names."""
+"""Committed revisions that a message names."""
 
-UNDO_MANUALLY = "so undo that by hand before the next try."
+UNDO_MANUALLY = "Undo them by hand before the next attempt."
 
 
-def remaining_changes(inspector: Inspector, progress: Progress, lock: Lock, within: float) -> str:
-    """What was committed, by a look of so many seconds, and what stays although its revision is pending."""
+def remaining_changes(inspector: Inspector, progress: Progress, lock: Lock, timeout: float) -> str:
+    """Report what was committed, and which changes of pending revisions remain.
+
+    `timeout`: seconds for the check that finds the committed revisions.
+    """
     try:
-        after = inspector.inspect(limit=within).drift
+        after = inspector.inspect(limit=timeout).drift
     except GateError:
-        told, pending = "Whether anything was committed cannot be seen now.", set(progress.planned.pending)
+        committed = "gate could not check whether anything was committed."
+        pending = set(progress.planned.pending)
     else:
         pending = set(after.pending)
-        told = _committed(after, pending, progress)
-    return told + _partial_changes(lock, progress, pending)
-
-
-def remedy(error: GateError, progress: Progress) -> str:
-    """What to do before the next try."""
-    told = ""
-    if progress.planned.redundant:
-        told = f" {redundant_rows(progress.planned)}"
-    elif progress.planned.verdict is Verdict.UNSTAMPED and STAMP_REMEDY not in str(error):
-        told = (
-            " There were tables but no version table: if what it creates was there before this try (create_all, "
-            f"another tool), do not undo that, and tell Alembic with {STAMP_REMEDY}."
-        )
-    return f"{told} Mend that, then migrate again."
+        committed = _committed(after, pending, progress)
+    return committed + _partial_changes(lock, progress, pending)
 
 
 def _committed(after: Drift, pending: Collection[str], progress: Progress) -> str:
     done = [id_ for id_ in progress.planned.pending if id_ not in pending]
-    all_undone = progress.step > 1 and not done and not progress.commits_by_itself
-    undone = " What was applied before it was rolled back with it." if all_undone else ""
+    all_undone = progress.step > 1 and not done and not progress.autocommit_revisions
+    undone = " The earlier revisions of this upgrade were rolled back with it." if all_undone else ""
     if len(done) > MAX_REVISIONS:
         done = [f"{len(done)} revisions, the last {done[-1]}"]
     left = ", ".join(after.pending[:MAX_PENDING_SHOWN])
-    fits = " The schema is current all the same." if after.verdict is Verdict.CURRENT else ""
-    return f"Committed before it: {', '.join(done) or 'nothing'}; still pending: {left or 'nothing'}.{undone}{fits}"
+    current = " The schema is current nevertheless." if after.verdict is Verdict.CURRENT else ""
+    return f"Committed: {', '.join(done) or 'nothing'}. Still pending: {left or 'nothing'}.{undone}{current}"
 
 
 def _partial_changes(lock: Lock, progress: Progress, pending: Collection[str]) -> str:
-    if "" in progress.commits_by_itself:
+    if "" in progress.autocommit_revisions:
         return (
-            " env.py's connection commits each statement by itself: what was done of a revision that is still pending "
-            f"stays, {UNDO_MANUALLY}"
+            " env.py's connection is in autocommit mode, so changes of a revision that is still pending remain. "
+            f"{UNDO_MANUALLY}"
         )
-    if halves := [id_ for id_ in progress.commits_by_itself if id_ in pending]:
+    if partial := [id_ for id_ in progress.autocommit_revisions if id_ in pending]:
         return (
-            f" Of {join_ids(halves)} a part was committed by itself (autocommit_block, say) and may stay, although the "
-            f"revision is pending, {UNDO_MANUALLY}"
+            f" Part of {join_ids(partial)} ran in autocommit mode (autocommit_block, for example), so its changes may "
+            f"remain although the revision is pending. {UNDO_MANUALLY}"
         )
     if lock.transactional:
         return ""
     return (
-        " This engine commits each DDL statement by itself: what the failed revision did before it failed stays, "
-        f"{UNDO_MANUALLY}"
+        " On this database each DDL statement commits implicitly, so changes that the failed revision made before it "
+        f"failed remain. {UNDO_MANUALLY}"
     )
+
+
+def remedy(error: GateError, progress: Progress) -> str:
+    """Advise what to do before the next attempt."""
+    advice = ""
+    if progress.planned.redundant:
+        advice = f" {redundant_rows(progress.planned)}"
+    elif progress.planned.verdict is Verdict.UNSTAMPED and STAMP_REMEDY not in str(error):
+        advice = (
+            " The database had tables but no version table before this attempt. If the tables that this revision "
+            f"creates were among them (create_all, another tool), do not undo them but run {STAMP_REMEDY}."
+        )
+    return f"{advice} Fix the cause, then migrate again."

@@ -1,4 +1,7 @@
-"""Migrating: look again under the lock, upgrade in a child, look a third time. Only CURRENT counts."""
+"""Migrate: check again under the lock, upgrade in a child process, and verify the result.
+
+The exit code of the upgrade is not trusted: it has succeeded when a check afterwards finds `CURRENT`.
+"""
 
 from __future__ import annotations
 
@@ -22,76 +25,84 @@ from gate.process.threads import try_for
 from gate.text import first_ids, join_ids
 
 SERVER_QUERY_TIMEOUT = 5.0
-"""Seconds for a question that is good to have answered."""
+"""Seconds for a query whose answer only makes a message more helpful."""
 
 CANCELLED_REPORT_TIMEOUT = 0.5
-"""Seconds for the look that tells how far a cancelled upgrade got; gate promises to end within two."""
+"""Seconds for the check of what a cancelled upgrade has committed; gate exits within two seconds of a signal."""
 
 
-def migrate(plan: Plan, inspector: Inspector, wanted: Callable[[Drift], bool]) -> Inspection:
-    """Upgrade under the lock if that is still wanted, and give what the last look saw.
+def migrate(plan: Plan, inspector: Inspector, should_upgrade: Callable[[Drift], bool]) -> Inspection:
+    """Upgrade under the lock and return the inspection that verified the result.
 
-    Raises `LockBusy` if another migrator is at work, `MigrationFailed` with the revision that failed and what was
-    committed, `BadSettings` if env.py connects elsewhere or this engine cannot be locked, `DatabaseUnavailable`.
+    `should_upgrade` decides again under the lock, since another migrator may have finished meanwhile; if it returns
+    false, nothing is upgraded. Raises `LockBusy` if another migrator holds the lock; `MigrationFailed` with the failed
+    and the committed revisions; `BadSettings` if env.py connects to another database or the engine has no lock;
+    `DatabaseUnavailable` if the database cannot be checked; `Interrupted` for a signal.
     """
     database, key = inspector.database, inspector.table.key
     with engine_of(database).acquire(key) if plan.locking else acquire_nothing(database, key) as lock:
-        _clean_up_orphans(lock)
+        _terminate_orphans(lock)
         before = _inspect(inspector)
-        if not wanted(before.drift):
+        if not should_upgrade(before.drift):
             return before
-        log.emit(
-            "info",
-            "gate.migrating",
-            f"gate {lock.description} and applies {pending_text(before.drift)}.",
-            drift=str(before.drift),
-            pending=len(before.drift.pending),
-            next_revisions=first_ids(before.drift.pending[:MAX_PENDING_SHOWN]),
-            database=before.stamp.database,
-        )
+        _log_start(lock, before)
         progress = Progress(before.drift, len(before.drift.pending))
         try:
             lock.publish_progress(progress.migrator())
         except LockLost as error:
-            raise DatabaseUnavailable(f"{error}. Nothing was migrated; gate tries again.") from None
+            raise DatabaseUnavailable(f"{error}. Nothing was applied; gate tries again.") from None
         plan.on_progress(progress)
-        _run_upgrade(plan, lock, progress, inspector)
+        _upgrade(plan, lock, progress, inspector)
         return _verify(inspector, progress, lock)
 
 
-def _inspect(inspector: Inspector) -> Inspection:
-    """Under the lock the migrator that a look sees is this gate itself, and no reason to wait."""
-    try:
-        return inspector.inspect()
-    except VersionTableLocked as error:
-        raise DatabaseUnavailable(
-            "The version table cannot be read, for something else than a migration holds it locked "
-            f"({error.why}); pg_locks tells what."
-        ) from None
-
-
-def _clean_up_orphans(lock: Lock) -> None:
-    """End what a killed predecessor left running before looking, so that the look sees what it committed."""
+def _terminate_orphans(lock: Lock) -> None:
+    """Terminate the sessions of a killed migrator before the check, which then finds what they have committed."""
     for pid in sessions.terminate_orphans(lock.sessions) if lock.fence else []:
-        text = f"A killed migrator's statement still ran in backend {pid}; gate ended it."
+        text = f"A killed migrator's statement was still running in backend {pid}; gate terminated that backend."
         log.emit("warning", "gate.orphan_terminated", text, backend=pid)
     _warn_of_invalid_indexes(lock)
 
 
 def _warn_of_invalid_indexes(lock: Lock) -> None:
-    """A server that cannot be asked now must not hide what else is to be told."""
-    found = try_for(SERVER_QUERY_TIMEOUT, lock.sessions.invalid_indexes)
-    if found:
+    """Log INVALID indexes, if the server answers in time: this must not delay or hide an error."""
+    indexes = try_for(SERVER_QUERY_TIMEOUT, lock.sessions.invalid_indexes)
+    if indexes:
         log.emit(
             "warning",
             "gate.invalid_indexes",
-            f"INVALID indexes, as a killed CREATE INDEX CONCURRENTLY leaves them: {join_ids(found)}. They "
-            "serve no query, and IF NOT EXISTS takes them for done: drop and create them again, or REINDEX.",
-            indexes=first_ids(found),
+            "The database has INVALID indexes, as a failed or killed CREATE INDEX CONCURRENTLY leaves them: "
+            f"{join_ids(indexes)}. Queries do not use them, and IF NOT EXISTS skips them. Drop and create them again, "
+            "or run REINDEX.",
+            indexes=first_ids(indexes),
         )
 
 
-def _run_upgrade(plan: Plan, lock: Lock, progress: Progress, inspector: Inspector) -> None:
+def _inspect(inspector: Inspector) -> Inspection:
+    """Check under the lock: a migration that locks the version table now is not one of gate's."""
+    try:
+        return inspector.inspect()
+    except VersionTableLocked as error:
+        raise DatabaseUnavailable(
+            "The version table cannot be read, since a session other than the migration's has locked it "
+            f"({error.why}). gate tries again; pg_locks shows the session."
+        ) from None
+
+
+def _log_start(lock: Lock, before: Inspection) -> None:
+    log.emit(
+        "info",
+        "gate.migrating",
+        f"gate {lock.description} and applies {pending_text(before.drift)}.",
+        drift=str(before.drift),
+        pending=len(before.drift.pending),
+        next_revisions=first_ids(before.drift.pending[:MAX_PENDING_SHOWN]),
+        database=before.stamp.database,
+    )
+
+
+def _upgrade(plan: Plan, lock: Lock, progress: Progress, inspector: Inspector) -> None:
+    """Upgrade; if that fails or is interrupted, report what was committed and what remains."""
     try:
         upgrade(plan, lock, progress)
     except MigrationFailed as error:
@@ -100,8 +111,8 @@ def _run_upgrade(plan: Plan, lock: Lock, progress: Progress, inspector: Inspecto
         text = f"{error} {remaining}{failure_report.remedy(error, progress)}"
         raise MigrationFailed(text, progress.revision) from None
     except Interrupted:
-        left = failure_report.remaining_changes(inspector, progress, lock, CANCELLED_REPORT_TIMEOUT)
-        text = f"The upgrade was cancelled{progress.at()}. {left}"
+        remaining = failure_report.remaining_changes(inspector, progress, lock, CANCELLED_REPORT_TIMEOUT)
+        text = f"A signal interrupted gate, which cancelled the upgrade{progress.in_revision}. {remaining}"
         log.emit("warning", "gate.migration_interrupted", text, revision=progress.revision or None)
         raise
 
@@ -110,9 +121,9 @@ def _verify(inspector: Inspector, progress: Progress, lock: Lock) -> Inspection:
     after = _inspect(inspector)
     if after.drift.verdict is not Verdict.CURRENT:
         raise MigrationFailed(
-            f"The upgrade ended without an error, but the database is {after.drift.verdict} ({after.drift}): gate "
-            f"looked for {inspector.table.table} in schema {after.stamp.schema} of database {after.stamp.database}. "
-            "Does env.py commit, and keep its stamp there? If it keeps it elsewhere, set GATE_VERSION_TABLE and "
+            f"The upgrade ended without an error, but the database is {after.drift.verdict} ({after.drift}). gate read "
+            f"{inspector.table.table} in schema {after.stamp.schema} of database {after.stamp.database}. Check that "
+            "env.py commits, and that this is its version table; for another one, set GATE_VERSION_TABLE and "
             "GATE_VERSION_TABLE_SCHEMA."
         )
     _warn_of_invalid_indexes(lock)

@@ -1,4 +1,7 @@
-"""Watching an upgrade to its end, and stopping it: gate stays responsive whatever a migration does."""
+"""Run an upgrade and monitor it: receive its reports, verify the lock, keep the time limit, log slow statements.
+
+gate stays responsive while it runs: whatever asks the server runs in a thread, and a signal cancels the upgrade.
+"""
 
 from __future__ import annotations
 
@@ -18,202 +21,216 @@ from gate.migration.progress import Progress
 from gate.process.threads import PeriodicCall, try_for
 
 POLL_INTERVAL = 0.1
-"""Seconds between two glances at a child that says nothing."""
+"""Seconds to wait for a report before the lock and the time limit are checked again."""
 
 SERVER_CHECK_INTERVAL = 2.0
-"""Seconds between two looks at the lock's connection."""
+"""Seconds between two checks of the lock and of the migration's sessions."""
 
 CANCEL_TIMEOUT = 0.5
-"""Seconds that the server has to cancel and to end; gate promises to have ended within two."""
+"""Seconds for the server to cancel, and again to terminate, the migration's sessions; gate exits within two."""
 
 EXIT_TIMEOUT = 1.0
-"""Seconds that a cancelled upgrade has before it is killed."""
+"""Seconds for a cancelled upgrade to roll back and exit before it is killed."""
 
-HIDDEN_BY_DRIVER = ", or its driver hides it"
-"""What an upgrade that is not gate's own may do."""
+LONG_STATEMENT = 10.0
+"""Seconds after which a statement, or the lack of one, is logged; then again whenever the time has doubled."""
 
 
 def upgrade(plan: Plan, lock: Lock, progress: Progress) -> None:
-    """Run the upgrade to its end.
+    """Run the upgrade until it exits.
 
-    Raises `MigrationFailed`, `BadSettings` if env.py connects elsewhere, and whatever a signal raises; the upgrade and
-    all that it started are gone then, and its statements in the server cancelled.
+    Raises `MigrationFailed`; `BadSettings` if env.py connects to another database; `DatabaseUnavailable` if the lock
+    was lost before the first revision; `Interrupted` for a signal. The upgrade's processes and sessions are ended then.
     """
-    with start_upgrade(plan, lock) as child:
-        overseer = _Monitor(plan, lock, child, progress)
+    with start_upgrade(plan, lock) as process:
+        monitor = _UpgradeMonitor(plan, lock, process, progress)
         try:
-            overseer.watch()
+            monitor.run()
         except BaseException:
-            overseer.stop()
+            monitor.cancel()
             raise
 
 
-class _Monitor:
-    """What asks the server runs beside, so that one which hangs holds neither a signal nor a limit up."""
+class _UpgradeMonitor:
+    """Monitors the upgrade process and the server.
 
-    def __init__(self, plan: Plan, lock: Lock, child: UpgradeProcess, progress: Progress) -> None:
-        self._plan, self._lock, self._child, self._progress = plan, lock, child, progress
-        self._slowness = StatementMonitor(lock.sessions, progress, HIDDEN_BY_DRIVER if plan.command else "")
-        self._keeping = PeriodicCall(self._keep, SERVER_CHECK_INTERVAL)
-        self._asking = PeriodicCall(self._ask, SERVER_CHECK_INTERVAL)
-        self._show_at = SERVER_CHECK_INTERVAL
+    The server is asked in threads, so that a server that does not answer delays neither signals nor the time limit.
+    """
 
-    def watch(self) -> None:
+    def __init__(self, plan: Plan, lock: Lock, process: UpgradeProcess, progress: Progress) -> None:
+        self._plan, self._lock, self._process, self._progress = plan, lock, process, progress
+        self._statements = StatementMonitor(lock.sessions, progress, may_be_hidden=bool(plan.command))
+        self._lock_check = PeriodicCall(self._verify_lock, SERVER_CHECK_INTERVAL)
+        self._session_check = PeriodicCall(self._check_sessions, SERVER_CHECK_INTERVAL)
+        self._next_refresh = SERVER_CHECK_INTERVAL
+
+    def run(self) -> None:
         began = time.monotonic()
-        while not self._ended():
+        while not self._has_exited():
             elapsed = time.monotonic() - began
-            step = f"{self._progress.step}/{self._progress.total}"
-            log.progress(f"{step} {self._progress.revision} {elapsed:.0f} s")
-            self._mind_the_limit(elapsed)
-            self._show_now_and_then(elapsed)
-            self._keeping.attend()
-            self._asking.attend()
-        self._see_that_the_lock_was_held()
-        self._progress.judge(self._child.process.returncode, self._plan.command)
+            log.progress(f"{self._progress.step}/{self._progress.total} {self._progress.revision} {elapsed:.0f} s")
+            self._check_time_limit(elapsed)
+            self._refresh_progress(elapsed)
+            self._lock_check.attend()
+            self._session_check.attend()
+        self._verify_lock_after_refusal()
+        self._progress.raise_for_failure(self._process.returncode, self._plan.command)
 
-    def _ended(self) -> bool:
-        """When the child is gone, everything that it wrote is there."""
-        gone = self._child.ended
-        reports = list(self._child.told(within=0 if gone else POLL_INTERVAL))
+    def _has_exited(self) -> bool:
+        """Receive reports; return whether the process has exited and all its reports have been received.
+
+        The process is polled before its reports are read, since what an exited process wrote is complete.
+        """
+        exited = self._process.has_exited
+        reports = list(self._process.reports(timeout=0 if exited else POLL_INTERVAL))
         for report in reports:
-            self._progress.take(report)
-            if report.get("step") and "seconds" not in report:
+            if self._progress.receive(report):
                 self._plan.on_progress(self._progress)
-                self._keeping.soon()
-        return gone and not reports
+                self._lock_check.soon()
+        return exited and not reports
 
-    def _show_now_and_then(self, elapsed: float) -> None:
-        """Also while one statement takes hours: who answers for gate may have died."""
-        if elapsed >= self._show_at:
-            self._show_at = elapsed + SERVER_CHECK_INTERVAL
+    def _check_time_limit(self, elapsed: float) -> None:
+        if self._plan.timeout and elapsed > self._plan.timeout:
+            raise MigrationFailed(
+                f"gate cancelled the upgrade{self._progress.in_revision}: it took longer than {self._plan.timeout:g} s "
+                "(GATE_MIGRATION_TIMEOUT)."
+            )
+
+    def _refresh_progress(self, elapsed: float) -> None:
+        """Publish the progress within a long revision too: the placeholder server may have been restarted."""
+        if elapsed >= self._next_refresh:
+            self._next_refresh = elapsed + SERVER_CHECK_INTERVAL
             self._plan.on_progress(self._progress)
 
-    def _mind_the_limit(self, elapsed: float) -> None:
-        if self._plan.timeout and elapsed > self._plan.timeout:
-            limit = f"{self._plan.timeout:g} s (GATE_MIGRATION_TIMEOUT)"
-            raise MigrationFailed(f"The upgrade took longer than {limit}{self._progress.at()} and was cancelled.")
-
-    def _keep(self) -> None:
-        """Keep the lock, and show the progress on its connection."""
+    def _verify_lock(self) -> None:
+        """Verify the lock, and publish the progress on its connection."""
         try:
             self._lock.publish_progress(self._progress.migrator())
             self._lock.verify()
         except LockLost as error:
-            raise self._lost(error) from None
+            raise self._lock_lost(error) from None
 
-    def _lost(self, error: LockLost) -> GateError:
-        """Before the first step nothing can have been applied, so that gate looks and tries again."""
-        if not self._progress.step and not self._plan.command:
-            return DatabaseUnavailable(f"{error} before the first step; gate tries again.")
-        return MigrationFailed(
-            f"{error}. gate stopped the upgrade{self._progress.at()}, so that no second migrator works beside it."
-        )
-
-    def _ask(self) -> None:
-        """End who works under the lock beside this upgrade, and say what takes long."""
-        with suppress(DatabaseUnavailable):
-            if self._lock.fence and self._lock.sessions.distinguishes_orphans:
-                for pid in terminate_late_orphans(self._lock.sessions):
-                    text = f"The upgrade of a killed migrator connected late, in backend {pid}; gate terminated it."
-                    log.emit("warning", "gate.orphan_terminated", text, backend=pid)
-            self._slowness.tell(self._own_sessions())
-
-    def _see_that_the_lock_was_held(self) -> None:
-        """The fence refuses as well when the lock was lost before env.py had connected."""
-        if self._progress.refused_by_the_fence:
+    def _verify_lock_after_refusal(self) -> None:
+        """The fence also refuses an env.py that connected to the right database after the lock was lost."""
+        if self._progress.refused_by_fence:
             try:
                 self._lock.verify()
             except LockLost as error:
-                raise self._lost(error) from None
+                raise self._lock_lost(error) from None
 
-    def stop(self) -> None:
-        """Cancel in the server, give the upgrade a moment to roll back, then kill; a second signal kills at once."""
+    def _lock_lost(self, error: LockLost) -> GateError:
+        """Before the first revision nothing was applied, so gate may try again; GATE_UPGRADE_COMMAND reports none."""
+        if not self._progress.step and not self._plan.command:
+            return DatabaseUnavailable(f"{error} before the first revision. Nothing was applied; gate tries again.")
+        return MigrationFailed(
+            f"{error}. gate cancelled the upgrade{self._progress.in_revision}, since another migrator can acquire the "
+            "lock now."
+        )
+
+    def _check_sessions(self) -> None:
+        """Terminate sessions of a killed migrator, and log slow statements of this one."""
+        with suppress(DatabaseUnavailable):
+            if self._lock.fence and self._lock.sessions.distinguishes_orphans:
+                for pid in terminate_late_orphans(self._lock.sessions):
+                    text = (
+                        f"A killed migrator's upgrade connected late, in backend {pid}; gate terminated that backend."
+                    )
+                    log.emit("warning", "gate.orphan_terminated", text, backend=pid)
+            self._statements.check(self._own_sessions())
+
+    def cancel(self) -> None:
+        """Cancel the upgrade: its statements in the server first, so that it can roll back, then its processes.
+
+        A second signal interrupts the waiting and kills the processes at once.
+        """
         try:
             if self._plan.command:
-                self._child.signal(signal.SIGTERM)
-            if try_for(CANCEL_TIMEOUT, self._cancel) or self._plan.command:
-                self._child.wait(EXIT_TIMEOUT)
+                self._process.send_signal(signal.SIGTERM)
+            if try_for(CANCEL_TIMEOUT, self._cancel_statements) or self._plan.command:
+                self._process.wait(EXIT_TIMEOUT)
         finally:
-            self._child.kill()
+            self._process.kill()
         try_for(CANCEL_TIMEOUT, lambda: self._lock.sessions.terminate(self._own_sessions()))
 
-    def _cancel(self) -> bool:
+    def _cancel_statements(self) -> bool:
         own = self._own_sessions()
         running = self._lock.sessions.activity(own)
         if not (running and running.text):
-            self._child.signal(signal.SIGTERM)
+            self._process.send_signal(signal.SIGTERM)
         self._lock.sessions.cancel(own)
         return True
 
     def _own_sessions(self) -> list[int]:
-        return self._lock.sessions.own(self._progress.opened)
-
-
-LONG_STATEMENT = 10.0
-"""Seconds after which a single statement, or the want of one, is worth a line; the next after twice the time."""
+        return self._lock.sessions.own(self._progress.opened_sessions)
 
 
 @dataclass(slots=True)
 class StatementMonitor:
-    """Asks the server what a migration does, and decides when that is worth a line.
+    """Logs what a slow migration does or waits for.
 
-    `hidden`: why its connections may not be seen although there are some, "" if that cannot be.
+    `may_be_hidden`: whether its connections can lack the tag by which gate finds them (GATE_UPGRADE_COMMAND).
     """
 
     sessions: Sessions
     progress: Progress
-    hidden: str = ""
-    _told_of: tuple[str, str] = field(default=("", ""), init=False)
-    _next: float = field(default=LONG_STATEMENT, init=False)
-    _quiet_since: float = field(default_factory=time.monotonic, init=False)
+    may_be_hidden: bool = False
+    _subject: tuple[str, str] = field(default=("", ""), init=False)
+    _next_age: float = field(default=LONG_STATEMENT, init=False)
+    _idle_since: float = field(default_factory=time.monotonic, init=False)
 
-    def tell(self, own: Collection[int]) -> None:
-        """Say what takes long, if something does; `ours`: the backends in which the migration works."""
-        found = self._found(own)
-        subject = (self.progress.revision, found.text)
-        if subject != self._told_of:
-            self._told_of, self._next = subject, LONG_STATEMENT
-        if not self.sessions.visible or found.age < self._next:
+    def check(self, own: Collection[int]) -> None:
+        """Log the longest statement, or the lack of one, if it is time to; `own`: the migration's sessions."""
+        activity = self._activity(own)
+        subject = (self.progress.revision, activity.text)
+        if subject != self._subject:
+            self._subject, self._next_age = subject, LONG_STATEMENT
+        if not self.sessions.visible or activity.age < self._next_age:
             return
-        self._next = 2 * found.age
-        where = self.progress.at() or " before the first revision"
+        self._next_age = 2 * activity.age
         log.emit(
             "warning",
-            "gate.long_statement" if found.text else "gate.migration_idle",
-            f"{self._described(found, own)} This is{where}.",
-            seconds=round(found.age, 1),
+            "gate.long_statement" if activity.text else "gate.migration_idle",
+            f"{self._describe(activity, own)} gate keeps waiting for it.",
+            seconds=round(activity.age, 1),
             revision=self.progress.revision or None,
-            blocked_by=list(found.waits_for) or None,
+            blocked_by=list(activity.waits_for) or None,
         )
 
-    def _found(self, own: Collection[int]) -> Activity:
+    def _activity(self, own: Collection[int]) -> Activity:
         now = time.monotonic()
-        found = self.sessions.activity(own)
-        if found and found.text:
-            self._quiet_since = now
-            return found
-        if found:
-            self._quiet_since = max(self._quiet_since, now - found.age)
-        return Activity(now - self._quiet_since)
+        activity = self.sessions.activity(own)
+        if activity and activity.text:
+            self._idle_since = now
+            return activity
+        if activity:
+            self._idle_since = max(self._idle_since, now - activity.age)
+        return Activity(now - self._idle_since)
 
-    def _described(self, found: Activity, own: Collection[int]) -> str:
-        if found.text:
-            return f"A statement runs for {found.age:.0f} s: {found.text}.{_describe_wait(found, own)}"
-        if own or self.progress.opened:
+    def _describe(self, activity: Activity, own: Collection[int]) -> str:
+        where = self.progress.in_revision or " before the first revision"
+        if activity.text:
+            statement = f"A statement{where} has been running for {activity.age:.0f} s: {activity.text}."
+            return statement + self._describe_wait(activity, own)
+        if own or self.progress.opened_sessions:
             return (
-                f"No statement of the migration has run for {found.age:.0f} s: it computes, or waits for something "
-                "outside the database."
+                f"The migration has run no statement for {activity.age:.0f} s{where}: it computes, or waits for "
+                "something outside the database."
             )
+        hidden = ", or its driver does not send PGAPPNAME" if self.may_be_hidden else ""
         return (
-            f"No connection of the upgrade was seen for {found.age:.0f} s: what env.py imports or connects to takes "
-            f"long{self.hidden}."
+            f"The migration has had no database connection for {activity.age:.0f} s{where}: env.py is still importing "
+            f"or connecting{hidden}."
         )
 
-
-def _describe_wait(found: Activity, own: Collection[int]) -> str:
-    if found.waits_for:
-        blocker = f" ({found.blocker})" if found.blocker else ""
-        itself = set(found.waits_for) & set(own)
-        by = ", a connection of this very migration: it blocks itself and will not go on" if itself else blocker
-        return f" It waits for backend {', '.join(map(str, found.waits_for))}{by}."
-    return f" {found.wait_state}." if found.wait_state else ""
+    def _describe_wait(self, activity: Activity, own: Collection[int]) -> str:
+        if not activity.waits_for:
+            return f" {activity.wait_state}." if activity.wait_state else ""
+        backends = ", ".join(map(str, activity.waits_for))
+        if set(activity.waits_for) & set(own):
+            return (
+                f" It waits for backend {backends}, another connection of this migration: it blocks itself and cannot "
+                "finish. Stop this gate and correct the migration."
+            )
+        blocker = f" ({activity.blocker})" if activity.blocker else ""
+        end = self.sessions.termination_statement(activity.waits_for[0])
+        return f" It waits for a lock that backend {backends}{blocker} holds; to end that session: {end}."

@@ -1,4 +1,4 @@
-"""How this image migrates: what settings and flags say of an upgrade."""
+"""The plan of an upgrade, and the request that gate passes to its child process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,29 @@ if TYPE_CHECKING:
     from gate.migration.progress import Progress
 
 
-class UpgradeRequest(NamedTuple):
-    """What a migrating gate asks of its upgrading child.
+class Plan(NamedTuple):
+    """The settings and arguments of an upgrade.
 
-    `fence`, `mark`: as `Lock` has them; `table`: the version table's name.
+    `configuration`: the Alembic configuration; `version_table`: the name of the version table without its schema;
+    `x`: the values of Alembic's option `-x`; `command`: GATE_UPGRADE_COMMAND in words, () = upgrade with Alembic's API;
+    `timeout`: seconds for the whole upgrade, 0 = no limit; `locking`: false for GATE_LOCK=none; `dedicated`: whether
+    MIGRATION_DATABASE_URL is set; `on_progress`: called when a revision starts, and every few seconds.
+    """
+
+    configuration: Configuration
+    version_table: str
+    x: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    timeout: float = 0
+    locking: bool = True
+    dedicated: bool = False
+    on_progress: Callable[[Progress], None] = lambda _: None
+
+
+class UpgradeRequest(NamedTuple):
+    """The request to `gate.migration.child.upgrade`.
+
+    `ini`, `toml`, `section`: as in `Configuration`; `fence`, `tag`: as in `Lock`; `x`, `version_table`: as in `Plan`.
     """
 
     ini: str
@@ -24,25 +43,8 @@ class UpgradeRequest(NamedTuple):
     x: list[str]
     fence: str
     tag: str
-    table: str
+    version_table: str
 
     def to_json(self) -> str:
-        """As the child's argument; it holds no URL, since every user of a machine can read it."""
+        """Encode the request as a command-line argument; every user can read those, so it contains no URL."""
         return json.dumps(self._asdict())
-
-
-class Plan(NamedTuple):
-    """How to upgrade.
-
-    `table` = the version table's name; `command` = what upgrades in place of Alembic's API; `dedicated` =
-    MIGRATION_DATABASE_URL is set.
-    """
-
-    configuration: Configuration
-    table: str
-    x: tuple[str, ...] = ()
-    command: tuple[str, ...] = ()
-    timeout: float = 0
-    locking: bool = True
-    dedicated: bool = False
-    on_progress: Callable[[Progress], None] = lambda _: None

@@ -1,4 +1,4 @@
-"""The upgrading child: how it is started, heard and ended."""
+"""The upgrade process: start it, read its reports, signal and kill it."""
 
 from __future__ import annotations
 
@@ -19,115 +19,130 @@ from gate.database.location import Database
 from gate.database.lock import Lock
 from gate.migration.plan import Plan, UpgradeRequest
 
-
-def migration_environment(database: Database, *, dedicated: bool) -> dict[str, str]:
-    """The environment of a migration: the URL verbatim as DATABASE_URL, also when it came from a file.
-
-    `dedicated`: it is MIGRATION_DATABASE_URL's, so nothing may lead the migration to the other one.
-    """
-    environment = dict(os.environ)
-    if database.source is not None:
-        environment["DATABASE_URL"] = database.url().verbatim
-        for name in ("DATABASE_URL_FILE",) if dedicated else ():
-            environment.pop(name, None)
-    return environment
-
-
 KILL_TIMEOUT = 0.3
-"""Seconds that the supervisor has to kill all below it before it is killed itself."""
+"""Seconds for the supervisor to kill its descendants before it is killed itself."""
 
 READ_SIZE = 65536
-
-
-@dataclass(slots=True)
-class UpgradeProcess:
-    """The supervisor of an upgrade. `life`: what nobody but gate holds, and what ends with gate."""
-
-    process: subprocess.Popen[bytes]
-    life: BinaryIO
-    reports: BinaryIO
-    _silent: bool = field(default=False, init=False)
-    _rest: bytes = field(default=b"", init=False)
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is gone. Its reports' end would not tell: a migration may have forked."""
-        return self.process.poll() is not None
-
-    def told(self, within: float) -> Iterator[dict[str, Any]]:
-        """What it reports within so many seconds."""
-        if self._silent:
-            time.sleep(within)
-            return
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.reports, selectors.EVENT_READ)
-            if not selector.select(within):
-                return
-        chunk = os.read(self.reports.fileno(), READ_SIZE)
-        self._silent = not chunk
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for line in lines:
-            with suppress(ValueError):  # a migration may write what it likes wherever it likes
-                if isinstance(report := json.loads(line), dict):
-                    yield report
-
-    def wait(self, within: float) -> None:
-        """Give it so many seconds to end."""
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(within)
-
-    def signal(self, number: signal.Signals) -> None:
-        """Signal the upgrade and what it has started."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, number)
-
-    def kill(self) -> None:
-        """End its life: then the supervisor kills what setsid() took out of its process group, too."""
-        self.life.close()
-        self.wait(KILL_TIMEOUT)
-        self.signal(signal.SIGKILL)
-        self.process.wait()
+"""Bytes of reports to read at once."""
 
 
 @contextmanager
 def start_upgrade(plan: Plan, lock: Lock) -> Iterator[UpgradeProcess]:
-    """Start an upgrade; nothing of it outlives the block."""
-    living, life = os.pipe()
-    reports, reporting = os.pipe()
-    supervisor = [sys.executable, "-P", "-m", "gate.migration.child.supervisor", str(living), str(reporting)]
-    with open(life, "wb") as alive, open(reports, "rb") as heard:
+    """Start the upgrade below a supervisor that leaves none of its processes behind.
+
+    The supervisor exits when the last descriptor of the lifeline is closed: by `UpgradeProcess.kill`, at the end of the
+    block, or by the kernel when gate dies.
+    """
+    lifeline_end, lifeline = os.pipe()
+    reports, reports_end = os.pipe()
+    supervisor = [sys.executable, "-P", "-m", "gate.migration.child.supervisor", str(lifeline_end), str(reports_end)]
+    with open(lifeline, "wb") as lifeline_pipe, open(reports, "rb") as report_pipe:
         try:
             process = subprocess.Popen(
-                [*supervisor, *(plan.command or _own_command(plan, lock, reporting))],
+                [*supervisor, *(plan.command or _alembic_upgrade(plan, lock, reports_end))],
                 stdin=subprocess.DEVNULL,
-                env=migration_environment(lock.database, dedicated=plan.dedicated) | _client_environment(plan, lock),
-                pass_fds=(living, reporting, *lock.descriptors),
+                env=_migration_environment(lock.database, dedicated=plan.dedicated) | _tag_variables(plan, lock),
+                pass_fds=(lifeline_end, reports_end, *lock.descriptors),
                 start_new_session=True,
             )
         finally:
-            os.close(living)
-            os.close(reporting)
-        yield UpgradeProcess(process, alive, heard)
+            os.close(lifeline_end)
+            os.close(reports_end)
+        yield UpgradeProcess(process, lifeline_pipe, report_pipe)
 
 
-def _own_command(plan: Plan, lock: Lock, reporting: int) -> list[str]:
+def _alembic_upgrade(plan: Plan, lock: Lock, reports_end: int) -> list[str]:
     c = plan.configuration
-    job = UpgradeRequest(c.ini, c.toml, c.section, list(plan.x), lock.fence, lock.tag, plan.table)
-    return [sys.executable, "-P", "-m", "gate.migration.child.upgrade", str(reporting), job.to_json()]
+    request = UpgradeRequest(c.ini, c.toml, c.section, list(plan.x), lock.fence, lock.tag, plan.version_table)
+    return [sys.executable, "-P", "-m", "gate.migration.child.upgrade", str(reports_end), request.to_json()]
 
 
-def _client_environment(plan: Plan, lock: Lock) -> dict[str, str]:
-    """What the environment can carry to whatever else connects: the mark by which a next migrator finds its orphan."""
+def _migration_environment(database: Database, *, dedicated: bool) -> dict[str, str]:
+    """The environment of gate, with the migration's URL verbatim as DATABASE_URL, even if it came from a file.
+
+    DATABASE_URL_FILE names another URL if MIGRATION_DATABASE_URL is set (`dedicated`), so it is removed then.
+    """
+    environment = dict(os.environ)
+    if database.source is not None:
+        environment["DATABASE_URL"] = database.url().verbatim
+        if dedicated:
+            environment.pop("DATABASE_URL_FILE", None)
+    return environment
+
+
+def _tag_variables(plan: Plan, lock: Lock) -> dict[str, str]:
+    """Variables by which libpq tags its connections, so that the next migrator finds what a killed one left."""
     if not plan.command:
         return {"PGAPPNAME": lock.environment["PGAPPNAME"]} if lock.environment else {}
     log.emit(
         "warning",
         "gate.upgrade_command",
-        "GATE_UPGRADE_COMMAND upgrades: gate cannot see whether it works in the locked database, nor its steps; a "
-        "driver that ignores PGAPPNAME (asyncpg), or a pooler, hides what a killed upgrade leaves running.",
+        "GATE_UPGRADE_COMMAND runs the upgrade. gate cannot verify that it connects to the locked database, and does "
+        "not see its revisions. If it connects through a pooler, or its driver ignores PGAPPNAME (asyncpg), gate "
+        "cannot find the sessions that a killed upgrade leaves.",
     )
-    given = os.environ
-    fences = {"PYTHONUNBUFFERED": given.get("PYTHONUNBUFFERED") or "1", **lock.environment}
-    if given.get("PGOPTIONS") and "PGOPTIONS" in fences:
-        fences["PGOPTIONS"] = f"{given['PGOPTIONS']} {fences['PGOPTIONS']}"
-    return fences
+    variables = {"PYTHONUNBUFFERED": os.environ.get("PYTHONUNBUFFERED") or "1", **lock.environment}
+    if os.environ.get("PGOPTIONS") and "PGOPTIONS" in variables:
+        variables["PGOPTIONS"] = f"{os.environ['PGOPTIONS']} {variables['PGOPTIONS']}"
+    return variables
+
+
+@dataclass(slots=True)
+class UpgradeProcess:
+    """The supervisor of an upgrade; a process group of its own with the upgrade.
+
+    `lifeline`: the pipe's end that only gate holds; `report_pipe`: the pipe for the reports.
+    """
+
+    process: subprocess.Popen[bytes]
+    lifeline: BinaryIO
+    report_pipe: BinaryIO
+    _reports_closed: bool = field(default=False, init=False)
+    _partial_line: bytes = field(default=b"", init=False)
+
+    @property
+    def has_exited(self) -> bool:
+        """Whether the supervisor has exited; a process forked by a migration may keep the report pipe open."""
+        return self.process.poll() is not None
+
+    @property
+    def returncode(self) -> int:
+        """The exit code of the exited supervisor, negative for a signal."""
+        return self.process.returncode
+
+    def reports(self, timeout: float) -> Iterator[dict[str, Any]]:
+        """Read the reports that arrive within `timeout` seconds; return once some have arrived."""
+        if self._reports_closed:
+            time.sleep(timeout)
+            return
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.report_pipe, selectors.EVENT_READ)
+            if not selector.select(timeout):
+                return
+        chunk = os.read(self.report_pipe.fileno(), READ_SIZE)
+        self._reports_closed = not chunk
+        *lines, self._partial_line = (self._partial_line + chunk).split(b"\n")
+        for line in lines:
+            with suppress(ValueError):  # a migration can write to any descriptor that it inherits
+                if isinstance(report := json.loads(line), dict):
+                    yield report
+
+    def wait(self, timeout: float) -> None:
+        """Wait up to `timeout` seconds for the supervisor to exit."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal the process group: the supervisor, the upgrade and what the upgrade has started."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        """Kill the upgrade with all its descendants.
+
+        Closing the lifeline lets the supervisor also kill descendants that left the process group with setsid().
+        """
+        self.lifeline.close()
+        self.wait(KILL_TIMEOUT)
+        self.send_signal(signal.SIGKILL)
+        self.process.wait()

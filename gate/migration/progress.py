@@ -1,4 +1,4 @@
-"""How far an upgrading child has come: its reports in, one event for each step out."""
+"""The progress of an upgrade: collects the reports of its child processes and logs each revision."""
 
 from __future__ import annotations
 
@@ -16,144 +16,161 @@ from gate.errors import BadSettings, MigrationFailed
 from gate.redaction import hide
 
 MAX_ERROR_LENGTH = 500
-"""Characters of an error of a migration that are shown."""
+"""Characters of a migration's error that a message shows."""
 
 DUPLICATE_SQLSTATES = frozenset({"42P07", "42701", "42710", "42P06", "42723"})
-"""SQLSTATE of a duplicate table, column, object, schema and function."""
+"""PostgreSQL's SQLSTATEs of a duplicate table, column, object, schema and function."""
 
 STAMP_REMEDY = "`alembic stamp REVISION`"
-"""The cure where tables were made without Alembic."""
+"""The remedy where tables were created without Alembic."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """What the child and its supervisor reported.
+    """The state of an upgrade, as its child processes have reported it.
 
-    `opened`: the connections that the migration has opened, by their ids in the server; `commits_by_itself`: the
-    revisions that have asked for AUTOCOMMIT, "" = all; `code`: how the upgrade
-    ended, negative for a signal, None = not yet; `unstartable`: why it did not even begin.
+    `planned`: the drift before the upgrade; `step` of `total` revisions (0 = none has started); `revision`: the last
+    one that has started, "" = none; `opened_sessions`: the server's ids of the migration's connections;
+    `autocommit_revisions`: those that have used AUTOCOMMIT, where "" means every revision; `failure`: the report of the
+    error that ended Alembic's upgrade; `done`: whether Alembic's upgrade returned; `exit_code`: the upgrade's, negative
+    for a signal, None = it has not exited; `start_error`: why the upgrade could not be executed, "" = it was; `since`:
+    when the upgrade began, in seconds of the Unix epoch.
     """
 
     planned: Drift
     total: int
     step: int = 0
     revision: str = ""
-    opened: set[int] = field(default_factory=set)
-    commits_by_itself: list[str] = field(default_factory=list)
+    opened_sessions: set[int] = field(default_factory=set)
+    autocommit_revisions: list[str] = field(default_factory=list)
     failure: dict[str, Any] | None = None
     done: bool = False
-    code: int | None = None
-    unstartable: str = ""
+    exit_code: int | None = None
+    start_error: str = ""
     since: int = field(default_factory=lambda: int(time.time()))
 
-    def migrator(self) -> Migrator:
-        """As waiters see it."""
-        return Migrator(socket.gethostname(), self.step, self.total, self.revision, self.since)
+    def receive(self, report: dict[str, Any]) -> bool:
+        """Record one report and log it if it is about a revision.
 
-    def take(self, report: dict[str, Any]) -> None:
-        """Take in one report, and log it if it is a step."""
-        match report.pop("what"):
+        Returns whether another revision has started, so that the new progress should be published.
+        """
+        match report.pop("type"):
             case "connected":
-                self.opened.add(report["pid"])
+                self.opened_sessions.add(report["pid"])
             case "pooled":
-                self._tell_pooled()
+                _log_pooler()
             case "autocommit":
-                self.commits_by_itself.append(report["revision"])
+                self.autocommit_revisions.append(report["revision"])
             case "plan":
                 self.total = report["total"]
-            case "started" | "applied" as what:
-                self._take_step(what, report)
+            case "started" | "applied" as type_:
+                return self._receive_revision(type_, report)
             case "failed":
                 self.failure = report
             case "done":
                 self.done = True
-            case "unstartable":
-                self.unstartable = report["why"]
-            case "ended":
-                self.code = report["code"]
-                self._tell_left(report["left"])
+            case "not_executable":
+                self.start_error = report["reason"]
+            case "exited":
+                self.exit_code = report["exit_code"]
+                _log_killed_processes(report["killed"])
+        return False
 
-    def _take_step(self, what: str, report: dict[str, Any]) -> None:
-        if what == "applied":
-            self._tell("gate.revision_applied", "Applied", report)
-        else:
-            self.step, self.revision = report["step"], report["revision"]
-            self._tell("gate.revision_started", "Applying", report)
+    def _receive_revision(self, type_: str, report: dict[str, Any]) -> bool:
+        if type_ == "applied":
+            self._log_revision("gate.revision_applied", "Applied", report)
+            return False
+        self.step, self.revision = report["step"], report["revision"]
+        self._log_revision("gate.revision_started", "Applying", report)
+        return True
 
-    def _tell(self, event: str, verb: str, report: dict[str, Any]) -> None:
+    def _log_revision(self, event: str, verb: str, report: dict[str, Any]) -> None:
         revision, seconds = report["revision"], report.get("seconds")
         count, message = f"{report['step']}/{self.total}", self.planned.messages.get(revision, "")
-        took = f" in {seconds:.1f} s" if seconds is not None else ""
+        duration = f" in {seconds:.1f} s" if seconds is not None else ""
         log.emit(
             "info",
             event,
-            f"{verb} {count} {revision} {message}".rstrip() + f"{took}.",
+            f"{verb} {count} {revision} {message}".rstrip() + f"{duration}.",
             progress=count,
             revision=revision,
             revision_message=message,
             seconds=seconds,
         )
 
-    def _tell_pooled(self) -> None:
-        text = (
-            "The migration connects through a pooler: what it runs outside a transaction can be neither cancelled nor "
-            "found after a kill. Point MIGRATION_DATABASE_URL directly to PostgreSQL."
-        )
-        log.emit("warning", "gate.pooler_detected", text)
+    def migrator(self) -> Migrator:
+        """Return the description of this migrator that other gates see."""
+        return Migrator(socket.gethostname(), self.step, self.total, self.revision, self.since)
 
-    def _tell_left(self, left: int) -> None:
-        if left:
-            text = (
-                f"The upgrade ended and left {left} process(es) behind; gate ended them, so that nothing works unseen."
-            )
-            log.emit("warning", "gate.child_processes_killed", text, processes=left)
-
-    def at(self) -> str:
-        """Where it stands, to be put behind a verb."""
+    @property
+    def in_revision(self) -> str:
+        """The current revision, to append to a verb: ` in revision ae10 (3/12)`; "" before the first one."""
         return f" in revision {self.revision} ({self.step}/{self.total})" if self.revision else ""
 
     @property
-    def refused_by_the_fence(self) -> bool:
-        """Whether the upgrade ended before its first step, since the lock was not held where env.py had connected."""
+    def refused_by_fence(self) -> bool:
+        """Whether the fence ended the upgrade before the first revision: env.py's connection had not passed it."""
         return self.failure is not None and self.failure["kind"] == "database" and not self.step
 
-    def judge(self, supervisor: int, command: Sequence[str]) -> None:
-        """Find failures; success is for the next look to find, not for an exit code.
+    def raise_for_failure(self, supervisor_exit_code: int, command: Sequence[str]) -> None:
+        """Raise `MigrationFailed` if the upgrade has failed, `BadSettings` if the fence refused it.
 
-        `supervisor`: its exit code, which says something only if it could not report. Raises `MigrationFailed`, or
-        `BadSettings` if the child would not begin.
+        Returning does not mean success: only a check of the database does. `supervisor_exit_code` counts where the
+        supervisor was killed before it could report; `command` is GATE_UPGRADE_COMMAND.
         """
-        code = supervisor if self.code is None else self.code
-        if self.failure and self.refused_by_the_fence:
-            raise BadSettings(f"{self.failure['message']} Nothing was applied.")
-        if self.failure and self.failure["kind"] == "database":
-            raise MigrationFailed(self.failure["message"], self.revision)
         if self.failure:
-            where = f" ({self.failure['where']})" if self.failure["where"] else ""
-            message = hide(self.failure["message"])[:MAX_ERROR_LENGTH]
-            raise MigrationFailed(f"The upgrade failed{self.at()}: {message}{where}.{self._cure()}")
-        name = f"`{hide(' '.join(command))}`" if command else "The upgrading process"
-        if self.unstartable:
-            raise MigrationFailed(f"{name} cannot be executed for the upgrade: {self.unstartable}.")
+            raise self._reported_failure(self.failure)
+        name = f"GATE_UPGRADE_COMMAND (`{hide(' '.join(command))}`)" if command else "The upgrade process"
+        if self.start_error:
+            raise MigrationFailed(f"{name} cannot be executed: {self.start_error}.")
+        code = supervisor_exit_code if self.exit_code is None else self.exit_code
         if code < 0:
-            raise MigrationFailed(f"{name} was killed by {_signal(-code)}{self.at()}.")
-        if code or not (self.done or command):
-            raise MigrationFailed(f"{name} ended with exit code {code}{self.at()}.")
+            raise MigrationFailed(f"{name} was killed by {_signal_name(-code)}{self.in_revision}.")
+        if code:
+            raise MigrationFailed(f"{name} ended with exit code {code}{self.in_revision}.")
+        if not (self.done or command):
+            text = f"{name} ended with exit code 0{self.in_revision}, but the upgrade had not finished."
+            raise MigrationFailed(text)
 
-    def _cure(self) -> str:
+    def _reported_failure(self, failure: dict[str, Any]) -> MigrationFailed | BadSettings:
+        if self.refused_by_fence:
+            return BadSettings(f"{failure['message']} Nothing was applied.")
+        if failure["kind"] == "database":
+            return MigrationFailed(failure["message"], self.revision)
+        location = f" ({failure['location']})" if failure["location"] else ""
+        message = hide(failure["message"])[:MAX_ERROR_LENGTH]
+        return MigrationFailed(f"The upgrade failed{self.in_revision}: {message}{location}.{self._hint(failure)}")
+
+    def _hint(self, failure: dict[str, Any]) -> str:
         if not self.step:
             return (
-                " No revision had begun: it failed in env.py, or in what that imports. If it could not connect: env.py "
-                "must take its URL from DATABASE_URL, and the driver that this names must be installed."
+                " No revision had started: the error is in env.py or in a module that it imports. If it could not "
+                "connect: env.py must take its URL from DATABASE_URL, and the URL's driver must be installed."
             )
-        if self.failure and self.failure["sqlstate"] in DUPLICATE_SQLSTATES:
+        if failure["sqlstate"] in DUPLICATE_SQLSTATES:
             return (
-                " What it creates exists already: if create_all or another tool made it, tell Alembic with "
-                f"{STAMP_REMEDY}; if a killed migration left it half done, mend that by hand first."
+                " The object to create exists already. If create_all or another tool created it, run "
+                f"{STAMP_REMEDY}; if a killed migration left it, remove it by hand first."
             )
         return ""
 
 
-def _signal(number: int) -> str:
-    """Its name; those for real time have none."""
+def _log_pooler() -> None:
+    text = (
+        "The migration connects through a pooler. gate can neither cancel a statement outside a transaction nor find "
+        "it after a kill. Set MIGRATION_DATABASE_URL to a URL that leads directly to PostgreSQL."
+    )
+    log.emit("warning", "gate.pooler_detected", text)
+
+
+def _log_killed_processes(number: int) -> None:
+    if number:
+        text = (
+            f"The upgrade exited and left {number} process(es) running; gate killed them, since nothing watches them."
+        )
+        log.emit("warning", "gate.child_processes_killed", text, processes=number)
+
+
+def _signal_name(number: int) -> str:
+    """The name of a signal; Python has no names for real-time signals."""
     return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"

@@ -127,8 +127,7 @@ class Gate:
         self._limit = told.timeout
         self._placeholder.start(told.placeholder, told.health_path)
         project = load_project(told, self.arguments.config, self.arguments.name, whole=self._may_migrate(told))
-        own = settings.warnings(os.environ) if self.arguments.command == "run" else {}
-        self._remark(own | project.remarks())
+        self._remark(project.remarks())
         self._gate(project, told).run()
 
     def _may_migrate(self, told: Settings) -> bool:
@@ -145,7 +144,7 @@ class Gate:
         wishes = self._may_migrate(told)
         migrating = wishes and not self._only_looks
         inspector = project.inspector(migrating=wishes)
-        lock_limit = DEFAULT_LOCK_TIMEOUT[name] if told.lock_timeout is None else told.lock_timeout
+        lock_limit = DEFAULT_LOCK_TIMEOUT[name] if told.migration_lock_timeout is None else told.migration_lock_timeout
         return WaitLoop(
             policy=_policy(told, migrating=migrating, failed=self._only_looks and wishes, stays=self._only_looks),
             inspector=inspector,
@@ -173,7 +172,7 @@ class Gate:
             tuple(self.arguments.x),
             told.upgrade_command,
             told.migration_timeout,
-            told.locking,
+            told.use_lock,
             dedicated=project.has_migration_url,
             on_progress=self._show,
         )

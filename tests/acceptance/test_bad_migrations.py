@@ -1,4 +1,4 @@
-"""A migration that misbehaves is told by its revision and cause; the lock is free and the server not started."""
+"""A misbehaving migration fails with its revision and cause; the lock is released, and the server is not started."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_migration_that(name: str, gate: GateRunner, project: Project, databas
     message = ended.event("gate.failed")["message"]
     assert "in revision a4 (4/4)" in message
     assert cause in message
-    assert "Committed before it: nothing; still pending: a1, a2, a3, a4" in message
+    assert "Committed: nothing. Still pending: a1, a2, a3, a4" in message
     assert "Traceback" not in ended.err
     locks = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = {LOCK_CLASS}"
     assert database.execute(locks) == [(0,)]
@@ -72,7 +72,7 @@ for _ in range(300):
     assert database.tables() == set()
 
 
-def test_a_long_statement_is_told_with_what_it_waits_for(
+def test_a_long_statement_is_logged_with_what_it_waits_for(
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:
     import psycopg
@@ -100,7 +100,7 @@ with create_engine(url).begin() as second:
 """
 
 
-def test_a_migration_that_blocks_itself_through_a_second_engine_is_told(
+def test_a_migration_that_blocks_itself_through_a_second_engine_is_logged(
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:
     database.execute("CREATE TABLE busy (id int)")
@@ -115,7 +115,7 @@ def test_a_migration_that_blocks_itself_through_a_second_engine_is_told(
     assert database.backends() == []
 
 
-def test_a_migration_that_hangs_outside_the_database_is_told(gate: GateRunner, project: Project) -> None:
+def test_a_migration_that_hangs_outside_the_database_is_logged(gate: GateRunner, project: Project) -> None:
     project.add("a4", "a3", "import time\ntime.sleep(100)")
     migrating = gate.start("migrate")
     line = migrating.await_event("gate.migration_idle")
@@ -124,9 +124,9 @@ def test_a_migration_that_hangs_outside_the_database_is_told(gate: GateRunner, p
     assert line["seconds"] >= 10
 
 
-def test_an_env_py_that_hangs_before_it_connects_is_told(gate: GateRunner, project: Project) -> None:
+def test_an_env_py_that_hangs_before_it_connects_is_logged(gate: GateRunner, project: Project) -> None:
     env = project.folder / "migrations" / "env.py"
     env.write_text("import time\ntime.sleep(100)\n" + env.read_text())
     line = gate.start("migrate").await_event("gate.migration_idle")
-    assert "what env.py imports or connects to" in line["message"]
+    assert "env.py is still importing or connecting" in line["message"]
     assert "before the first revision" in line["message"]

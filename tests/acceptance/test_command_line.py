@@ -108,10 +108,10 @@ def test_help_names_the_variables_that_have_no_flag(gate: GateRunner, command: s
 def test_help_shows_each_flag_with_meaning_default_and_variable_in_one_line(gate: GateRunner, command: str) -> None:
     ended = gate(command, "--help")
     assert (ended.code, ended.err) == (0, "")
-    shown = [s for s in SETTINGS if s.flag and f"{s.flag} V" in ended.out]
+    shown = [s for s in SETTINGS if s.flag and f"  {s.flag} {s.metavar} " in ended.out]
     assert bool(shown) is (command != "heads")
     for setting in shown:
-        line = next(text for text in ended.out.splitlines() if f"{setting.flag} V" in text)
+        line = next(text for text in ended.out.splitlines() if text.startswith(f"  {setting.flag} "))
         assert setting.variable in line
         assert setting.default.replace("`", "") in line
 
@@ -153,7 +153,7 @@ def test_all_wrong_settings_are_told_in_one_go(gate: GateRunner, command: tuple[
     assert (ended.code, ended.out) == (78, "")
     for variable in (*MISTAKES, "MIGRATION_DATABASE_URL_FILE"):
         assert variable in ended.err, variable
-    assert "do you mean GATE_TIMEOUT?" in ended.err
+    assert "did you mean GATE_TIMEOUT?" in ended.err
     assert "Traceback" not in ended.err
 
 
@@ -184,7 +184,7 @@ def no_ini(project: Project) -> str:
 
 def garbled_ini(project: Project) -> str:
     (project.folder / "alembic.ini").write_text("script_location = x")
-    return "alembic.ini is no readable ini file"
+    return "alembic.ini is not a valid ini file"
 
 
 def no_location(project: Project) -> str:

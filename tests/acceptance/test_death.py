@@ -43,7 +43,7 @@ def sleeping_revision(gate: GateRunner, project: Project) -> Running:
     return migrating
 
 
-def mend(project: Project) -> None:
+def fix(project: Project) -> None:
     project.add("a4", "a3", 'op.execute("CREATE TABLE t_a4 (id int)")')
 
 
@@ -59,12 +59,12 @@ def test_a_killed_migrator_takes_its_child_and_its_statement_with_it(
         os.kill(pid, signal.SIGKILL)
     await_true(lambda: not any(map(alive, below)), lambda: "the child outlived its parent")
     await_true(lambda: not works(database), lambda: "the statement outlived its client")
-    mend(project)
+    fix(project)
     assert gate("migrate").code == 0
     assert database.stamped() == {"a4"}
 
 
-def test_a_killed_child_is_told_with_its_revision_and_what_is_committed(
+def test_a_killed_child_fails_with_its_revision_and_what_was_committed(
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:
     migrating = sleeping_revision(gate, project)
@@ -73,12 +73,12 @@ def test_a_killed_child_is_told_with_its_revision_and_what_is_committed(
     assert ended.code == 65
     message = ended.event("gate.failed")["message"]
     assert "SIGKILL in revision a4 (4/4)" in message
-    assert "Committed before it: nothing" in message
+    assert "Committed: nothing" in message
     await_true(lambda: not works(database), lambda: "the statement outlived its client")
     assert "t_a1" not in database.tables()
 
 
-def test_a_killed_supervisor_takes_the_upgrade_with_it_and_is_told(
+def test_a_killed_supervisor_takes_the_upgrade_with_it_and_is_reported(
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:
     migrating = sleeping_revision(gate, project)
@@ -118,7 +118,7 @@ def test_what_a_migration_has_started_dies_with_gate(gate: GateRunner, project: 
     await_true(lambda: not any(map(alive, others)), lambda: "a process of the migration outlived gate")
 
 
-def test_what_a_migration_leaves_behind_is_ended_and_told(
+def test_processes_that_a_migration_leaves_behind_are_killed_and_logged(
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:
     project.add("a4", "a3", STARTS_OTHERS)
@@ -192,7 +192,7 @@ def test_the_next_migrator_ends_a_predecessors_statement_before_it_starts(
     assert ended.event("gate.orphan_terminated")["backend"] == pid
 
 
-def test_a_predecessors_statement_that_may_not_be_ended_is_named_and_never_migrated_beside(
+def test_gate_names_an_orphaned_session_that_it_cannot_terminate_and_does_not_migrate(
     gate: GateRunner, database: TestDatabase
 ) -> None:
     gate.url = database.role("secret", "GRANT ALL ON SCHEMA public TO {role}")
@@ -251,13 +251,13 @@ def test_after_a_kill_at_any_moment_every_revision_is_applied_once(
         victims = [gate.start("migrate", GATE_POLL_MAX="0.5") for _ in range(2)]
         began = time.monotonic()
         moment = dice.uniform(0.3, 2.2)
-        await_true(lambda: time.monotonic() - began > moment, lambda: "time stands still")
+        await_true(lambda: time.monotonic() - began > moment, lambda: "the clock stopped")
         kill_at_random(victims, dice)
         finisher = gate("migrate", GATE_POLL_MAX="0.5")
         ended = [victim.wait() for victim in victims]
-    told = "\n".join([finisher.err, *(e.err for e in ended)])
-    assert finisher.code == 0, told
-    assert "two migrators" not in told
+    logs = "\n".join([finisher.err, *(e.err for e in ended)])
+    assert finisher.code == 0, logs
+    assert "two migrators" not in logs
     assert sorted(str(row[0]) for row in database.execute("SELECT revision FROM done")) == [
         "last", "plain0", "plain1", "plain2", "plain3",
     ]  # fmt: skip

@@ -107,7 +107,7 @@ def test_mariadb_says_what_a_failed_revision_leaves(
     assert ended.code == 65
     message = ended.event("gate.failed")["message"]
     assert "in revision a4" in message
-    assert "commits each DDL statement by itself" in message
+    assert "each DDL statement commits implicitly" in message
     assert ("half",) in mariadb.execute("SHOW TABLES", name)
 
 
@@ -353,16 +353,16 @@ def test_who_migrates_on_sqlite_is_seen_though_not_by_name(sqlite: tuple[GateRun
     assert (migrating.wait().code, waiting.wait().code, gate("check", "--busy").code) == (0, 0, 0)
 
 
-def test_where_tables_stood_without_a_stamp_on_sqlite_the_cure_is_to_stamp(sqlite: tuple[GateRunner, Path]) -> None:
+def test_where_tables_exist_without_a_stamp_on_sqlite_the_remedy_is_to_stamp(sqlite: tuple[GateRunner, Path]) -> None:
     gate, path = sqlite
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE t_a1 (id int)")
     ended = gate("migrate")
-    assert (ended.code, "do not undo that, and tell Alembic with `alembic stamp REVISION`" in ended.failure) == (
+    assert (ended.code, "do not undo them but run `alembic stamp REVISION`" in ended.failure) == (
         65,
         True,
     )
-    assert "what the failed revision did before it failed stays" in ended.failure
+    assert "changes that the failed revision made before it failed remain" in ended.failure
 
 
 def test_sqlite_says_what_a_failed_revision_leaves(sqlite: tuple[GateRunner, Path], project: Project) -> None:
@@ -370,7 +370,7 @@ def test_sqlite_says_what_a_failed_revision_leaves(sqlite: tuple[GateRunner, Pat
     project.add("a4", "a3", 'op.execute("CREATE TABLE half (id int)")\nop.execute("SELECT nothing")')
     ended = gate("migrate")
     assert ended.code == 65
-    assert "commits each DDL statement by itself" in ended.failure
+    assert "each DDL statement commits implicitly" in ended.failure
     assert ("half",) in rows(path, "SELECT name FROM sqlite_master WHERE type = 'table'")
 
 

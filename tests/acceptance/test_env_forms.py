@@ -126,7 +126,7 @@ def test_the_multidb_template_is_refused_with_the_advice(
     assert database.tables() == set()
 
 
-def test_an_upgrade_command_that_fails_is_told_with_its_exit_code(gate: GateRunner, database: TestDatabase) -> None:
+def test_an_upgrade_command_that_fails_is_reported_with_its_exit_code(gate: GateRunner, database: TestDatabase) -> None:
     ended = gate("migrate", GATE_UPGRADE_COMMAND="sh -c 'echo said by the command; exit 7'")
     assert ended.code == 65
     assert "exit code 7" in ended.event("gate.failed")["message"]
@@ -179,15 +179,15 @@ def test_flask_migrate_by_the_readmes_lines_upgrades_by_its_own_command(
     flask.parent.mkdir()
     flask.write_text(f'#!/bin/sh\nexec {sys.executable} -m flask "$@"\n')
     flask.chmod(0o755)
-    told = {"DATABASE_URL": database.url, "PATH": f"{flask.parent}:{os.environ['PATH']}"}
+    variables = {"DATABASE_URL": database.url, "PATH": f"{flask.parent}:{os.environ['PATH']}"}
     for words in (["init"], ["revision", "-m", "one"]):
         command = ["flask", "--app", "app", "db", *words]
-        subprocess.run(command, cwd=gate.folder, env=told, check=True, capture_output=True)
-    ended = gate(*heads, **told)
+        subprocess.run(command, cwd=gate.folder, env=variables, check=True, capture_output=True)
+    ended = gate(*heads, **variables)
     assert (ended.code, "script_location" in ended.err) == (78, True)
     ini = gate.folder / "migrations" / "alembic.ini"
     ini.write_text(ini.read_text().replace("[alembic]", "[alembic]\nscript_location = %(here)s"))
-    assert gate(*heads, **told).code == 0
-    ended = gate(*entrypoint[1:], "true", RUN_MIGRATIONS="1", **told)
+    assert gate(*heads, **variables).code == 0
+    ended = gate(*entrypoint[1:], "true", RUN_MIGRATIONS="1", **variables)
     assert (ended.code, ended.names()[-1]) == (0, "gate.starting"), ended.err
     assert gate("check", "-c", "migrations/alembic.ini").code == 0

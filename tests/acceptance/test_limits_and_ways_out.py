@@ -11,27 +11,6 @@ from tests.support.namespaces import silent_host
 from tests.support.projects import Project
 
 
-@pytest.mark.parametrize("name", ["RUN_MIGRATION", "RUN_MIGRATOINS", "run_migrations", "RUN-MIGRATIONS"])
-def test_a_misspelt_run_migrations_is_told(gate: GateRunner, database: TestDatabase, name: str) -> None:
-    database.stamp("a1")
-    ended = gate("run", "--", *SERVER, GATE_TIMEOUT="0.3", **{name: "1"})
-    said = ended.event("gate.unread_variable")
-    assert said["message"].startswith(f"{name} is set")
-    assert said["message"].endswith("is RUN_MIGRATIONS.")
-    assert ended.names().count("gate.unread_variable") == 1
-
-
-@pytest.mark.parametrize(
-    "more", [{"RUN_MIGRATIONS": "0"}, {"RUN_MIGRATION": ""}, {"RUN_MIGRATION": "no"}, {"RUN_MIGRATIONS_AT": "night"}]
-)
-def test_nothing_is_told_where_run_migrations_is_set_or_nothing_is_like_it(
-    gate: GateRunner, database: TestDatabase, more: dict[str, str]
-) -> None:
-    database.stamp("a3")
-    ended = gate("run", "--", *SERVER, **more)
-    assert ended.names() == ["gate.current", "gate.starting"]
-
-
 @pytest.mark.parametrize("command", [("wait",), ("run", "--", *SERVER)])
 def test_a_wait_with_a_limit_ends_with_124_and_says_why(
     gate: GateRunner, database: TestDatabase, command: tuple[str, ...]

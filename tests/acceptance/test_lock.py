@@ -1,4 +1,4 @@
-"""One migrator at a time, and nothing of gate's ever stands in a migration's way (hazards.md 3)."""
+"""One migrator works at a time, and none of gate's own connections blocks a migration (hazards.md 3)."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_a_question_goes_another_way_when_the_connection_for_it_was_lost(databas
         lock.verify()
 
 
-def test_who_has_given_the_lock_back_ends_nobody_who_works_under_it(database: TestDatabase) -> None:
+def test_a_migrator_that_has_released_the_lock_terminates_no_session_of_the_next_one(database: TestDatabase) -> None:
     place = Database(UrlSource("DATABASE_URL", database.url), None, 5, 5)
     with psycopg.connect(database.url, application_name=f"{KEY.working_name} next", autocommit=True) as others:
         pid = others.info.backend_pid

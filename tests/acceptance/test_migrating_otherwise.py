@@ -51,8 +51,8 @@ def test_a_more_privileged_role_migrates_and_the_server_keeps_its_own(
     url = database.role("x")
     grant = f"GRANT SELECT ON alembic_version TO {role_of(url)}"
     project.add("a4", "a3", f"import os\nop.execute({grant!r})\nprint(os.environ['DATABASE_URL'], flush=True)")
-    told = {"DATABASE_URL": url, "MIGRATION_DATABASE_URL": database.url, "RUN_MIGRATIONS": "1"}
-    ended = gate("run", "--", "sh", "-c", 'echo "$DATABASE_URL"', **told)
+    environment = {"DATABASE_URL": url, "MIGRATION_DATABASE_URL": database.url, "RUN_MIGRATIONS": "1"}
+    ended = gate("run", "--", "sh", "-c", 'echo "$DATABASE_URL"', **environment)
     assert ended.code == 0, ended.err
     assert ended.out == f"{database.url}\n{url}\n"
     assert database.stamped() == {"a4"}
@@ -62,8 +62,8 @@ def test_a_migrated_schema_that_the_servers_role_may_not_read_keeps_the_server_w
     gate: GateRunner, database: TestDatabase
 ) -> None:
     url = database.role("x")
-    told = {"DATABASE_URL": url, "MIGRATION_DATABASE_URL": database.url, "RUN_MIGRATIONS": "1"}
-    waiting = gate.start("run", "--", *SERVER, **told)
+    environment = {"DATABASE_URL": url, "MIGRATION_DATABASE_URL": database.url, "RUN_MIGRATIONS": "1"}
+    waiting = gate.start("run", "--", *SERVER, **environment)
     line = waiting.await_event("gate.waiting")
     assert f"GRANT SELECT ON public.alembic_version TO {role_of(url)}" in line["message"]
     database.execute(f"GRANT SELECT ON alembic_version TO {role_of(url)}")
@@ -72,7 +72,7 @@ def test_a_migrated_schema_that_the_servers_role_may_not_read_keeps_the_server_w
     assert ended.names().count("gate.migrating") == 1
 
 
-def test_who_may_not_migrate_says_so(gate: GateRunner, database: TestDatabase) -> None:
+def test_a_role_that_may_not_migrate_fails_with_its_cause(gate: GateRunner, database: TestDatabase) -> None:
     ended = gate("migrate", DATABASE_URL=database.role("x"))
     assert ended.code == 65
     assert "permission denied" in ended.failure
@@ -98,8 +98,8 @@ def test_an_upgrade_command_upgrades_instead_of_gate(gate: GateRunner, database:
 def test_an_upgrade_command_sees_the_migration_url(
     gate: GateRunner, database: TestDatabase, another_database: TestDatabase
 ) -> None:
-    told = {"GATE_UPGRADE_COMMAND": ALEMBIC, "MIGRATION_DATABASE_URL": database.url}
-    assert gate("migrate", DATABASE_URL=another_database.url, GATE_TIMEOUT="2", **told).code == 124
+    environment = {"GATE_UPGRADE_COMMAND": ALEMBIC, "MIGRATION_DATABASE_URL": database.url}
+    assert gate("migrate", DATABASE_URL=another_database.url, GATE_TIMEOUT="2", **environment).code == 124
     assert database.stamped() == {"a3"}
     assert another_database.tables() == set()
 
@@ -114,16 +114,16 @@ def test_of_three_upgrade_commands_at_once_one_runs(gate: GateRunner, project: P
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "cause"),
     [("sh -c 'exit 3'", "exit code 3"), ("true", "EMPTY"), ("/no/such/alembic upgrade", "/no/such/alembic")],
     ids=["fails", "does nothing", "does not exist"],
 )
 def test_an_upgrade_command_that_does_not_upgrade_has_failed(
-    gate: GateRunner, database: TestDatabase, command: str, told: str
+    gate: GateRunner, database: TestDatabase, command: str, cause: str
 ) -> None:
     ended = gate("run", "--", *SERVER, RUN_MIGRATIONS="1", GATE_UPGRADE_COMMAND=command)
     assert (ended.code, ended.out) == (65, "")
-    assert told in ended.failure
+    assert cause in ended.failure
     assert database.tables() == set()
 
 

@@ -56,13 +56,13 @@ def test_env_py_that_connects_to_another_kind_of_database_applies_nothing(
     assert not path.exists() or path.stat().st_size == 0
 
 
-@pytest.mark.parametrize("told", ["by env.py alone", "to gate alone"])
+@pytest.mark.parametrize("named_for", ["env.py alone", "gate alone"])
 def test_an_env_py_that_keeps_its_stamp_in_another_table_applies_nothing(
-    gate: GateRunner, database: TestDatabase, tmp_path: Path, told: str
+    gate: GateRunner, database: TestDatabase, tmp_path: Path, named_for: str
 ) -> None:
     environment = SYNC_ENV.format(driver="psycopg", options="")
     settings = {"GATE_VERSION_TABLE": "shop_version"}
-    if told == "by env.py alone":
+    if named_for == "env.py alone":
         configure = "context.configure(connection=connection, **json.loads(OPTIONS))"
         environment = environment.replace("context.configure(connection=connection)", configure)
         environment = f'import json\nOPTIONS = \'{{"version_table": "shop_version"}}\'\n{environment}'
@@ -71,7 +71,7 @@ def test_an_env_py_that_keeps_its_stamp_in_another_table_applies_nothing(
     ended = gate("migrate", **settings)
     assert ended.code == 78
     theirs, ours = ("shop_version", "alembic_version") if not settings else ("alembic_version", "shop_version")
-    assert f"keeps its stamp in the table {theirs}, and gate looks for {ours}" in ended.failure
+    assert f"env.py uses the version table {theirs}, but gate reads {ours}" in ended.failure
     assert f"GATE_VERSION_TABLE={theirs}" in ended.failure
     assert "Nothing was applied" in ended.failure
     assert database.tables() == set()
@@ -108,8 +108,8 @@ def test_a_refusal_of_where_the_server_will_look_denies_no_migration(
     gate: GateRunner, database: TestDatabase, another_database: TestDatabase
 ) -> None:
     database.execute("CREATE TABLE other (id int)")
-    told = {"RUN_MIGRATIONS": "1", "MIGRATION_DATABASE_URL": another_database.url, "GATE_ON_UNSTAMPED": "refuse"}
-    ended = gate("run", "--", *SERVER, **told)
+    environment = {"RUN_MIGRATIONS": "1", "MIGRATION_DATABASE_URL": another_database.url, "GATE_ON_UNSTAMPED": "refuse"}
+    ended = gate("run", "--", *SERVER, **environment)
     assert (ended.code, another_database.stamped()) == (76, {"a3"})
     assert "Nothing migrated" not in ended.failure
     assert "correct one of the URLs" in ended.failure
@@ -125,8 +125,8 @@ def test_the_last_look_goes_where_libpqs_own_variables_lead_the_server(
         "PGUSER": "postgres",
         "PGDATABASE": database.name,
     }
-    told = {"DATABASE_URL": "", "MIGRATION_DATABASE_URL": another_database.url, "RUN_MIGRATIONS": "1", **libpq}
-    waiting = gate.start("run", "--", *SERVER, **told)
+    environment = {"DATABASE_URL": "", "MIGRATION_DATABASE_URL": another_database.url, "RUN_MIGRATIONS": "1", **libpq}
+    waiting = gate.start("run", "--", *SERVER, **environment)
     line = waiting.await_event("gate.waiting")
     assert (line["verdict"], line["database"]) == ("EMPTY", database.name)
     assert another_database.stamped() == {"a3"}

@@ -1,9 +1,10 @@
-"""What a migration tells while it runs: to a terminal, to the next replica, and to who waits."""
+"""How a running migration shows its progress: on a terminal, to the next replica and to waiting gates."""
 
 from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 from contextlib import suppress
 
@@ -16,8 +17,10 @@ from tests.support.projects import Project
 def test_a_terminal_shows_a_line_that_replaces_itself(gate: GateRunner, project: Project) -> None:
     project.add("a4", "a3", 'op.execute("SELECT pg_sleep(1)")')
     ours, theirs = pty.openpty()
-    told = environment_without_settings() | {"DATABASE_URL": gate.url}
-    migrating = subprocess.Popen([*GATE, "migrate"], cwd=gate.folder, env=told, stderr=theirs, stdin=subprocess.DEVNULL)
+    environment = environment_without_settings() | {"DATABASE_URL": gate.url}
+    migrating = subprocess.Popen(
+        [*GATE, "migrate"], cwd=gate.folder, env=environment, stderr=theirs, stdin=subprocess.DEVNULL
+    )
     os.close(theirs)
     shown = b""
     with suppress(OSError):  # how a terminal says that nobody writes to it any more
@@ -25,11 +28,11 @@ def test_a_terminal_shows_a_line_that_replaces_itself(gate: GateRunner, project:
             shown += chunk
     os.close(ours)
     assert migrating.wait(DEADLINE) == 0
-    assert b"\r\x1b[K4/4 a4 1 s" in shown
+    assert re.search(rb"\r\x1b\[K4/4 a4 \d+ s", shown)
     assert b"INFO     gate.migrated: The schema is current" in shown
 
 
-def test_two_failures_in_one_revision_are_told_as_such(
+def test_the_second_failure_in_one_revision_is_named_as_such(
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:
     project.add("a4", "a3", 'op.execute("SELECT pg_sleep(2)")\nraise ValueError("no good")')

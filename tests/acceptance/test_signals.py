@@ -104,7 +104,7 @@ def test_a_signal_while_migrating_cancels_the_statement_and_rolls_back(
     ended = migrating.wait()
     line = ended.event("gate.migration_interrupted")
     assert line["revision"] == "a2"
-    assert "Committed before it: nothing; still pending: a1, a2." in line["message"]
+    assert "Committed: nothing. Still pending: a1, a2." in line["message"]
 
 
 def test_a_signal_while_a_migration_computes_ends_it_and_rolls_back(

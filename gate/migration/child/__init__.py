@@ -1,1 +1,1 @@
-"""What runs in the child processes of a migration."""
+"""The child processes of a migration: the supervisor, and below it the upgrade with Alembic's API."""

@@ -1,4 +1,4 @@
-"""Marking every connection that env.py or a migration opens, so that the next migrator finds what a kill leaves."""
+"""Tags each database connection of a migration, so that the next migrator finds the sessions of a killed one."""
 
 from __future__ import annotations
 
@@ -9,70 +9,74 @@ from sqlalchemy import Connection, Engine, event
 
 from gate.database.lock import MYSQL_TAGS
 
+TAGGED = "gate"
+"""The key in a connection's `info` that marks it as tagged; its value is whether the connection is pooled."""
 
-def report_autocommit(told: Callable[[], None]) -> None:
-    """Say so when a connection is set to AUTOCOMMIT, as Alembic's `autocommit_block` does: what follows stays."""
 
-    def chosen(_: Connection, options: dict[str, Any]) -> None:
+def report_autocommit(on_autocommit: Callable[[], None]) -> None:
+    """Call `on_autocommit` when a connection is set to AUTOCOMMIT, as Alembic's `autocommit_block` does."""
+
+    def options_set(_: Connection, options: dict[str, Any]) -> None:
         if options.get("isolation_level") == "AUTOCOMMIT":
-            told()
+            on_autocommit()
 
-    event.listen(Engine, "set_connection_execution_options", chosen)
+    event.listen(Engine, "set_connection_execution_options", options_set)
 
 
 def is_autocommit(connection: Connection) -> bool:
-    """Whether this connection commits each statement by itself from the start, by its engine or its options."""
+    """Whether the driver's connection is in autocommit mode, by its engine's or its own options."""
     driver = connection.connection.dbapi_connection
     return getattr(driver, "autocommit", None) is True or getattr(driver, "isolation_level", None) == "autocommit"
 
 
-def tag_sessions(tag: str, opened: Callable[[int], None], pooled: Callable[[], None]) -> None:
-    """Mark each connection from now on.
+def tag_sessions(tag: str, on_connect: Callable[[int], None], on_pooler: Callable[[], None]) -> None:
+    """Tag each connection that SQLAlchemy opens from now on.
 
-    `opened` is told its id in the server, so that it can be cancelled; `pooled` is called for the first connection that
-    goes through a pooler, which would hand a mark on to other clients: there each transaction is marked for itself.
+    `on_connect` receives the connection's id in the server, by which gate can cancel its statements. `on_pooler` is
+    called once, for the first connection that goes through a pooler: a pooler passes a session's settings on to other
+    clients, so there the tag is set anew in each transaction.
     """
-    through_pooler: set[bool] = set()
+    pooled: set[bool] = set()
 
     def connected(connection: Connection) -> None:
-        marking = TAGGERS.get(connection.dialect.name)
-        if marking is None or TAGGED in connection.info:  # a transaction may be open on a known one
+        tag_session = TAGGERS.get(connection.dialect.name)
+        if tag_session is None or TAGGED in connection.info:  # a tagged connection may have an open transaction
             return
         driver = connection.connection
         cursor = driver.cursor()
-        pid, is_pooled = marking(cursor, tag, connection.connection.driver_connection)
+        pid, is_pooled = tag_session(cursor, tag, connection.connection.driver_connection)
         cursor.close()
         driver.commit()
         connection.info[TAGGED] = is_pooled
-        opened(pid)
-        if is_pooled and not through_pooler:
-            through_pooler.add(is_pooled)
-            pooled()
+        on_connect(pid)
+        if is_pooled and not pooled:
+            pooled.add(is_pooled)
+            on_pooler()
 
-    def begun(connection: Connection) -> None:
+    def transaction_begun(connection: Connection) -> None:
         if connection.info.get(TAGGED):
             cursor = connection.connection.cursor()
-            cursor.execute(_settings(tag, local=True))
+            cursor.execute(_set_tag(tag, local=True))
             cursor.fetchall()
             cursor.close()
 
     event.listen(Engine, "engine_connect", connected)
-    event.listen(Engine, "begin", begun)
+    event.listen(Engine, "begin", transaction_begun)
 
 
 def _tag_in_postgresql(cursor: Any, tag: str, driver: Any) -> tuple[int, bool]:
-    """By its name; a pooler shows by another backend than the one that greeted."""
+    """Set the application_name, unless there is a pooler: then another backend answers than the greeting named."""
     cursor.execute("SELECT pg_backend_pid()")
     pid = int(cursor.fetchone()[0])
     is_pooled = _greeting_backend(driver) not in {None, pid}
     if not is_pooled:
-        cursor.execute(_settings(tag, local=False))
+        cursor.execute(_set_tag(tag, local=False))
         cursor.fetchall()
     return pid, is_pooled
 
 
-def _settings(tag: str, *, local: bool) -> str:
-    """The name, and a server that notices a dead client in the middle of a statement (PG 14, not on Windows)."""
+def _set_tag(tag: str, *, local: bool) -> str:
+    """Set the tag, and let the server detect a dead client within a statement (PostgreSQL 14, not on Windows)."""
     scope = "true" if local else "false"
     return (
         f"SELECT set_config('application_name', '{tag}', {scope}), (SELECT set_config(name, '1000', {scope})"
@@ -82,14 +86,14 @@ def _settings(tag: str, *, local: bool) -> str:
 
 
 def _greeting_backend(driver: Any) -> int | None:
-    """The backend of which the connection's greeting told: by psycopg and psycopg2, or by asyncpg."""
+    """The backend's process id in the connection's greeting, from psycopg, psycopg2 or asyncpg; None from others."""
     if hasattr(driver, "info"):
         return int(driver.info.backend_pid)
     return int(driver.get_server_pid()) if hasattr(driver, "get_server_pid") else None
 
 
 def _tag_in_mysql(cursor: Any, tag: str, _: Any) -> tuple[int, bool]:
-    """By a lock of its own, the first that is free, held until the connection ends (`gate.mysql`)."""
+    """Acquire the first free of the tag's locks, which the connection holds until it ends (`gate.database.mysql`)."""
     for number in range(MYSQL_TAGS):
         cursor.execute(f"SELECT GET_LOCK('{tag}/{number}', 0)")
         if cursor.fetchone()[0] == 1:
@@ -98,7 +102,5 @@ def _tag_in_mysql(cursor: Any, tag: str, _: Any) -> tuple[int, bool]:
     return int(cursor.fetchone()[0]), False
 
 
-TAGGED = "gate"
-"""Under this name a connection's own `info` remembers that it is known, and whether it is pooled."""
-
 TAGGERS = {"postgresql": _tag_in_postgresql, "mysql": _tag_in_mysql, "mariadb": _tag_in_mysql}
+"""SQLAlchemy's dialect name -> the function that tags a session and returns its id and whether it is pooled."""

@@ -1,7 +1,7 @@
-"""The child that upgrades: Alembic's API in a process of its own, `python -m gate.upgrade FD JOB`.
+"""The upgrade with Alembic's API, in a process of its own: `python -m gate.migration.child.upgrade REPORTS REQUEST`.
 
-It tells gate what happens, one JSON object a line on the descriptor FD. Before the first step it proves, on the
-migration's own connection, that the lock is held in this very database.
+It reports to the descriptor REPORTS, one JSON object per line. REQUEST is an `UpgradeRequest` in JSON. Before the first
+revision it verifies, on the migration's own connection, that gate holds the lock in this database.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
+import gate
 from gate.migration.child.session_tags import is_autocommit, report_autocommit, tag_sessions
 from gate.migration.plan import UpgradeRequest
 
@@ -32,146 +33,154 @@ if TYPE_CHECKING:
 
 
 MAX_ERROR_LENGTH = 20_000
-"""Characters of an error that are told; the parent shortens them after it has hidden the passwords."""
+"""Characters of an error that are reported; gate shortens them further after it has redacted the passwords."""
+
+MAX_STATEMENT_LENGTH = 120
+"""Characters of the failed statement that are reported."""
+
+
+def main() -> None:
+    """Upgrade to the heads; report an error and exit with code 1 if that fails."""
+    reporter = Reporter(int(sys.argv[1]))
+    request = UpgradeRequest(**json.loads(sys.argv[2]))
+    sys.argv[:] = ["alembic", "upgrade", "heads"]  # for an env.py that reads sys.argv
+    try:
+        tag_sessions(request.tag, lambda pid: reporter.report("connected", pid=pid), lambda: reporter.report("pooled"))
+        report_autocommit(reporter.report_autocommit)
+        upgrade(request, reporter)
+        reporter.report("done")
+    except BaseException as error:  # noqa: BLE001 - a migration can raise anything, SystemExit too; all is reported
+        reporter.report_failure(error)
+        sys.exit(1)
+
+
+def upgrade(request: UpgradeRequest, reporter: Reporter) -> None:
+    """Do what `alembic upgrade heads` does (`alembic.command.upgrade`), and report each revision."""
+    config = Config(request.ini, toml_file=request.toml, ini_section=request.section, cmd_opts=_options(request))
+    directory = ScriptDirectory.from_config(config)
+
+    def steps(heads: Any, _: MigrationContext) -> Iterator[Any]:
+        upgrades = directory._upgrade_revs("heads", heads)  # noqa: SLF001 - as alembic.command.upgrade does
+        return reporter.report_steps(list(upgrades))
+
+    environment = EnvironmentContext(config, directory, fn=steps, as_sql=False, destination_rev="heads", tag=None)
+    Fence(environment, request, reporter)
+    with environment:
+        directory.run_env()
+
+
+def _options(request: UpgradeRequest) -> Namespace:
+    """The parsed command line of `alembic upgrade heads`, which env.py can read (`context.get_x_argument`)."""
+    return Namespace(
+        config=[request.ini], name=request.section, x=request.x or None, raiseerr=False, quiet=False, verbose=False,
+        cmd=(command.upgrade, ["revision"], ["sql", "tag"]), revision="heads", sql=False, tag=None,
+    )  # fmt: skip
 
 
 class WrongDatabase(Exception):
-    """The lock is not held in the database that env.py connects to."""
+    """The fence refuses the database or the version table of env.py; the message says why and what to do."""
+
+
+class Fence:
+    """Verifies env.py's connection and version table before a migration runs on that connection."""
+
+    def __init__(self, environment: EnvironmentContext, request: UpgradeRequest, reporter: Reporter) -> None:
+        self._environment, self._request, self._reporter = environment, request, reporter
+        self._run_migrations = environment.run_migrations
+        self._verified = self._called = False
+        # `alembic.context` is a proxy for the methods of EnvironmentContext itself, so a subclass would not be called.
+        environment.run_migrations = self.run_migrations  # type: ignore[method-assign]
+
+    def run_migrations(self, **arguments: Any) -> None:
+        """Replace `context.run_migrations`, which env.py calls: verify first, then run Alembic's own."""
+        context = self._environment.get_context()
+        if not self._called:
+            self._verify_version_table(context.version_table)
+        self._called = True
+        connection = context.connection
+        if connection is not None and is_autocommit(connection):
+            self._reporter.report("autocommit", revision="")
+        if connection is not None and self._request.fence:
+            self._verify_database(connection)
+        self._run_migrations(**arguments)
+
+    def _verify_version_table(self, table: str) -> None:
+        if table != self._request.version_table:
+            raise WrongDatabase(
+                f"env.py uses the version table {table}, but gate reads {self._request.version_table}. Set "
+                f"GATE_VERSION_TABLE={table}; if env.py uses both, let it run the migrations of "
+                f"{self._request.version_table} first."
+            )
+
+    def _verify_database(self, connection: Connection) -> None:
+        began_here = not connection.in_transaction()
+        database, is_locked = self._query_fence(connection)
+        if not is_locked and self._verified:
+            raise WrongDatabase(
+                "env.py migrates more than one database in one run, as Alembic's multidb template does. Give each "
+                "database its own section in alembic.ini, and run gate once for each: gate -n SECTION."
+            )
+        if not is_locked:
+            raise WrongDatabase(
+                f"env.py connects to database {database}, where gate does not hold the lock: gate checked another "
+                "database. Let env.py take its URL from DATABASE_URL, or set MIGRATION_DATABASE_URL to env.py's URL."
+            )
+        self._verified = True
+        if began_here:
+            connection.rollback()
+
+    def _query_fence(self, connection: Connection) -> tuple[str, bool]:
+        try:
+            database, is_locked = connection.exec_driver_sql(self._request.fence).one()
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            raise WrongDatabase(
+                f"env.py connects to another kind of database ({connection.dialect.name}) than gate checked: "
+                f"{error.orig}. Let env.py take its URL from DATABASE_URL."
+            ) from None
+        return database, bool(is_locked)
 
 
 class Reporter:
-    """The parent's view: what is running now, and every step."""
+    """Reports the upgrade to gate. `revision`: the one that runs now, None between the revisions."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self.revision: str | None = None
 
-    def tell(self, what: str, **fields: object) -> None:
-        """Send one line; a migration may have closed the descriptor, and a parent that is gone ends this process."""
+    def report(self, type_: str, **fields: object) -> None:
+        """Write one line of JSON; errors are ignored, since a migration may have closed the descriptor."""
         with suppress(OSError):
-            os.write(self._descriptor, json.dumps({"what": what, **fields}).encode() + b"\n")
+            os.write(self._descriptor, json.dumps({"type": type_, **fields}).encode() + b"\n")
 
-    def steps(self, steps: list[Any]) -> Iterator[Any]:
-        """Hand the steps to Alembic one by one, which asks for the next when it has applied the last."""
-        self.tell("plan", total=len(steps))
+    def report_steps(self, steps: list[Any]) -> Iterator[Any]:
+        """Yield the steps and report each; Alembic asks for the next step when it has applied the last."""
+        self.report("plan", total=len(steps))
         for number, step in enumerate(steps, start=1):
             self.revision = step.to_revisions[0]
             began = time.monotonic()
-            self.tell("started", revision=self.revision, step=number)
+            self.report("started", revision=self.revision, step=number)
             yield step
-            self.tell("applied", revision=self.revision, step=number, seconds=round(time.monotonic() - began, 3))
+            self.report("applied", revision=self.revision, step=number, seconds=round(time.monotonic() - began, 3))
         self.revision = None
 
-    def autocommit(self) -> None:
-        """Say that the revision at work commits by itself; what env.py does beside all of them is its own affair."""
+    def report_autocommit(self) -> None:
+        """Report that the current revision uses AUTOCOMMIT; env.py may use it outside the revisions."""
         if self.revision:
-            self.tell("autocommit", revision=self.revision)
+            self.report("autocommit", revision=self.revision)
 
-    def failed(self, error: BaseException) -> None:
-        """Say what happened without a traceback and without parameters of a statement."""
+    def report_failure(self, error: BaseException) -> None:
+        """Report an error without its traceback and without the parameters of its statement, which may be secret."""
         original = getattr(error, "orig", None) or error
-        self.tell(
+        self.report(
             "failed",
             kind="database" if isinstance(error, WrongDatabase) else "migration",
             revision=self.revision,
             message=_describe(error, original),
-            where=_innermost_frame(error),
+            location=_innermost_frame(error),
             sqlstate=getattr(original, "sqlstate", None) or getattr(original, "pgcode", None),
         )
-
-
-class Fence:
-    """A look at the migration's own connection before anything runs on it."""
-
-    def __init__(self, environment: EnvironmentContext, job: UpgradeRequest, report: Reporter) -> None:
-        self._environment, self._job, self._report = environment, job, report
-        self._run_migrations = environment.run_migrations
-        self._proved = self._ran = False
-        # Alembic's proxy modules know EnvironmentContext itself and no subclass, so the one instance is changed.
-        environment.run_migrations = self.run_migrations  # type: ignore[method-assign]
-
-    def run_migrations(self, **arguments: Any) -> None:
-        """What env.py calls: Alembic's own, after the fence."""
-        context = self._environment.get_context()
-        connection = context.connection
-        if not self._ran and context.version_table != self._job.table:
-            raise WrongDatabase(
-                f"env.py keeps its stamp in the table {context.version_table}, and gate looks for {self._job.table}: "
-                f"set GATE_VERSION_TABLE={context.version_table}, or let env.py begin with the other if it keeps both."
-            )
-        self._ran = True
-        if connection is not None and is_autocommit(connection):
-            self._report.tell("autocommit", revision="")
-        if self._job.fence and connection is not None:
-            self._prove(connection)
-        self._run_migrations(**arguments)
-
-    def _prove(self, connection: Connection) -> None:
-        began_here = not connection.in_transaction()
-        database, held = self._look(connection)
-        if not held and self._proved:
-            raise WrongDatabase(
-                "env.py migrates more than one database in one run (Alembic's multidb template). Give each database a "
-                "section of alembic.ini and a gate of its own: gate -n SECTION."
-            )
-        if not held:
-            raise WrongDatabase(
-                f"env.py connects to the database {database}, where gate holds no lock: it is another one than gate "
-                "looked at. Let env.py take its URL from DATABASE_URL, or set MIGRATION_DATABASE_URL to env.py's."
-            )
-        self._proved = True
-        if began_here:
-            connection.rollback()
-
-    def _look(self, connection: Connection) -> tuple[str, bool]:
-        try:
-            database, held = connection.exec_driver_sql(self._job.fence).one()
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise
-            kind = connection.dialect.name
-            raise WrongDatabase(
-                f"env.py connects to another kind of database ({kind}) than gate looked at: {error.orig}."
-            ) from None
-        return database, bool(held)
-
-
-def main() -> None:
-    """Upgrade to the heads, or report why not and exit 1."""
-    report = Reporter(int(sys.argv[1]))
-    job = UpgradeRequest(**json.loads(sys.argv[2]))
-    sys.argv[:] = ["alembic", "upgrade", "heads"]  # what env.py would see, should it look
-    try:
-        tag_sessions(job.tag, lambda pid: report.tell("connected", pid=pid), lambda: report.tell("pooled"))
-        report_autocommit(report.autocommit)
-        upgrade(job, report)
-        report.tell("done")
-    except BaseException as error:  # noqa: BLE001 - a migration may raise anything, and all of it is told
-        report.failed(error)
-        sys.exit(1)
-
-
-def upgrade(job: UpgradeRequest, report: Reporter) -> None:
-    """What `alembic upgrade heads` does, with its steps told one by one."""
-    config = Config(job.ini, toml_file=job.toml, ini_section=job.section, cmd_opts=_options(job))
-    directory = ScriptDirectory.from_config(config)
-
-    def steps(heads: Any, _: MigrationContext) -> Iterator[Any]:
-        return report.steps(list(directory._upgrade_revs("heads", heads)))  # noqa: SLF001 - as alembic.command does
-
-    environment = EnvironmentContext(config, directory, fn=steps, as_sql=False, destination_rev="heads", tag=None)
-    Fence(environment, job, report)
-    with environment:
-        directory.run_env()
-
-
-def _options(job: UpgradeRequest) -> Namespace:
-    """The parsed command line, which env.py may ask for (`context.get_x_argument`)."""
-    chosen = (command.upgrade, ["revision"], ["sql", "tag"])
-    return Namespace(
-        config=[job.ini], name=job.section, x=job.x or None, raiseerr=False, quiet=False, verbose=False,
-        cmd=chosen, revision="heads", sql=False, tag=None,
-    )  # fmt: skip
 
 
 def _describe(error: BaseException, original: BaseException) -> str:
@@ -180,21 +189,24 @@ def _describe(error: BaseException, original: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it called sys.exit({error.code!r})"
     text = " ".join(str(original).split())[:MAX_ERROR_LENGTH]
-    statement = " ".join(str(getattr(error, "statement", None) or "").split())[:120]
+    statement = " ".join(str(getattr(error, "statement", None) or "").split())[:MAX_STATEMENT_LENGTH]
     return f"{type(original).__name__}: {text}" + (f" (in: {statement})" if statement else "")
 
 
 def _innermost_frame(error: BaseException) -> str | None:
-    """File and line of the innermost frame that is neither a library's nor gate's."""
+    """The file and line of the innermost frame that is the application's own, not gate's or a library's."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_library(f.filename)]
     return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else None
 
 
 def _is_library(path: str) -> bool:
-    """Not by `sys.prefix`: that is /usr for a system's Python, and the application may be in /usr/src."""
-    folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    own = (os.path.dirname(__file__), *folders)
-    return path.startswith(("<", *(f"{folder}{os.sep}" for folder in own))) or "-packages" in path
+    """Whether a file is gate's, Python's or an installed package's.
+
+    `sys.prefix` cannot decide that: it is /usr for a distribution's Python, and an application may be in /usr/src.
+    """
+    installed = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    folders = (os.path.dirname(gate.__file__), *installed)
+    return path.startswith(("<", *(f"{folder}{os.sep}" for folder in folders))) or "-packages" in path
 
 
 if __name__ == "__main__":

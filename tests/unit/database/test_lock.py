@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 
@@ -11,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gate.database.lock import LOCK_CLASS, LockKey, Migrator
-from gate.migration.plan import UpgradeRequest
 
 KEY = LockKey.of(None, "alembic_version")
 
@@ -115,10 +113,3 @@ def test_a_person_reads_who_migrates_what_and_since_when(migrator: tuple[str, in
 
 def test_a_holder_whose_clock_is_ahead_has_no_negative_age() -> None:
     assert "for 0 s" in str(Migrator("web-1", 1, 1, "ae10", int(time.time()) + 60, 1))
-
-
-def test_the_childs_job_is_one_json_object_that_reads_back() -> None:
-    job = UpgradeRequest(
-        "alembic.ini", "pyproject.toml", "alembic", ["a=b c", "d"], "SELECT 1", KEY.working_name, "alembic_version"
-    )
-    assert UpgradeRequest(**json.loads(job.to_json())) == job
