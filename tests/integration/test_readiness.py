@@ -27,7 +27,7 @@ from gate.database.stamp import TableName
 from gate.drift.inspector import Inspection
 from gate.errors import BadSettings, DatabaseUnavailable
 from tests.conftest import TestDatabase
-from tests.support.programs import Running, await_true, start
+from tests.support.programs import RunningProgram, await_true, start
 from tests.support.projects import Project, make_project
 
 FASTAPI = """
@@ -95,7 +95,9 @@ def started() -> Iterator[ExitStack]:
         yield stack
 
 
-def serve(started: ExitStack, project: Project, source: str, words: tuple[str, ...], url: str) -> tuple[Running, str]:
+def serve(
+    started: ExitStack, project: Project, source: str, words: tuple[str, ...], url: str
+) -> tuple[RunningProgram, str]:
     port = free_port()
     (project.folder / "app.py").write_text(source.format(url=url.replace("postgresql:", "postgresql+psycopg:")))
     where = str(port) if words[-1] == "--port" else f"127.0.0.1:{port}"
