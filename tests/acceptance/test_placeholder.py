@@ -220,7 +220,9 @@ def test_a_holding_child_that_dies_under_a_long_statement_is_replaced(
     project.add("a4", "a3", 'op.execute("SELECT pg_sleep(300)")')
     migrating = gate.start("migrate", GATE_PLACEHOLDER=f"127.0.0.1:{port}")
     migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
-    (child,) = [pid for pid in children(migrating.pid) if b"hold_server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (child,) = [
+        pid for pid in children(migrating.pid) if b"placeholder_server" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     os.kill(child, signal.SIGKILL)
     migrating.await_event("gate.placeholder_restarted")
     await_true(lambda: answers(port) and "revision a4 (4/4)" in get(port, "/health/ready").text, lambda: "no answer")

@@ -21,7 +21,7 @@ from gate.asgi import Ready
 from gate.drift.application import ApplicationInspector
 from gate.errors import DatabaseUnavailable
 from gate.process import threads
-from gate.readiness.cache import MAX_FROZEN, VerdictCache
+from gate.readiness.cache import VerdictCache
 from tests.conftest import TestDatabase
 from tests.support.freezable_proxy import FreezableProxy, freezable_proxy
 from tests.support.programs import TIMEOUT, await_true, start
@@ -78,7 +78,7 @@ def test_readiness_heals_after_a_pooled_connection_froze_and_says_so_meanwhile(
     ready = Ready(engine, config=ini, ttl=0.1)
 
     async def story() -> None:
-        assert not (await ready.refreshed()).ready
+        assert not (await ready.refresh()).ready
         way.freeze()
         database.stamp("a3")
         await until(lambda: asked_away(ready))
@@ -90,11 +90,11 @@ def test_readiness_heals_after_a_pooled_connection_froze_and_says_so_meanwhile(
 
 
 async def asked_away(ready: Ready) -> bool:
-    return (await ready.refreshed()).away is not None
+    return (await ready.refresh()).away is not None
 
 
 async def asked_ready(ready: Ready) -> bool:
-    return (await ready.refreshed()).ready
+    return (await ready.refresh()).ready
 
 
 async def until(happened: Callable[[], Awaitable[bool]]) -> None:
@@ -110,11 +110,11 @@ def test_a_wsgi_application_heals_after_a_pooled_connection_froze(
     database.stamp("a1")
     ready = wsgi.Ready(create_engine(of_driver(url, "psycopg")), config=ini, ttl=0.1)
     look = ready.inspector.inspect
-    assert not ready.cache.fresh(look).ready
+    assert not ready.cache.refresh(look).ready
     way.freeze()
     database.stamp("a3")
-    await_true(lambda: ready.cache.fresh(look).away is not None, lambda: "the database is not said to be away")
-    await_true(lambda: ready.cache.fresh(look).ready, lambda: ready.cache.now().line)
+    await_true(lambda: ready.cache.refresh(look).away is not None, lambda: "the database is not said to be away")
+    await_true(lambda: ready.cache.refresh(look).ready, lambda: ready.cache.current().line)
 
 
 def test_looks_that_never_end_do_not_pile_up(database: TestDatabase, ini: str) -> None:
@@ -125,12 +125,12 @@ def test_looks_that_never_end_do_not_pile_up(database: TestDatabase, ini: str) -
         began.append(1)
         end.wait()
 
-    cache = VerdictCache(ttl=0, limit=0.01)
+    cache = VerdictCache(ttl=0, timeout=0.01)
     cache.record(ApplicationInspector(database.url, ini).inspect())
-    for _ in range(2 * MAX_FROZEN):
-        cache.fresh(hangs)  # type: ignore[arg-type] # it never gives anything
+    for _ in range(2 * threads.MAX_FROZEN):
+        cache.refresh(hangs)  # type: ignore[arg-type] # it never gives anything
     end.set()
-    assert len(began) == MAX_FROZEN
+    assert len(began) == threads.MAX_FROZEN
 
 
 def test_a_look_whose_way_froze_does_not_keep_the_next_one_from_seeing(

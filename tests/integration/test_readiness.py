@@ -236,7 +236,7 @@ def test_nothing_ever_seen_is_503_and_says_no_more_than_that(tmp_path: Path) -> 
     ready = Ready(url, config=str(project.folder / "alembic.ini"))
     code, body = asyncio.run(ask(ready))
     assert code == 503
-    assert "cannot be looked at" in body
+    assert "cannot be inspected" in body
     assert "sesame" not in body
     assert "127.0.0.1" not in body
 
