@@ -93,8 +93,8 @@ def _check_busy(arguments: Arguments) -> int:
 
 
 def _load(arguments: Arguments, *, whole: bool = False) -> Project:
-    told = settings.read(os.environ, arguments.flags)
-    project = load_project(told, arguments.config, arguments.name, whole=whole)
+    current = settings.read(os.environ, arguments.flags)
+    project = load_project(current, arguments.config, arguments.name, whole=whole)
     for warning in project.warnings().values():
         print_error(warning)
     return project
