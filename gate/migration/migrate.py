@@ -52,7 +52,7 @@ def migrate(plan: Plan, inspector: Inspector, should_upgrade: Callable[[Drift], 
         except LockLost as error:
             raise DatabaseUnavailable(f"{error}. Nothing was applied; gate tries again.") from None
         plan.on_progress(progress)
-        _upgrade(plan, lock, progress, inspector)
+        _upgrade(plan, lock, progress, inspector, before.stamp.schema)
         return _verify(inspector, progress, lock)
 
 
@@ -101,10 +101,10 @@ def _log_start(lock: Lock, before: Inspection) -> None:
     )
 
 
-def _upgrade(plan: Plan, lock: Lock, progress: Progress, inspector: Inspector) -> None:
+def _upgrade(plan: Plan, lock: Lock, progress: Progress, inspector: Inspector, schema: str) -> None:
     """Upgrade; if that fails or is interrupted, report what was committed and what remains."""
     try:
-        upgrade(plan, lock, progress)
+        upgrade(plan, lock, progress, schema)
     except MigrationFailed as error:
         _warn_of_invalid_indexes(lock)
         remaining = failure_report.remaining_changes(inspector, progress, lock, SERVER_QUERY_TIMEOUT)

@@ -36,13 +36,13 @@ LONG_STATEMENT = 10.0
 """Seconds after which a statement, or the lack of one, is logged; then again whenever the time has doubled."""
 
 
-def upgrade(plan: Plan, lock: Lock, progress: Progress) -> None:
-    """Run the upgrade until it exits.
+def upgrade(plan: Plan, lock: Lock, progress: Progress, schema: str) -> None:
+    """Run the upgrade until it exits. `schema`: of the version table, as gate inspected it under the lock.
 
     Raises `MigrationFailed`; `BadSettings` if env.py connects to another database; `DatabaseUnavailable` if the lock
     was lost before the first revision; `Interrupted` for a signal. The upgrade's processes and sessions are ended then.
     """
-    with start_upgrade(plan, lock) as process:
+    with start_upgrade(plan, lock, schema) as process:
         monitor = _UpgradeMonitor(plan, lock, process, progress)
         try:
             monitor.run()

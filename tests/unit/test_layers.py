@@ -55,6 +55,7 @@ ONE_MODULE = {
         "database.mysql",
         "database.sqlite",
         "migration.child.upgrade",
+        "migration.child.fence",
         "migration.child.session_tags",
         "drift.application",
     },
@@ -182,6 +183,7 @@ def test_a_heavy_library_is_loaded_only_by_the_modules_that_are_loaded_for_it(li
         "database.mysql",
         "database.sqlite",
         "migration.child.upgrade",
+        "migration.child.fence",
         "migration.child.session_tags",
     }
     assert eager <= (set() if library == "psycopg" else loaded_late)
