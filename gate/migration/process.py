@@ -75,7 +75,7 @@ def _tag_variables(plan: Plan, lock: Lock) -> dict[str, str]:
     if not plan.command:
         return {"PGAPPNAME": lock.environment["PGAPPNAME"]} if lock.environment else {}
     log.emit(
-        "warning",
+        "info",
         "gate.upgrade_command",
         "GATE_UPGRADE_COMMAND runs the upgrade. gate cannot verify that it connects to the locked database, and does "
         "not see its revisions. If it connects through a pooler, or its driver ignores PGAPPNAME (asyncpg), gate "

@@ -48,7 +48,7 @@ ONE_MODULE = {
     "uvicorn": {"readiness.http_server"},
     "prometheus_client": {"cli.serve"},
     "argparse": {"cli.parser", "migration.child.upgrade"},  # the child passes Alembic an argparse.Namespace
-    "alembic": {"migration.child.upgrade", "image.alembic_loader"},
+    "alembic": {"migration.child.upgrade", "migration.child.fence", "image.alembic_loader"},
     "psycopg": {"database.postgresql.connection"},
     "sqlalchemy": {
         "database.generic",
