@@ -192,7 +192,7 @@ class StatementMonitor:
             "gate.long_statement" if activity.text else "gate.migration_idle",
             f"{self._describe(activity, own)} gate keeps waiting for it.",
             seconds=round(activity.age, 1),
-            revision=self.progress.revision or None,
+            revision=self.progress.running_revision or None,
             blocked_by=list(activity.waits_for) or None,
         )
 

@@ -140,8 +140,13 @@ class Progress:
 
         Once it has been applied: ` after revision ae10 (3/12)`.
         """
-        preposition = "after" if self.applied >= self.step else "in"
+        preposition = "in" if self.running_revision else "after"
         return f" {preposition} revision {self.revision} ({self.step}/{self.total})" if self.revision else ""
+
+    @property
+    def running_revision(self) -> str:
+        """The revision that runs now, "" between the revisions."""
+        return self.revision if self.step > self.applied else ""
 
     @property
     def refused_by_fence(self) -> bool:

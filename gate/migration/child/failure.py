@@ -58,8 +58,9 @@ def _first_of_group(error: BaseException) -> BaseException:
 
 
 def _is_about_autocommit_block(error: BaseException) -> bool:
-    frames = traceback.extract_tb(error.__traceback__)
-    return isinstance(error, AssertionError) and not _text(error) and frames[-1].name == "autocommit_block"
+    if not isinstance(error, AssertionError) or _text(error):
+        return False
+    return [frame.name for frame in traceback.extract_tb(error.__traceback__)][-1:] == ["autocommit_block"]
 
 
 def location_of(error: BaseException, script_folders: Sequence[str]) -> str | None:

@@ -49,6 +49,7 @@ def upgrade(request: UpgradeRequest, reporter: Reporter) -> bool:
     config = Config(request.ini, toml_file=request.toml, ini_section=request.section, cmd_opts=_options(request))
     directory = ScriptDirectory.from_config(config)
     reporter.script_folders = [str(directory.dir), *map(str, directory._version_locations)]  # noqa: SLF001 - resolved
+    reporter.report("verifying")
     if not run_forked(lambda output: _verify_env_py(request, config, directory, output), reporter):
         return False
     reporter.report("verified")
