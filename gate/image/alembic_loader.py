@@ -1,6 +1,6 @@
-"""Alembic's own loader, for scripts that cannot be read as text: `python -m gate.image.alembic_loader`.
+"""Loads the scripts with Alembic where parsing them is not enough: `python -m gate.image.alembic_loader`.
 
-It runs the project's scripts, so it is a process of its own that leaves nothing behind in gate. Its standard output and
+Alembic executes the scripts, so this runs in a child process and leaves nothing behind in gate. Its standard output and
 standard error belong to the scripts, to `sitecustomize` and to whatever they start. It answers on a pipe of its own,
 with one line of JSON: `{"revisions": [...]}`, or `{"error": "…"}`.
 """
@@ -25,13 +25,13 @@ from gate.redaction import hide
 from gate.text import truncate
 
 MAX_ERROR_LENGTH = 500
-"""Characters of Alembic's error that a message shows."""
+"""Characters of Alembic's error that a message quotes."""
 
 MAX_REPORTED_LENGTH = 20_000
 """Characters of an error that are reported; gate shortens them further after it has redacted the passwords."""
 
 LOAD_TIMEOUT = 120.0
-"""Seconds that importing all scripts may take; a project of 10,000 revisions needs about four."""
+"""Seconds for importing all scripts; 10,000 take about four."""
 
 EXIT_POLL = 0.05
 """Seconds between two checks whether the process has exited; a script's descendant can keep the pipe open."""
@@ -40,15 +40,15 @@ READ_SIZE = 65536
 """Bytes of the answer to read at once."""
 
 
-def load(configuration: Configuration, because: str) -> list[Revision]:
-    """Let Alembic load the project's scripts in a process of its own.
+def load(configuration: Configuration, reason: str) -> list[Revision]:
+    """Let Alembic load the scripts in a child process.
 
-    Raises `BadScripts` with both reasons: why gate asked, and what Alembic said.
+    `reason`: why gate cannot parse them. Raises `BadScripts` with this reason and Alembic's error.
     """
     answer = _ask(configuration.ini, configuration.toml, configuration.section)
     if "revisions" not in answer:
         shortened = truncate(hide(str(answer["error"])), MAX_ERROR_LENGTH).rstrip(".")
-        raise BadScripts(f"{because}, and Alembic cannot load it either: {shortened}.")
+        raise BadScripts(f"{reason}, and Alembic cannot load it either: {shortened}.")
     return [_revision(each) for each in answer["revisions"]]
 
 
@@ -109,27 +109,28 @@ def _end_of(exit_code: int) -> str:
 
 def _revision(fields: dict[str, object]) -> Revision:
     tuples = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
-    return Revision(**{**fields, **tuples})  # type: ignore[arg-type] # the fields that `_to_revision` wrote
+    return Revision(**{**fields, **tuples})  # type: ignore[arg-type] # written by `loaded_revisions`
 
 
 def loaded_revisions(ini: str, toml: str, section: str) -> dict[str, object]:
-    """Load all scripts as Alembic does and return their revisions, in Alembic's order."""
-    from alembic.config import Config  # noqa: PLC0415 - only this process pays for Alembic
+    """Load all scripts with Alembic and return their revisions as JSON values, in Alembic's order."""
+    from alembic.config import Config  # noqa: PLC0415 - only the child process imports Alembic
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     directory = ScriptDirectory.from_config(Config(ini, toml_file=toml, ini_section=section))
-    return {"revisions": [_to_revision(script)._asdict() for script in directory._load_revisions()]}  # noqa: SLF001 - see below
+    # The public walk_revisions() raises for a broken graph; RevisionGraph reports the files that break it.
+    scripts = directory._load_revisions()  # noqa: SLF001 - see above
+    return {"revisions": [_to_revision(script)._asdict() for script in scripts]}
 
 
 def _to_revision(script: object) -> Revision:
-    # The public walk_revisions() refuses a broken graph; gate wants the revisions to say itself what is broken.
     from alembic.util import to_tuple  # noqa: PLC0415
 
     return Revision(
         id=script.revision,  # type: ignore[attr-defined]
         down=to_tuple(script.down_revision, default=()),  # type: ignore[attr-defined]
         depends_on=to_tuple(script.dependencies, default=()),  # type: ignore[attr-defined]
-        labels=tuple(script._orig_branch_labels),  # type: ignore[attr-defined] # noqa: SLF001
+        labels=tuple(script._orig_branch_labels),  # type: ignore[attr-defined] # noqa: SLF001 - without inherited ones
         message=" ".join(script.doc.split()),  # type: ignore[attr-defined]
         path=script.path,  # type: ignore[attr-defined]
     )

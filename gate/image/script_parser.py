@@ -1,4 +1,8 @@
-"""One migration script as text -> its revision. It is parsed with `ast` and never run."""
+"""The source of one migration script -> its revision. It is parsed with `ast` and never executed.
+
+Alembic imports each script and reads four names of the module (`Script` in `alembic.script.base`). Here the values of
+those names are followed through the module's statements; a value that only executing the code can produce is `OPAQUE`.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,23 @@ from typing import Final, NamedTuple, TypeVar
 from gate.errors import BadScripts
 from gate.image.revision_graph import Revision
 
+NAMES = ("revision", "down_revision", "depends_on", "branch_labels")
+"""The names that Alembic reads; the first three determine the graph."""
+
+Value = str | tuple[str, ...] | None
+
+
+class Opaque:
+    """The type of `OPAQUE`, the value of an expression that only executing the code can evaluate."""
+
+
+OPAQUE: Final = Opaque()
+
 _T = TypeVar("_T")
-_LEGACY = re.compile(r"([a-f0-9]+)\.py$")
 
 
 class NotLiteral(NamedTuple):
-    """A script that reading does not explain: `name` is computed in `path`, `line`."""
+    """A script that must be executed to be understood: it computes `name` in `path`, line `line`."""
 
     path: str
     line: int
@@ -24,17 +39,17 @@ class NotLiteral(NamedTuple):
 
 
 class Script(NamedTuple):
-    """A revision as read; `opaque_labels` = its branch labels are computed."""
+    """A parsed script; `opaque_labels`: the script computes its branch labels."""
 
     revision: Revision
     opaque_labels: bool = False
 
 
 def read_script(source: bytes, path: str, file_name: str) -> Script | NotLiteral:
-    """Read one migration script.
+    """Parse one migration script.
 
-    Raises `BadScripts` with file and line for what Python itself could not read, and for a script without
-    a revision or a down_revision.
+    `path`: for messages; `file_name`: for scripts of the legacy form, whose id is their file's name. Raises
+    `BadScripts` with file and line for a syntax error, and for a script without a revision or a down_revision.
     """
     module = parse(source, path)
     bound = bindings(module)
@@ -54,12 +69,12 @@ def read_script(source: bytes, path: str, file_name: str) -> Script | NotLiteral
 
 
 def check_syntax(source: bytes, path: str) -> None:
-    """See that Python can read the whole script, without building a tree of it."""
-    _parse_or_reject(lambda: symtable.symtable(source, path, "exec"), path)  # type: ignore[arg-type] # bytes as well
+    """Raise `BadScripts` for a syntax error anywhere in the script; faster than `parse`, since it builds no tree."""
+    _parse_or_reject(lambda: symtable.symtable(source, path, "exec"), path)  # type: ignore[arg-type] # it takes bytes
 
 
 def parse(source: bytes, path: str) -> ast.Module:
-    """Parse as Python would, whatever encoding the file declares."""
+    """Parse a module in the encoding that it declares; raises `BadScripts` with file and line."""
     return _parse_or_reject(lambda: ast.parse(source, path), path)
 
 
@@ -74,6 +89,10 @@ def _parse_or_reject(parse: Callable[[], _T], path: str) -> _T:
         ) from None
 
 
+_LEGACY = re.compile(r"([a-f0-9]+)\.py$")
+"""File names of scripts without a `revision`, as Alembic accepts them (`_legacy_rev` in `alembic.script.base`)."""
+
+
 def _id(bound: dict[str, Value | Opaque], path: str, file_name: str) -> str:
     value = bound.get("revision")
     legacy = _LEGACY.match(file_name)
@@ -81,12 +100,12 @@ def _id(bound: dict[str, Value | Opaque], path: str, file_name: str) -> str:
         return value
     if "revision" not in bound and legacy:
         return legacy[1]
-    raise BadScripts(f'{path}, line 1: the script sets no revision id; Alembic needs `revision = "…"` in it.')
+    raise BadScripts(f'{path}, line 1: the script does not set a revision id; add `revision = "…"`.')
 
 
 def _down(bound: dict[str, Value | Opaque], path: str) -> tuple[str, ...]:
     if "down_revision" not in bound:
-        raise BadScripts(f"{path}, line 1: the script sets no down_revision; write `down_revision = None` for a base.")
+        raise BadScripts(f"{path}, line 1: the script does not set down_revision; a base needs `down_revision = None`.")
     return _tuple(bound["down_revision"])
 
 
@@ -101,33 +120,24 @@ def _message(module: ast.Module) -> str:
     return " ".join(text.strip().split("\n\n")[0].split())
 
 
-Value = str | tuple[str, ...] | None
-NAMES = ("revision", "down_revision", "depends_on", "branch_labels")
 REFLECTION = frozenset("globals locals vars exec eval setattr __import__ __globals__ f_globals __dict__".split())
-"""With these a module can assign what no reader of text can see."""
-
-
-class Opaque:
-    """What stands for a value that only running the code would tell."""
-
-
-OPAQUE: Final = Opaque()
+"""A statement that uses one of these may assign any name of the module."""
 
 
 def bindings(module: ast.Module) -> dict[str, Value | Opaque]:
-    """The module's names and what they stand for when its last statement has run."""
+    """Return the names of a module with their values after its last statement."""
     bound: dict[str, Value | Opaque] = {}
     for statement in module.body:
         match statement:
             case ast.Assign(targets=targets, value=value):
-                found = evaluate(value, bound)
+                result = evaluate(value, bound)
                 bound.update(dict.fromkeys(_bound_by(value), OPAQUE))
                 for target in targets:
-                    _assign(target, found, bound)
+                    _assign(target, result, bound)
             case ast.AnnAssign(target=target, value=ast.expr() as value, annotation=annotation):
-                found = evaluate(value, bound)
+                result = evaluate(value, bound)
                 bound.update(dict.fromkeys((*_bound_by(value), *_bound_by(annotation)), OPAQUE))
-                _assign(target, found, bound)
+                _assign(target, result, bound)
             case ast.AnnAssign(annotation=annotation):
                 bound.update(dict.fromkeys(_bound_by(annotation), OPAQUE))
             case ast.ImportFrom(names=[ast.alias(name="*")]):
@@ -136,7 +146,7 @@ def bindings(module: ast.Module) -> dict[str, Value | Opaque]:
                 bound.update(dict.fromkeys(_bound_by(statement), OPAQUE))
         if _reflects(statement):
             bound.update(dict.fromkeys(NAMES, OPAQUE))
-    if "__getattr__" in bound:  # it answers for every name that the module lacks (PEP 562)
+    if "__getattr__" in bound:  # it returns a value for each name that the module lacks (PEP 562)
         bound.update(dict.fromkeys((name for name in NAMES if name not in bound), OPAQUE))
     return bound
 
@@ -156,7 +166,7 @@ def _assign(target: ast.expr, value: Value | Opaque, bound: dict[str, Value | Op
 
 
 def evaluate(node: ast.expr, bound: dict[str, Value | Opaque]) -> Value | Opaque:
-    """What an expression stands for where these names are bound."""
+    """Return the value of an expression, given the values of the names that it uses."""
     match node:
         case ast.Constant(value=str() | None as value):
             return value
@@ -171,7 +181,7 @@ def evaluate(node: ast.expr, bound: dict[str, Value | Opaque]) -> Value | Opaque
 
 
 def _bound_by(node: ast.AST) -> Iterator[str]:
-    """Every name that a statement may bind in its own scope."""
+    """Yield every name that a node may bind in the scope that contains it."""
     match node:
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
             yield name
@@ -199,7 +209,7 @@ def _bound_by(node: ast.AST) -> Iterator[str]:
 
 
 def _bound_around_body(node: ast.AST) -> Iterator[str]:
-    """What decorators, defaults, annotations and bases bind: they run where the definition stands."""
+    """Yield the names that decorators, defaults, annotations and bases bind: they belong to the enclosing scope."""
     for name, value in ast.iter_fields(node):
         for part in value if isinstance(value, list) and name != "body" else [value]:
             if isinstance(part, ast.AST):
@@ -207,6 +217,7 @@ def _bound_around_body(node: ast.AST) -> Iterator[str]:
 
 
 def _reflects(statement: ast.stmt) -> bool:
+    """Return whether a statement may bind names that its text does not show."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.Import | ast.ImportFrom):
         return False
     names = (getattr(node, "id", None) or getattr(node, "attr", None) for node in ast.walk(statement))
@@ -214,5 +225,5 @@ def _reflects(statement: ast.stmt) -> bool:
 
 
 def line_of(module: ast.Module, name: str) -> int:
-    """The last line that binds a name."""
+    """Return the last line that binds a name."""
     return max((s.lineno for s in module.body if name in {*_bound_by(s)}), default=1)

@@ -85,7 +85,7 @@ def _inspect(inspector: Inspector) -> Inspection:
     except VersionTableLocked as error:
         raise DatabaseUnavailable(
             "The version table cannot be read, since a session other than the migration's has locked it "
-            f"({error.why}). gate tries again; pg_locks shows the session."
+            f"({error.reason}). gate tries again; pg_locks shows the session."
         ) from None
 
 

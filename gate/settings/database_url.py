@@ -1,8 +1,7 @@
-"""Database URLs as people write them -> what gate needs of them; no password is shown.
+"""A database URL in any form that SQLAlchemy or libpq accepts -> what gate needs of it; no password is shown.
 
-Understood are SQLAlchemy's and libpq's forms with any driver suffix. SQLAlchemy reads a URL more leniently
-than libpq does (a stray `%`, a `/` in the password), so gate reads it as SQLAlchemy does and hands libpq
-single parameters.
+SQLAlchemy's parser is more lenient than libpq's (a stray `%`, a `/` in the password), so gate parses the URL as
+SQLAlchemy does and passes single parameters to libpq.
 """
 
 from __future__ import annotations
@@ -17,33 +16,27 @@ from gate.redaction import spellings
 from gate.text import is_text
 
 POSTGRESQL = frozenset({"postgresql", "postgres", "cockroachdb"})
-"""Schemes that psycopg connects to."""
-
-_FORM = re.compile(
-    r"(?P<engine>[a-z][a-z0-9_]*)(?:\+(?P<driver>[\w.]+))?://"
-    r"(?:(?P<user>[^:/?@]*)(?::(?P<password>[^@]*))?@)?"
-    r"(?P<hosts>[^/?]*)(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?\Z",
-    re.IGNORECASE | re.DOTALL,
-)
+"""Engines that gate connects to with psycopg."""
 
 
 class UrlSource(NamedTuple):
-    """Where a URL comes from: the text itself, or the path of a file that holds it."""
+    """Where a URL comes from: the text of a variable, or the file whose path the variable contains."""
 
     variable: str
     text: str = ""
     path: str = ""
 
     def __repr__(self) -> str:
-        """Without the text, which holds a password."""
+        """Leave out the text, which may contain a password."""
         return f"UrlSource({self.variable!r}, path={self.path!r})"
 
 
 class DatabaseUrl(NamedTuple):
-    """One database URL, read.
+    """One parsed database URL.
 
-    `conninfo`: libpq parameters for gate's own connection (PostgreSQL only); `verbatim`: as given, for
-    a migration; `secrets`: every spelling of the password, to be hidden in other people's texts.
+    `engine`: the scheme without the driver; `display`: the database's name for messages, without a password;
+    `conninfo`: libpq's parameters for gate's own connection, empty for other engines than PostgreSQL; `verbatim`: the
+    URL as given, for the migration; `secrets`: every spelling of the passwords, to be redacted.
     """
 
     engine: str
@@ -53,34 +46,24 @@ class DatabaseUrl(NamedTuple):
     secrets: frozenset[str]
 
     def __repr__(self) -> str:
-        """Without what holds a password."""
+        """Leave out everything that contains a password."""
         return f"DatabaseUrl({self.engine!r}, {self.display!r})"
-
-    @property
-    def is_postgresql(self) -> bool:
-        """Whether gate speaks to it by psycopg."""
-        return self.engine in POSTGRESQL
-
-    @property
-    def is_mysql(self) -> bool:
-        """Whether it is a MySQL or a MariaDB."""
-        return self.engine in {"mysql", "mariadb"}
 
 
 def parse(text: str, variable: str) -> DatabaseUrl:
-    """Read a URL, and never show its password again.
+    """Parse a URL and register its passwords for redaction.
 
-    Raises `BadSettings` with the variable's name and never with a part of the URL that could be secret.
+    Raises `BadSettings`, which names the variable and quotes nothing of the URL that may be secret.
     """
-    match = _FORM.match(text)
+    match = _URL.match(text)
     if not is_text(text):
-        raise BadSettings(f"{variable} is no UTF-8 text; write other characters as %XX.")
+        raise BadSettings(f"{variable} is not UTF-8 text; write other bytes as %XX.")
     if not match:
-        raise BadSettings(f"{variable} is no database URL; write it as postgresql://user:password@host:5432/database.")
+        raise BadSettings(f"{variable} is not a database URL; write postgresql://user:password@host:5432/database.")
     redaction.remember(_secrets(match, {}))
     engine = match["engine"].lower()
     if engine not in POSTGRESQL:
-        hosts_and_ports(match["hosts"], variable)
+        _split_hosts(match["hosts"], variable)
         display = f"{'an' if engine[0] in 'aeiou' else 'a'} {engine} database"
         return DatabaseUrl(engine, display, {}, text, _secrets(match, {}))
     conninfo = _conninfo(match, variable)
@@ -89,32 +72,97 @@ def parse(text: str, variable: str) -> DatabaseUrl:
     return DatabaseUrl(engine, _display(conninfo), conninfo, text, secrets)
 
 
-def from_environment(names: dict[str, str]) -> DatabaseUrl:
-    """The database of libpq's own variables, which libpq reads by itself when it connects."""
-    pairs = {"host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "service": "PGSERVICE"}
-    known = {key: names[variable] for key, variable in pairs.items() if names.get(variable)}
-    secrets = spellings(names.get("PGPASSWORD", ""))
+def from_environment(environment: dict[str, str]) -> DatabaseUrl:
+    """Return the database of libpq's `PG*` variables; libpq itself reads them when it connects."""
+    variables = {"host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "service": "PGSERVICE"}
+    parameters = {key: environment[name] for key, name in variables.items() if environment.get(name)}
+    secrets = spellings(environment.get("PGPASSWORD", ""))
     redaction.remember(secrets)
-    return DatabaseUrl("postgresql", _display(known), {}, "", secrets)
+    return DatabaseUrl("postgresql", _display(parameters), {}, "", secrets)
+
+
+_URL = re.compile(
+    r"(?P<engine>[a-z][a-z0-9_]*)(?:\+(?P<driver>[\w.]+))?://"
+    r"(?:(?P<user>[^:/?@]*)(?::(?P<password>[^@]*))?@)?"
+    r"(?P<hosts>[^/?]*)(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?\Z",
+    re.IGNORECASE | re.DOTALL,
+)
+"""The pattern of `sqlalchemy.engine.url`, with several hosts."""
 
 
 def _conninfo(match: re.Match[str], variable: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+    """Translate a URL into libpq's parameters; those of the query override those before it."""
+    conninfo: dict[str, str] = {}
     if match["user"]:
-        found["user"] = unquote(match["user"])
+        conninfo["user"] = unquote(match["user"])
     if match["password"]:
-        found["password"] = unquote(match["password"])
+        conninfo["password"] = unquote(match["password"])
     if match["database"]:
-        found["dbname"] = unquote(match["database"])
+        conninfo["dbname"] = unquote(match["database"])
     if "@" in (match["database"] or ""):
-        raise BadSettings(f"{variable}: {PERCENT}")
-    hosts, ports = hosts_and_ports(match["hosts"], variable)
-    read_parameters(found, hosts, ports, match["query"] or "", variable)
+        raise BadSettings(f"{variable}: {ESCAPING}")
+    hosts, ports = _split_hosts(match["hosts"], variable)
+    _add_query(conninfo, hosts, ports, match["query"] or "", variable)
     if any(hosts):
-        found["host"] = ",".join(hosts)
+        conninfo["host"] = ",".join(hosts)
     if any(ports):
-        found["port"] = ",".join(ports)
-    return found
+        conninfo["port"] = ",".join(ports)
+    return conninfo
+
+
+_HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d*))?\Z")
+
+ESCAPING = "in a password or a name, write @ as %40, : as %3A, / as %2F, ? as %3F and % as %25."
+
+
+def _split_hosts(text: str, variable: str) -> tuple[list[str], list[str]]:
+    """Split `host:port,host:port` into hosts and ports; a port is "" where none is given."""
+    hosts, ports = [], []
+    for part in text.split(",") if text else []:
+        match = _HOST.match(part)
+        if not match or "@" in part:
+            raise BadSettings(f"{variable}: the part between // and the next / is not host:port; {ESCAPING}")
+        hosts.append(unquote(match["host"]).strip("[]"))
+        ports.append(match["port"] or "")
+    return hosts, ports
+
+
+def _add_query(conninfo: dict[str, str], hosts: list[str], ports: list[str], query: str, variable: str) -> None:
+    """Add the parameters of the query to the parameters, hosts and ports before it."""
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        match key:
+            case "host" if not value.startswith("/"):
+                more_hosts, more_ports = _split_hosts(value, variable)
+                hosts.extend(more_hosts)
+                ports.extend(more_ports)
+            case "host":
+                hosts.append(value)
+                ports.append("")
+            case "port":
+                ports[:] = value.split(",")
+            case "ssl" | "sslmode":
+                conninfo["sslmode"] = _sslmode(value, variable)
+            case "direct_tls" if value.lower() in {"1", "true", "yes", "on"}:
+                conninfo.setdefault("sslmode", "require")
+            case _ if (name := ALIASES.get(key, key)) in LIBPQ_PARAMETERS:
+                conninfo[name] = value
+            case _ if key not in DRIVER_PARAMETERS:
+                raise BadSettings(
+                    f"{variable}: libpq and the PostgreSQL drivers do not know {_parameter_name(key, query)}; "
+                    "correct or remove it."
+                )
+
+
+def _parameter_name(key: str, query: str) -> str:
+    """Name a parameter, unless the key may be a part of a password that contains a `?`."""
+    return "a parameter after the ?" if "@" in query or not key.isidentifier() else f"the parameter {key!r}"
+
+
+def _sslmode(value: str, variable: str) -> str:
+    mode = SSL_ALIASES.get(value.lower(), value)
+    if mode not in SSL_MODES:
+        raise BadSettings(f"{variable}: ssl/sslmode must be one of {', '.join(sorted(SSL_MODES))}.")
+    return mode
 
 
 def _display(conninfo: dict[str, str]) -> str:
@@ -122,20 +170,22 @@ def _display(conninfo: dict[str, str]) -> str:
         return f"service {conninfo['service']}"
     hosts = conninfo.get("host") or conninfo.get("hostaddr") or "local socket"
     ports = conninfo.get("port", "").split(",")
-    places = [f"{h}:{p}" if p else h for h, p in zip(hosts.split(","), ports * 9, strict=False)]
-    return f"{','.join(places)}/{conninfo.get('dbname', '')}".rstrip("/")
+    # One port holds for all hosts (libpq); nine are as many hosts as are worth showing.
+    addresses = [f"{h}:{p}" if p else h for h, p in zip(hosts.split(","), ports * 9, strict=False)]
+    return f"{','.join(addresses)}/{conninfo.get('dbname', '')}".rstrip("/")
 
 
 def _secrets(match: re.Match[str], conninfo: dict[str, str]) -> frozenset[str]:
-    plain = {conninfo.get(key) for key in ("user", "host", "dbname")}
-    spelt = spellings(match["password"] or "")
+    """Return every spelling of the passwords; a password that equals a name of `conninfo` is not redacted."""
+    names = {conninfo.get(key) for key in ("user", "host", "dbname")}
+    secrets = spellings(match["password"] or "")
     for key, value in parse_qsl(match["query"] or ""):
         if "password" in key or key == "passwd":
-            spelt |= spellings(value)
-    return frozenset(spelt - plain)
+            secrets |= spellings(value)
+    return frozenset(secrets - names)
 
 
-LIBPQ = frozenset(
+LIBPQ_PARAMETERS = frozenset(
     """
     host hostaddr port dbname user password passfile require_auth channel_binding connect_timeout
     client_encoding options application_name fallback_application_name keepalives keepalives_idle
@@ -147,7 +197,7 @@ LIBPQ = frozenset(
 )
 """libpq's connection parameters (PostgreSQL documentation, 32.1.2)."""
 
-DRIVERS_OWN = frozenset(
+DRIVER_PARAMETERS = frozenset(
     """
     async_fallback autocommit async_creator_fn command_timeout cursor_factory direct_tls executemany_mode
     max_cacheable_statement_size max_cached_statement_lifetime prepare_threshold prepared_statement_cache_size
@@ -155,12 +205,16 @@ DRIVERS_OWN = frozenset(
     unix_sock use_native_hstore
     """.split()
 )
-"""Parameters of asyncpg, psycopg2, pg8000 and SQLAlchemy's dialects that say nothing about where and how safely."""
+"""Parameters of asyncpg, psycopg2, pg8000 and SQLAlchemy's dialects that affect neither the address nor TLS; gate's
+own connection ignores them."""
 
-OTHER_NAMES = {"username": "user", "database": "dbname"}
+ALIASES = {"username": "user", "database": "dbname"}
 """Drivers' names of libpq's parameters."""
 
-SSL_WORDS = {
+SSL_MODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
+"""libpq's values of `sslmode`."""
+
+SSL_ALIASES = {
     "true": "require",
     "1": "require",
     "yes": "require",
@@ -168,57 +222,4 @@ SSL_WORDS = {
     "false": "disable",
     "0": "disable",
 }
-SSL_MODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
-
-_HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d*))?\Z")
-
-PERCENT = "in a password or a name write @ as %40, : as %3A, / as %2F, ? as %3F and % as %25."
-
-
-def hosts_and_ports(text: str, variable: str) -> tuple[list[str], list[str]]:
-    """`host:port,host:port` as two lists; raises `BadSettings`."""
-    hosts, ports = [], []
-    for part in text.split(",") if text else []:
-        match = _HOST.match(part)
-        if not match or "@" in part:
-            raise BadSettings(f"{variable}: what stands between // and the next / is not host:port; {PERCENT}")
-        hosts.append(unquote(match["host"]).strip("[]"))
-        ports.append(match["port"] or "")
-    return hosts, ports
-
-
-def read_parameters(found: dict[str, str], hosts: list[str], ports: list[str], query: str, variable: str) -> None:
-    """Add what a query says to the parameters, hosts and ports that are known; raises `BadSettings`."""
-    for key, value in parse_qsl(query, keep_blank_values=True):
-        match key:
-            case "host" if not value.startswith("/"):
-                more_hosts, more_ports = hosts_and_ports(value, variable)
-                hosts.extend(more_hosts)
-                ports.extend(more_ports)
-            case "host":
-                hosts.append(value)
-                ports.append("")
-            case "port":
-                ports[:] = value.split(",")
-            case "ssl" | "sslmode":
-                found["sslmode"] = _sslmode(value, variable)
-            case "direct_tls" if value.lower() in {"1", "true", "yes", "on"}:
-                found.setdefault("sslmode", "require")
-            case _ if (name := OTHER_NAMES.get(key, key)) in LIBPQ:
-                found[name] = value
-            case _ if key not in DRIVERS_OWN:
-                raise BadSettings(
-                    f"{variable}: {_parameter_name(key, query)} is not known to PostgreSQL's clients; correct it."
-                )
-
-
-def _parameter_name(key: str, query: str) -> str:
-    """The parameter's name, unless it may be a part of a password with a `?` in it."""
-    return "a parameter behind the ?" if "@" in query or not key.isidentifier() else f"the parameter {key!r}"
-
-
-def _sslmode(value: str, variable: str) -> str:
-    mode = SSL_WORDS.get(value.lower(), value)
-    if mode not in SSL_MODES:
-        raise BadSettings(f"{variable}: ssl/sslmode must be one of {', '.join(sorted(SSL_MODES))}.")
-    return mode
+"""asyncpg's values of `ssl`."""

@@ -233,7 +233,7 @@ def test_a_signal_ends_gate_while_env_py_is_verified(
     running = gate.start("migrate")
     running.await_output("verifying")
     running.signal(number)
-    assert running.wait(within=10).code == 128 + number
+    assert running.wait(10).code == 128 + number
     assert database.backends() == []
 
 

@@ -169,14 +169,15 @@ def _second_connection(database: Database, key: LockKey) -> Connection:
         second, granted = BackgroundCall(lambda: _try_second(database, key)).result(limit)
     except TimeoutError:
         raise BadSettings(
-            f"The database gave gate no second connection within {limit:g} s. Lock and migration need one each, which "
-            "a pooler with one server connection cannot give: point MIGRATION_DATABASE_URL directly to PostgreSQL."
+            f"The database gave gate no second connection within {limit:g} s. The lock and the migration need one "
+            "each, and a pooler with one server connection cannot provide both: point MIGRATION_DATABASE_URL directly "
+            "to PostgreSQL."
         ) from None
     if granted:
         second.close()
         raise BadSettings(
-            "This server grants the migration lock to two connections at once, so it keeps no migrators apart. Point "
-            "MIGRATION_DATABASE_URL directly to PostgreSQL, or set GATE_LOCK=none and migrate with one single Job."
+            "This server grants the migration lock to two connections at once, so it cannot keep migrators apart. "
+            "Point MIGRATION_DATABASE_URL directly to PostgreSQL, or set GATE_LOCK=none and migrate with a single Job."
         )
     return second
 

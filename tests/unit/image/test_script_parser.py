@@ -1,4 +1,4 @@
-"""One script as text: read as Python would bind it, and never run (issue 3, item 1)."""
+"""One migration script is parsed to the values that Python would bind, and never executed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATH = "versions/one.py"
 
 
 def read(source: str | bytes, file_name: str = "one.py") -> Script | NotLiteral:
-    """By the tree; where the pattern reads the script, too, both must say the same."""
+    """Parse with `ast`; where the patterns accept the script, too, both must agree."""
     text = source.encode() if isinstance(source, str) else source
     found = read_script(text, PATH, file_name)
     plain = plain_script.read(text, PATH)
@@ -172,7 +172,7 @@ def test_the_message_is_the_docstrings_first_paragraph_in_one_line(docstring: st
     assert revision(docstring + PLAIN).message == message
 
 
-def test_the_path_is_told_and_a_legacy_script_is_named_by_its_file() -> None:
+def test_the_path_is_kept_and_a_legacy_script_is_named_by_its_file() -> None:
     found = read("down_revision = None", file_name="1975ea83b712.py")
     assert isinstance(found, Script)
     assert (found.revision.id, found.revision.path) == ("1975ea83b712", PATH)
@@ -222,9 +222,7 @@ COMPUTED = {
 
 
 @pytest.mark.parametrize(("source", "line", "name"), list(COMPUTED.values()), ids=list(COMPUTED))
-def test_what_is_computed_is_never_guessed_and_the_file_line_and_name_are_told(
-    source: str, line: int | None, name: str
-) -> None:
+def test_a_computed_value_is_reported_with_file_line_and_name(source: str, line: int | None, name: str) -> None:
     found = read(source)
     assert isinstance(found, NotLiteral), found
     assert (found.path, found.name) == (PATH, name)
@@ -270,13 +268,13 @@ UNREADABLE: dict[str, tuple[bytes, int]] = {
 
 
 @pytest.mark.parametrize(("source", "line"), list(UNREADABLE.values()), ids=list(UNREADABLE))
-def test_what_python_or_alembic_could_not_read_is_refused_with_file_and_line(source: bytes, line: int) -> None:
+def test_an_invalid_script_is_refused_with_file_and_line(source: bytes, line: int) -> None:
     with pytest.raises(BadScripts) as caught:
         read(source)
-    said = str(caught.value)
-    assert said.startswith(f"{PATH}, line ")
-    assert "\n" not in said
-    assert int(said.removeprefix(f"{PATH}, line ").split(":")[0]) >= line or line == 1
+    message = str(caught.value)
+    assert message.startswith(f"{PATH}, line ")
+    assert "\n" not in message
+    assert int(message.removeprefix(f"{PATH}, line ").split(":")[0]) >= line or line == 1
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=10).filter(lambda t: "\0" not in t)
@@ -406,7 +404,7 @@ CALL = "context.configure(connection=c, {})"
         ),
     ],
 )
-def test_the_version_table_is_read_from_env_py_without_running_it(
+def test_the_version_table_is_read_from_env_py_without_executing_it(
     source: str, table: str | None, schema: str | None
 ) -> None:
     assert read_env_py(source.encode(), "env.py") == VersionTable(table, schema)
@@ -427,7 +425,7 @@ def test_the_version_table_is_read_from_env_py_without_running_it(
         'options = {"version_table": make()}\ncontext.configure(**options)',
     ],
 )
-def test_a_version_table_that_env_py_computes_is_told_as_computed(source: str) -> None:
+def test_a_version_table_that_env_py_computes_is_reported_as_computed(source: str) -> None:
     assert read_env_py(source.encode(), "env.py").computed
 
 
@@ -447,5 +445,5 @@ def test_an_env_py_that_python_cannot_read_is_refused_with_its_line() -> None:
         "class down_revision: pass\n",
     ],
 )
-def test_the_pattern_leaves_a_name_that_is_bound_otherwise_to_the_tree(odd: str) -> None:
+def test_the_patterns_reject_a_script_that_binds_a_name_in_another_way(odd: str) -> None:
     assert plain_script.read((PLAIN + odd).encode(), PATH) is None
