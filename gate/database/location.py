@@ -33,6 +33,10 @@ PLAIN_MESSAGES = (
         r"too many (connections|clients)|remaining connection slots",
         "The database server has no connection left",
     ),
+    (
+        r"Too many open files",
+        "gate has no file descriptor left for a connection; raise the limit on open files (ulimit -n)",
+    ),
     (r"pg_hba\.conf", "The pg_hba.conf of the database server does not allow this client to connect"),
     (
         r"resolve host|translate host name|Name or service not known",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import socket
 import time
@@ -12,7 +14,7 @@ from typing import Any
 from gate import log
 from gate.database.lock import Migrator
 from gate.drift.comparison import Drift
-from gate.errors import BadSettings, MigrationFailed
+from gate.errors import MORE_PROCESSES, BadSettings, MigrationFailed, ResourceShortage
 from gate.redaction import hide
 
 MAX_ERROR_LENGTH = 500
@@ -20,6 +22,9 @@ MAX_ERROR_LENGTH = 500
 
 DUPLICATE_SQLSTATES = frozenset({"42P07", "42701", "42710", "42P06", "42723"})
 """PostgreSQL's SQLSTATEs of a duplicate table, column, object, schema and function."""
+
+RESOURCE_ERRORS = frozenset(map(os.strerror, (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)))
+"""Why the supervisor could not start the upgrade, where that is a shortage and no mistake."""
 
 STAMP_REMEDY = "`alembic stamp REVISION`"
 """The remedy where tables were created without Alembic."""
@@ -121,6 +126,8 @@ class Progress:
         if self.failure:
             raise self._reported_failure(self.failure)
         name = f"GATE_UPGRADE_COMMAND (`{hide(' '.join(command))}`)" if command else "The upgrade process"
+        if self.start_error in RESOURCE_ERRORS:
+            raise ResourceShortage(f"{name} cannot be started: {self.start_error}. {MORE_PROCESSES}")
         if self.start_error:
             raise MigrationFailed(f"{name} cannot be executed: {self.start_error}.")
         code = supervisor_exit_code if self.exit_code is None else self.exit_code

@@ -16,7 +16,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 
 from gate import log
-from gate.errors import BadSettings
+from gate.errors import BadSettings, ResourceShortage, starting_process
 from gate.readiness.answer import Readiness, fields
 
 BACKLOG = 128
@@ -52,7 +52,7 @@ class Placeholder:
         self._place, self._began, self._told, self._rest = place, time.monotonic(), b"", b""
         try:
             self._child, outcome = _start(*place), "started another"
-        except (BadSettings, OSError) as error:
+        except (BadSettings, ResourceShortage, OSError) as error:
             outcome = f"could not start another and tries again ({error})"
         text = f"What answers on the port of GATE_PLACEHOLDER has ended{how}; gate {outcome}, and waits on."
         log.emit("warning", "gate.placeholder_restarted", text)
@@ -98,13 +98,14 @@ def _start(address: tuple[str, int], health_path: str) -> subprocess.Popen[bytes
             str(os.getpid()),
             health_path,
         ]
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            pass_fds=[listening.fileno()],
-            start_new_session=True,
-        )
+        with starting_process("the process that answers on the port of GATE_PLACEHOLDER"):
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[listening.fileno()],
+                start_new_session=True,
+            )
     assert child.stdin
     os.set_blocking(child.stdin.fileno(), False)
     return child
