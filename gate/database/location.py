@@ -30,6 +30,10 @@ PLAIN_MESSAGES = (
     ),
     (r"permission denied for database", "This role may not connect to the database; GRANT CONNECT"),
     (
+        r"too many connections for (role|database)",
+        "The role or the database has no connection left (its CONNECTION LIMIT); gate needs three to migrate",
+    ),
+    (
         r"too many (connections|clients)|remaining connection slots",
         "The database server has no connection left",
     ),

@@ -262,7 +262,7 @@ def file_status(path: str | Path) -> os.stat_result | None:
 def _barrier(path: str | Path) -> str:
     """Name the first folder on the way that this user may not enter."""
     for folder in reversed(Path(path).absolute().parents):
-        if not os.access(folder, os.X_OK):
+        if not os.access(folder, os.X_OK, effective_ids=os.access in os.supports_effective_ids):
             mode = stat.S_IMODE(os.stat(folder).st_mode)
             return (
                 f": user {os.geteuid()} may not enter the folder {folder} (mode {mode:04o}); make it executable for "

@@ -244,7 +244,8 @@ def _reflects(statement: ast.stmt) -> bool:
 STAR_MODULES = frozenset(
     """
     alembic alembic.op collections datetime decimal enum math os os.path re sqlalchemy sqlalchemy.orm sqlalchemy.schema
-    sqlalchemy.sql sqlalchemy.sql.expression sqlalchemy.sql.functions sqlalchemy.sql.sqltypes sqlalchemy.types typing uuid
+    sqlalchemy.sql sqlalchemy.sql.expression sqlalchemy.sql.functions sqlalchemy.sql.sqltypes sqlalchemy.types typing
+    uuid
     """.split()
 )
 """Modules whose star import binds none of the four names (`alembic.command`, for one, exports `revision`)."""
