@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from demo.embedded_postgres import free_port
 from tests.conftest import SERVER, GateRunner, TestDatabase
 from tests.support.projects import Project
 
@@ -56,6 +57,43 @@ def test_one_thread_that_is_refused_delays_a_migration_and_does_not_end_it(
     ended = gate("run", "--", *SERVER, PYTHONPATH=site, DENIED=denied, RUN_MIGRATIONS="1", GATE_TIMEOUT="60")
     assert (ended.code, ended.out) == (0, "server started\n"), ended.err
     assert database.stamped() == {"a3"}
+
+
+REFUSE_PROCESSES = """
+import _posixsubprocess, errno, os, sys
+if os.environ["DENIED"] in " ".join(sys.orig_argv):
+    def refuse(*args):
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    _posixsubprocess.fork_exec = refuse
+"""
+
+
+@pytest.mark.parametrize("starter", ["-m gate migrate", "gate.migration.child.supervisor"])
+@pytest.mark.parametrize("command", ["", "alembic upgrade heads"])
+def test_an_upgrade_process_that_cannot_be_started_is_waited_for(
+    gate: GateRunner, database: TestDatabase, tmp_path: Path, starter: str, command: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(REFUSE_PROCESSES)
+    environment = {"PYTHONPATH": str(tmp_path), "DENIED": starter, "GATE_UPGRADE_COMMAND": command}
+    ended = gate("migrate", "--timeout", "1", **environment)
+    assert ended.code == 124
+    assert "pids limit" in ended.failure
+    assert "bug in gate" not in ended.err
+    assert not database.tables()
+
+
+def test_a_loader_or_a_placeholder_that_cannot_be_started_is_a_shortage(
+    gate: GateRunner, project: Project, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(REFUSE_PROCESSES)
+    denied = {"PYTHONPATH": str(tmp_path), "DENIED": "-m gate"}
+    placeholder = gate("run", "--", *SERVER, GATE_PLACEHOLDER=f"127.0.0.1:{free_port()}", **denied)
+    assert (placeholder.code, placeholder.out) == (69, "")
+    assert "port of GATE_PLACEHOLDER" in placeholder.failure
+    (project.versions / "a4.py").write_text('revision = "a" + "4"\ndown_revision = "a3"\n')
+    loader = gate("check", **denied)
+    assert loader.code == 69
+    assert "in which Alembic loads the scripts" in loader.err
 
 
 def test_without_descriptors_the_limit_is_named(gate: GateRunner, database: TestDatabase) -> None:
