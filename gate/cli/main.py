@@ -90,10 +90,10 @@ def _command_function(name: str) -> Callable[[Arguments], int]:
 
 
 def _serve(arguments: Arguments) -> int:
-    from gate.readiness.placeholder import require_http  # noqa: PLC0415 - the extra may not be installed
+    from gate.readiness.listener import require_http_extra  # noqa: PLC0415 - the extra may not be installed
 
     try:
-        require_http("gate serve")
+        require_http_extra("gate serve")
         from gate.cli.serve import serve  # noqa: PLC0415 - likewise
 
         return serve(arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from http import HTTPStatus
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -13,9 +14,19 @@ from gate import log
 from gate.asgi import Ready
 from gate.drift.comparison import Drift, Verdict
 from gate.process import gc_tuning
-from gate.readiness.answer import PATH, Readiness, Receive, Scope, Send
+from gate.readiness.answer import (
+    READINESS_PATH,
+    TEXT,
+    Readiness,
+    Receive,
+    Scope,
+    Send,
+    alive,
+    make_answer,
+    send_answer,
+)
 from gate.readiness.http_server import Server
-from gate.readiness.placeholder import listen
+from gate.readiness.listener import listen
 from gate.settings import settings
 from gate.settings.arguments import Arguments
 
@@ -28,7 +39,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return six gauges, made from the current verdict."""
-        readiness = self._ready.cache.now()
+        readiness = self._ready.cache.current()
         drift = readiness.drift
         yield _gauge("gate_schema_current", "1 if the schema is at the heads of this image", _is_current(readiness))
         yield _gauge("gate_schema_ready", "1 if /health/ready answers 200", float(readiness.ready))
@@ -39,7 +50,8 @@ class Metrics(Collector):
         pending = _or_nan(_runnable_revisions(drift) if drift else None)
         yield _gauge("gate_pending_revisions", "Revisions that an upgrade would run", pending)
         yield _gauge("gate_seconds_since_seen", "Seconds since the last successful check", _or_nan(readiness.age))
-        yield _gauge("gate_waiting_seconds", "Seconds for which the schema has not fitted", self._ready.cache.waiting())
+        waiting = self._ready.cache.waiting_seconds()
+        yield _gauge("gate_waiting_seconds", "Seconds for which the schema has not fitted", waiting)
 
 
 class Sidecar:
@@ -55,19 +67,21 @@ class Sidecar:
         """Answer one request."""
         match scope.get("path"):
             case "/health":
-                await _send(send, 200, b"application/json", b'{"status": "ok"}')
+                await send_answer(send, alive())
             case "/metrics":
-                await self._ready.refreshed()
-                await _send(send, 200, CONTENT_TYPE_LATEST.encode(), generate_latest(self._registry))
-            case path if path == PATH:
+                await self._ready.refresh()
+                body = generate_latest(self._registry)
+                await send_answer(send, make_answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, body))
+            case path if path == READINESS_PATH:
                 await self._ready(scope, receive, send)
             case _:
-                await _send(send, 404, b"text/plain", b"/health, /health/ready or /metrics\n")
+                body = b"/health, /health/ready or /metrics\n"
+                await send_answer(send, make_answer(HTTPStatus.NOT_FOUND, TEXT, body))
         self._log_change()
 
     def _log_change(self) -> None:
         """Log once why the answer has changed. The HTTP answer gives fewer details, since anybody may read it."""
-        failure, readiness = self._ready.cache.failure, self._ready.cache.now()
+        failure, readiness = self._ready.cache.failure, self._ready.cache.current()
         finding = failure or readiness.drift
         text = str(finding).rstrip(".")
         if finding is None or text == self._logged:
@@ -75,7 +89,7 @@ class Sidecar:
         self._logged = text
         level = "info" if readiness.ready and failure is None else "critical"
         status = 200 if readiness.ready else 503
-        log.emit(level, "gate.answer_changed", f"{text}. {PATH} answers {status}.", status=status)
+        log.emit(level, "gate.answer_changed", f"{text}. {READINESS_PATH} answers {status}.", status=status)
 
 
 def serve(arguments: Arguments) -> int:
@@ -106,9 +120,3 @@ def _or_nan(value: float | None) -> float:
 
 def _gauge(name: str, meaning: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, meaning, value=value)
-
-
-async def _send(send: Send, status: int, kind: bytes, body: bytes) -> None:
-    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -64,4 +64,6 @@ class Attempt:
 
     def _show_progress(self, progress: Progress) -> None:
         self.upgrade_began = True
-        self.placeholder.tell(Readiness(progress.planned, age=0, migrating=str(progress.migrator()), held=True))
+        self.placeholder.publish(
+            Readiness(progress.planned, age=0, migrating=str(progress.migrator()), server_started=False)
+        )

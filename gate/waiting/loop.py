@@ -61,7 +61,7 @@ class WaitLoop:
         self.announcer.termination.clear()
 
     def _report(self, outcome: Outcome, pause: Pause) -> None:
-        self.placeholder.tell(readiness(outcome))
+        self.placeholder.publish(readiness(outcome))
         self.announcer.announce(outcome, pause)
 
     def _step(self) -> Outcome:

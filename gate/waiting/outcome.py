@@ -65,9 +65,11 @@ def readiness(outcome: Outcome) -> Readiness:
     migrating = str(outcome.migrator) if outcome.migrator else None
     match outcome.finding:
         case Inspection(drift=drift):
-            return Readiness(drift, age=0, migrating=migrating, held=True)
+            return Readiness(drift, age=0, migrating=migrating, server_started=False)
         case DatabaseUnavailable():
-            return Readiness(outcome.last_drift, away=0, reason=UNAVAILABLE_REASON, migrating=migrating, held=True)
+            return Readiness(
+                outcome.last_drift, away=0, reason=UNAVAILABLE_REASON, migrating=migrating, server_started=False
+            )
         case _:
             return Readiness(reason=STAYING_REASON)
 

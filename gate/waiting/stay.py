@@ -33,7 +33,7 @@ def stay(attempt: Attempt, failure: GateError) -> None:
 
     def report(outcome: Outcome | None, pause: Pause) -> None:
         assert outcome
-        attempt.placeholder.tell(readiness(outcome))
+        attempt.placeholder.publish(readiness(outcome))
         announcer.announce(outcome, pause)
 
     outcome = backoff.poll(
@@ -71,4 +71,4 @@ def _log_staying(attempt: Attempt, failure: GateError) -> None:
 def _start_placeholder(attempt: Attempt, failure: GateError) -> None:
     with suppress(GateError):  # a probe needs an answer even if another setting is wrong
         attempt.placeholder.start(*settings.placeholder_address(os.environ))
-    attempt.placeholder.tell(readiness(Outcome(failure)))
+    attempt.placeholder.publish(readiness(Outcome(failure)))

@@ -13,7 +13,7 @@ import pytest
 
 from demo.embedded_postgres import free_port
 from tests.conftest import GateRunner, TestDatabase
-from tests.support.programs import GATE
+from tests.support.programs import GATE_COMMAND
 from tests.support.projects import Project
 
 PRINT_ARGUMENTS = "import json, sys; print(json.dumps(sys.argv[1:]))"
@@ -39,7 +39,7 @@ def _current(database: TestDatabase) -> None:
 def bytes_of(gate: GateRunner, *server: str, stdin: bytes = b"", **environment: str) -> bytes:
     """What the server printed, byte for byte."""
     return subprocess.run(
-        [*GATE, "run", "--", *server],
+        [*GATE_COMMAND, "run", "--", *server],
         input=stdin,
         capture_output=True,
         cwd=gate.folder,
@@ -77,7 +77,7 @@ def test_the_server_gets_the_environment_byte_for_byte(gate: GateRunner, locale:
         command: list[str | bytes] = ["env", "-i", *variables, *program, "env", "-0"]
         return subprocess.run(command, cwd=gate.folder, capture_output=True, check=True, timeout=60).stdout
 
-    assert env(*GATE, "run", "--") == env()
+    assert env(*GATE_COMMAND, "run", "--") == env()
 
 
 def test_the_servers_arguments_are_untouched(gate: GateRunner) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SERVER, GateRunner, TestDatabase
-from tests.support.namespaces import need_namespaces, silent_host, silent_name_server
-from tests.support.programs import Running, await_true, children
+from tests.support.namespaces import require_namespaces, silent_host, silent_name_server
+from tests.support.programs import RunningProgram, await_true, children
 from tests.support.projects import Project, make_project
 
 LONG_TIMEOUTS = {"GATE_CONNECT_TIMEOUT": "60", "GATE_QUERY_TIMEOUT": "60"}
@@ -22,7 +22,7 @@ MAX_SECONDS_TO_END = 2.0
 ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-def ends_at_once(gate: Running, number: signal.Signals) -> None:
+def ends_at_once(gate: RunningProgram, number: signal.Signals) -> None:
     began = time.monotonic()
     gate.signal(number)
     ended = gate.wait()
@@ -61,7 +61,7 @@ def test_a_signal_while_waiting_for_the_lock_ends_gate_at_once(
 def test_a_signal_while_a_check_hangs_in_name_resolution_ends_gate_at_once(
     gate: GateRunner, tmp_path: Path, number: signal.Signals
 ) -> None:
-    need_namespaces()
+    require_namespaces()
     with silent_name_server(tmp_path) as (server, prefix):
         url = "postgresql://postgres@db.nowhere.test/shop"
         checking = gate.start("run", "--", *SERVER, prefix=prefix, DATABASE_URL=url, **LONG_TIMEOUTS)

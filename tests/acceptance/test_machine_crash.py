@@ -13,7 +13,7 @@ import pytest
 from demo.embedded_postgres import EmbeddedPostgres
 from gate.database.lock import LOCK_CLASS
 from tests.conftest import GateRunner
-from tests.support.programs import GATE, start
+from tests.support.programs import GATE_COMMAND, start
 from tests.support.projects import Project
 
 HERE, THERE = "10.203.77.1", "10.203.77.2"
@@ -56,7 +56,7 @@ def test_the_lock_of_a_machine_that_died_is_free_soon_and_the_next_one_finishes(
     machine, ours = cable
     project.add("a4", "a3", 'op.execute("SELECT pg_sleep(3600)")')
     url = f"postgresql://postgres@{HERE}:{server.port}/postgres"
-    dying = start(["ip", "netns", "exec", machine, *GATE, "migrate"], {"DATABASE_URL": url}, project.folder)
+    dying = start(["ip", "netns", "exec", machine, *GATE_COMMAND, "migrate"], {"DATABASE_URL": url}, project.folder)
     dying.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
     ip("link", "set", ours, "down")
     project.add("a4", "a3")

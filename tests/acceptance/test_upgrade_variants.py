@@ -48,7 +48,7 @@ def test_a_migration_gets_the_url_verbatim(gate: GateRunner, project: Project, d
 def test_a_more_privileged_role_migrates_and_the_server_keeps_its_own(
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:
-    url = database.role("x")
+    url = database.create_role("x")
     grant = f"GRANT SELECT ON alembic_version TO {role_of(url)}"
     project.add("a4", "a3", f"import os\nop.execute({grant!r})\nprint(os.environ['DATABASE_URL'], flush=True)")
     environment = {"DATABASE_URL": url, "MIGRATION_DATABASE_URL": database.url, "RUN_MIGRATIONS": "1"}
@@ -61,7 +61,7 @@ def test_a_more_privileged_role_migrates_and_the_server_keeps_its_own(
 def test_a_migrated_schema_that_the_servers_role_may_not_read_keeps_the_server_waiting(
     gate: GateRunner, database: TestDatabase
 ) -> None:
-    url = database.role("x")
+    url = database.create_role("x")
     environment = {"DATABASE_URL": url, "MIGRATION_DATABASE_URL": database.url, "RUN_MIGRATIONS": "1"}
     waiting = gate.start("run", "--", *SERVER, **environment)
     line = waiting.await_event("gate.waiting")
@@ -73,7 +73,7 @@ def test_a_migrated_schema_that_the_servers_role_may_not_read_keeps_the_server_w
 
 
 def test_a_role_that_may_not_migrate_fails_with_its_cause(gate: GateRunner, database: TestDatabase) -> None:
-    ended = gate("migrate", DATABASE_URL=database.role("x"))
+    ended = gate("migrate", DATABASE_URL=database.create_role("x"))
     assert ended.code == 65
     assert "permission denied" in ended.failure
     assert database.tables() == set()
@@ -132,7 +132,7 @@ def test_an_upgrade_commands_children_end_with_it(gate: GateRunner, project: Pro
     migrating = gate.start("migrate", GATE_UPGRADE_COMMAND=f"sh -c '{ALEMBIC}; true'")
     migrating.await_output("computing")
     migrating.process.terminate()
-    assert migrating.wait(within=10).code == 143
+    assert migrating.wait(timeout=10).code == 143
     assert database.backends() == []
     assert database.tables() == set()
 

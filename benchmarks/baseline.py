@@ -1,4 +1,4 @@
-"""The floor under every look: a bare script that connects and reads the version table."""
+"""The lower bound for every check: a bare script that connects and reads the version table."""
 
 import os
 

@@ -11,14 +11,14 @@ import psycopg
 import pytest
 
 from tests.conftest import SERVER, GateRunner, TestDatabase
-from tests.support.programs import Running, await_true
-from tests.support.projects import Project, until_there
+from tests.support.programs import RunningProgram, await_true
+from tests.support.projects import Project, wait_for_file
 
 LIMIT = 4096
 
 
 @pytest.fixture
-def migrating(gate: GateRunner, project: Project) -> Running:
+def migrating(gate: GateRunner, project: Project) -> RunningProgram:
     """Another gate, in the middle of revision a4."""
     project.add("a4", "a3", 'op.execute("SELECT pg_sleep(60)")')
     other = gate.start("migrate")
@@ -26,7 +26,7 @@ def migrating(gate: GateRunner, project: Project) -> Running:
     return other
 
 
-def test_a_waiting_server_says_who_migrates(gate: GateRunner, migrating: Running) -> None:
+def test_a_waiting_server_says_who_migrates(gate: GateRunner, migrating: RunningProgram) -> None:
     waiting = gate.start("run", "--", *SERVER)
     line = waiting.await_event("gate.waiting", lambda e: e.get("migrating", {}).get("revision") == "a4")
     who = line["migrating"]
@@ -40,41 +40,41 @@ def test_a_waiting_server_says_who_migrates(gate: GateRunner, migrating: Running
 
 
 def test_an_unprivileged_role_sees_who_migrates_too(
-    gate: GateRunner, database: TestDatabase, migrating: Running
+    gate: GateRunner, database: TestDatabase, migrating: RunningProgram
 ) -> None:
-    waiting = gate.start("wait", DATABASE_URL=database.role("x"))
+    waiting = gate.start("wait", DATABASE_URL=database.create_role("x"))
     line = waiting.await_event("gate.waiting", lambda e: "migrating" in e)
     assert line["migrating"]["revision"] == "a4"
     assert migrating.process.poll() is None
 
 
-def test_check_says_who_migrates(gate: GateRunner, migrating: Running) -> None:
+def test_check_says_who_migrates(gate: GateRunner, migrating: RunningProgram) -> None:
     assert "at revision a4 (4/4)" in gate("check").out
     assert "at revision a4 (4/4)" in json.loads(gate("check", "--json").out)["migrating"]
     assert migrating.process.poll() is None
 
 
 def test_the_end_of_a_migration_is_noticed_soon_although_pauses_are_long(
-    gate: GateRunner, database: TestDatabase, migrating: Running
+    gate: GateRunner, database: TestDatabase, migrating: RunningProgram
 ) -> None:
     waiting = gate.start("wait", GATE_POLL_MAX="60")
     waiting.await_event("gate.waiting", lambda e: "migrating" in e)
     database.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'")
     assert migrating.wait().code == 65
     database.stamp("a4")
-    assert waiting.wait(within=8).code == 0
+    assert waiting.wait(timeout=8).code == 0
 
 
-def test_busy_is_75_while_a_migrator_works(gate: GateRunner, database: TestDatabase, migrating: Running) -> None:
+def test_busy_is_75_while_a_migrator_works(gate: GateRunner, database: TestDatabase, migrating: RunningProgram) -> None:
     ended = gate("check", "--busy")
     assert ended.code == 75
     assert "a4" in ended.out
-    assert gate("check", "--busy", DATABASE_URL=database.role("x")).code == 75
+    assert gate("check", "--busy", DATABASE_URL=database.create_role("x")).code == 75
     assert migrating.process.poll() is None
 
 
 @pytest.fixture
-def locking(gate: GateRunner, project: Project, database: TestDatabase) -> Running:
+def locking(gate: GateRunner, project: Project, database: TestDatabase) -> RunningProgram:
     """A migrator that holds the version table itself locked."""
     database.stamp("a3")
     alter = 'op.execute("ALTER TABLE alembic_version ALTER COLUMN version_num TYPE varchar(255)")'
@@ -91,7 +91,9 @@ def locking(gate: GateRunner, project: Project, database: TestDatabase) -> Runni
     return other
 
 
-def test_a_migrator_that_locks_the_version_table_is_seen_all_the_same(gate: GateRunner, locking: Running) -> None:
+def test_a_migrator_that_locks_the_version_table_is_seen_all_the_same(
+    gate: GateRunner, locking: RunningProgram
+) -> None:
     soon = {"GATE_QUERY_TIMEOUT": "0.5"}
     busy = gate("check", "--busy", **soon)
     assert (busy.code, "a4" in busy.out) == (75, True)
@@ -103,7 +105,7 @@ def test_a_migrator_that_locks_the_version_table_is_seen_all_the_same(gate: Gate
 
 
 def test_a_wait_that_ends_while_a_migrator_locks_the_version_table_names_it_and_no_hanging_connection(
-    gate: GateRunner, locking: Running
+    gate: GateRunner, locking: RunningProgram
 ) -> None:
     ended = gate("wait", "--timeout", "1")  # less than what a look may take
     assert ended.code == 124
@@ -117,7 +119,7 @@ def test_what_locks_the_version_table_at_the_last_look_is_not_taken_for_this_gat
 ) -> None:
     go = project.folder / "go"
     database.stamp("a3")
-    project.add("a4", "a3", until_there(go))
+    project.add("a4", "a3", wait_for_file(go))
     migrating = gate.start("migrate", GATE_QUERY_TIMEOUT="0.5")
     migrating.await_event("gate.revision_started")
     with psycopg.connect(database.url) as other:
@@ -139,7 +141,7 @@ def queued(database: TestDatabase) -> bool:
 
 
 def test_whoever_would_migrate_waits_for_a_migrator_that_locks_the_version_table(
-    gate: GateRunner, database: TestDatabase, locking: Running
+    gate: GateRunner, database: TestDatabase, locking: RunningProgram
 ) -> None:
     ended = gate("migrate", GATE_QUERY_TIMEOUT="0.3", GATE_MIGRATION_LOCK_TIMEOUT="1")
     assert ended.code == 75
@@ -147,7 +149,7 @@ def test_whoever_would_migrate_waits_for_a_migrator_that_locks_the_version_table
     assert locking.process.poll() is None
 
 
-def test_busy_as_json_is_one_object(gate: GateRunner, migrating: Running) -> None:
+def test_busy_as_json_is_one_object(gate: GateRunner, migrating: RunningProgram) -> None:
     assert "a4" in json.loads(gate("check", "--busy", "--json").out)["migrating"]
     assert migrating.process.poll() is None
 

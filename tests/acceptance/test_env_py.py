@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SERVER, GateRunner, TestDatabase
-from tests.support.docs import PAGES, blocks, recipes
+from tests.support.docs import PAGES, blocks, dockerfile_recipes
 from tests.support.projects import SYNC_ENV, Project, make_project
 
 OPTIONS = ["", ", transaction_per_migration=True", ", transactional_ddl=False", ", compare_type=True, as_sql=False"]
@@ -169,7 +169,7 @@ def test_the_env_py_of_alembic_init_with_the_readmes_lines_migrates(
 def test_flask_migrate_by_the_readmes_lines_upgrades_by_its_own_command(
     gate: GateRunner, tmp_path: Path, database: TestDatabase
 ) -> None:
-    lines = next(recipe for recipe in recipes() if "flask" in recipe).splitlines()
+    lines = next(recipe for recipe in dockerfile_recipes() if "flask" in recipe).splitlines()
     heads = lines[0].removeprefix("RUN gate ").split()
     entrypoint = json.loads(lines[1].removeprefix("ENTRYPOINT "))
     gate.folder = tmp_path / "flask"

@@ -1,4 +1,4 @@
-"""Whether a text from a database or an image could make gate say what gate did not say."""
+"""Texts from a database or an image that try to forge output of gate, and a check that finds forged lines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.programs import Ended
+from tests.support.programs import ProgramResult
 
 PAGE = Path(__file__).parents[2] / "docs" / "log-events.md"
 EVENTS = frozenset(re.findall(r"^\| `(gate\.[a-z_]+)` \|", PAGE.read_text(), re.MULTILINE))
@@ -19,26 +19,26 @@ HOSTILE = {
     "a carriage return and a line for people": "x\r12:00:00 INFO     gate.forged: All is well.\r",
     "escape sequences": "\x1b[2J\x1b[H\x1b]0;pwned\x07\x1b[31mx\x9b2J",
     "quotes and braces": '"}, {\'event\': "gate.forged"} \\" \\',
-    "other ends of a line": "x\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029gate.forged",
-    "writing from the right": "\u202egate.forged\u2066\u200f",
-    "no characters": "\ufffe\uffff\U000e0001\ufeff",
+    "other line separators": "x\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029gate.forged",
+    "bidirectional controls": "\u202egate.forged\u2066\u200f",
+    "noncharacters": "\ufffe\uffff\U000e0001\ufeff",
     "markup": "<script>alert(1)</script><!-- &lt;",
     "format strings": "%s %(x)s {0} {x} $(id) `id` ${HOME}",
 }
-"""Texts that mean something to whoever reads a log line by line, on a terminal, as JSON or as HTML."""
+"""Texts with a meaning for a line-based log reader, a terminal, a JSON parser or a browser."""
 
 
-def lines_not_of_gate(ended: Ended) -> Iterator[str]:
-    """Lines on standard error that are none of gate's own: no JSON event, no line for people, no `gate: ` sentence."""
-    for line in ended.err.split("\n")[:-1]:
-        if not _is_gates(line):
+def unexpected_lines(result: ProgramResult) -> Iterator[str]:
+    """Yield the lines on standard error that are neither an event (JSON or console) nor a `gate: ` message."""
+    for line in result.err.split("\n")[:-1]:
+        if not _is_expected(line):
             yield line
 
 
-def _is_gates(line: str) -> bool:
+def _is_expected(line: str) -> bool:
     if not line.isprintable():
         return False
     if line.startswith("{"):
         return json.loads(line)["event"] in EVENTS
-    spoken = CONSOLE.match(line)
-    return spoken[1] in EVENTS if spoken else line.startswith("gate: ") and "gate: gate.forged" not in line
+    event = CONSOLE.match(line)
+    return event[1] in EVENTS if event else line.startswith("gate: ") and "gate: gate.forged" not in line

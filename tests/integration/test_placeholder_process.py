@@ -44,10 +44,10 @@ def test_a_child_that_listens_late_hears_whole_lines_and_the_newest_last(deaf: s
     hold = Placeholder()
     hold._child = deaf
     for number in range(30):
-        hold.tell(Readiness(reason=f"{number} {LONG}"))
+        hold.publish(Readiness(reason=f"{number} {LONG}"))
     lines = heard(deaf)
     assert not lines.endswith(b"\n"), "the pipe took half a line"
-    hold.tell(Readiness(reason="the newest"))
+    hold.publish(Readiness(reason="the newest"))
     lines += heard(deaf)
     reasons = [json.loads(line)["detail"].split()[2] for line in lines.splitlines()]
     assert reasons[0] == "0"
@@ -60,5 +60,5 @@ def test_a_child_that_is_gone_stops_nobody(deaf: subprocess.Popen[bytes]) -> Non
     hold._child = deaf
     deaf.kill()
     deaf.wait()
-    hold.tell(Readiness(reason="one"))
-    hold.tell(Readiness(reason="two"))
+    hold.publish(Readiness(reason="one"))
+    hold.publish(Readiness(reason="two"))

@@ -1,4 +1,4 @@
-"""Which machine and which versions the figures belong to."""
+"""The machine and the versions of a run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.stage import Stage
+from benchmarks.workspace import Workspace
 
 PACKAGES = ("schema-gate", "psycopg", "alembic", "SQLAlchemy", "structlog", "tenacity", "fastapi", "uvicorn")
 
 
-def rows(stage: Stage) -> list[list[str]]:
-    [(postgres,)] = stage.server.execute("SHOW server_version")
+def rows(workspace: Workspace) -> list[list[str]]:
+    [(postgres,)] = workspace.server.execute("SHOW server_version")
     return [
         ["processor", f"{_processor()}, {os.cpu_count()} cores"],
         ["system", f"{platform.system()} {platform.release().split('-')[0]}, {platform.libc_ver()[0]}"],

@@ -38,4 +38,4 @@ def test_an_empty_word_as_the_command_is_reported(gate: GateRunner, database: Te
     database.stamp("a3")
     ended = gate("run", "--", "", *SERVER)
     assert ended.code == 127
-    assert "Is the variable unset" in ended.failure
+    assert "Check that the variable" in ended.failure

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.containers import Containers, must, podman
+from tests.support.containers import Containers, podman, podman_output
 from tests.support.programs import await_true
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
@@ -41,7 +41,7 @@ def current(containers: Containers) -> str:
 def test_after_the_hand_over_the_server_is_process_1_and_gets_the_signal(containers: Containers, current: str) -> None:
     web = containers.start(current, "python3", "-c", SAYS_GOODBYE)
     web.await_log("the server is up")
-    assert "gate" not in must("exec", web.name, "cat", "/proc/1/cmdline")
+    assert "gate" not in podman_output("exec", web.name, "cat", "/proc/1/cmdline")
     assert web.stop() == 7
     assert "the server got it" in web.logs()
 
@@ -97,7 +97,7 @@ def test_time_limit_and_refusal_arrive_as_exit_codes(containers: Containers) -> 
 
 def test_podman_stop_cancels_a_running_migration_in_the_database(containers: Containers, tmp_path: Path) -> None:
     url = containers.create_database()
-    web = containers.start(url, image=containers.build_other(SLEEPS, tmp_path), RUN_MIGRATIONS="1")
+    web = containers.start(url, image=containers.build_changed(SLEEPS, tmp_path), RUN_MIGRATIONS="1")
     web.await_event("gate.revision_started", lambda event: event["revision"] == "0003")
     asleep = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(600)%'"
     assert web.stop() == 143

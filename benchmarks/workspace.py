@@ -1,4 +1,4 @@
-"""Where the measuring happens: one PostgreSQL on loopback, projects and databases made for it, and the stopwatch."""
+"""The PostgreSQL, projects and databases that the measurements use, and the timer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import count
 from pathlib import Path
 
-from benchmarks.measure import Command, Stopwatch
+from benchmarks.measure import Command, ProcessTimer
 from benchmarks.project import Project, make_project
 from demo.embedded_postgres import EmbeddedPostgres, environment_without_settings
 
@@ -28,7 +28,7 @@ WARM, COLD = "with bytecode caches", "without bytecode caches"
 
 @dataclass(frozen=True)
 class Database:
-    """A database of one measurement."""
+    """The database of one measurement."""
 
     server: EmbeddedPostgres
     name: str
@@ -44,27 +44,27 @@ class Database:
             self.server.execute(f"INSERT INTO alembic_version VALUES ('{row}')", self.name)
 
     def committed_at(self) -> float:
-        """When the stamp was committed, by the server's clock."""
+        """Return the time of the commit of the stamp, by the clock of the database."""
         statement = "SELECT max(extract(epoch FROM pg_xact_commit_timestamp(xmin)))::float8 FROM alembic_version"
         [(moment,)] = self.server.execute(statement, self.name)
         assert isinstance(moment, float)
         return moment
 
     def connections(self) -> list[float]:
-        """When gate connected, by the server's log: each look is one connection."""
+        """Return the times at which gate connected, from the log of the database: each check is one connection."""
         log = (self.server.folder / "log").read_text(errors="replace").splitlines()
-        marks = (f"database={self.name} ", "application_name=gate", "connection authorized")
-        return [float(line.split()[0]) for line in log if all(mark in line for mark in marks)]
+        markers = (f"database={self.name} ", "application_name=gate", "connection authorized")
+        return [float(line.split()[0]) for line in log if all(marker in line for marker in markers)]
 
 
 @dataclass
-class Stage:
-    """Everything that a measurement needs. `quick`: fewer rounds and shorter waits."""
+class Workspace:
+    """Creates what a measurement needs. `quick` asks for fewer rounds and shorter waits."""
 
     quick: bool
     server: EmbeddedPostgres
     folder: Path
-    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    timer: ProcessTimer = field(default_factory=ProcessTimer)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     @cached_property
@@ -76,20 +76,20 @@ class Stage:
         return make_project(self.folder / f"project-{next(self._numbers)}", revisions, last)
 
     def database(self, *rows: str) -> Database:
-        """Make a database with a table and this stamp."""
+        """Create a database with a table and a version table with these rows."""
         database = Database(self.server, f"bench_{next(self._numbers)}")
         self.server.execute(f"CREATE DATABASE {database.name}")
         self.server.execute("CREATE TABLE owner (id int PRIMARY KEY)", database.name)
         database.stamp(*rows)
         return database
 
-    def environment(self, database: Database, caches: str = WARM, **more: str) -> dict[str, str]:
+    def environment(self, database: Database, caches: str = WARM, **variables: str) -> dict[str, str]:
         cache = {"PYTHONPYCACHEPREFIX": str(self.folder / caches.split(maxsplit=1)[0])}
         if caches == COLD:
             cache["PYTHONDONTWRITEBYTECODE"] = "1"
-        given = environment_without_settings().items()
-        plain = {name: value for name, value in given if not name.startswith("PYTHON")}  # DONTWRITEBYTECODE, say
-        return {**plain, "DATABASE_URL": database.url, **cache, **more}
+        inherited = environment_without_settings().items()
+        plain = {name: value for name, value in inherited if not name.startswith("PYTHON")}
+        return {**plain, "DATABASE_URL": database.url, **cache, **variables}
 
     def gate(self, *arguments: str) -> list[str]:
         return [str(PROGRAMS / "gate"), *arguments]
@@ -99,15 +99,15 @@ class Stage:
 
 
 @contextmanager
-def stage(*, quick: bool) -> Iterator[Stage]:
-    """Set everything up and leave nothing behind."""
+def workspace(*, quick: bool) -> Iterator[Workspace]:
+    """Start PostgreSQL, and remove everything after the block."""
     folder = Path(tempfile.mkdtemp(prefix="gate-bench-"))
     server = EmbeddedPostgres(options=OPTIONS)
-    made = Stage(quick, server, folder)
+    created = Workspace(quick, server, folder)
     try:
         server.start()
-        yield made
+        yield created
     finally:
-        made.stopwatch.close()
+        created.timer.close()
         server.remove()
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""An import path with everything that is installed, less some packages."""
+"""An import path without some of the installed packages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import gate
 
 
 def path_without(folder: Path, *packages: str) -> dict[str, str]:
-    """Environment variables for `python -S`: the installed packages by links, and gate itself, but not these."""
+    """Link gate and the installed packages into `folder`, except `packages`; return variables for `python -S`."""
     folder.mkdir()
     installed = Path(sysconfig.get_paths()["purelib"])
     for entry in installed.iterdir():

@@ -13,8 +13,8 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres, free_port
 from tests.conftest import SERVER, GateRunner, TestDatabase
-from tests.support.namespaces import need_namespaces, silent_host, silent_name_server
-from tests.support.programs import Ended
+from tests.support.namespaces import require_namespaces, silent_host, silent_name_server
+from tests.support.programs import ProgramResult
 
 STARTED = "server started\n"
 
@@ -27,7 +27,7 @@ def mortal() -> Iterator[EmbeddedPostgres]:
     server.remove()
 
 
-def is_unavailable(ended: Ended, *words: str) -> None:
+def is_unavailable(ended: ProgramResult, *words: str) -> None:
     """One sentence with these words, exit code 69, no traceback."""
     assert ended.code == 69, ended.err
     assert ended.out == ""
@@ -49,12 +49,12 @@ def test_a_missing_database_says_so(gate: GateRunner, database: TestDatabase) ->
 
 
 def test_a_wrong_password_says_so(gate: GateRunner, database: TestDatabase) -> None:
-    url = database.role("right").replace(":right@", ":wrong@")
+    url = database.create_role("right").replace(":right@", ":wrong@")
     is_unavailable(gate("check", DATABASE_URL=url), "refuses the password")
 
 
 def test_a_missing_password_says_so(gate: GateRunner, database: TestDatabase) -> None:
-    url = database.role("right").replace(":right@", "@")
+    url = database.create_role("right").replace(":right@", "@")
     is_unavailable(gate("check", DATABASE_URL=url), "refuses the password")
 
 
@@ -65,17 +65,17 @@ def test_a_role_that_does_not_exist_is_refused_like_a_wrong_password(gate: GateR
 
 
 def test_a_role_that_may_not_log_in_says_so(gate: GateRunner, database: TestDatabase) -> None:
-    url = database.role("x", "ALTER ROLE {role} NOLOGIN")
+    url = database.create_role("x", "ALTER ROLE {role} NOLOGIN")
     is_unavailable(gate("check", DATABASE_URL=url), "does not allow this role to log in")
 
 
 def test_a_role_that_may_not_connect_names_the_grant(gate: GateRunner, database: TestDatabase) -> None:
-    url = database.role("x", f"REVOKE CONNECT ON DATABASE {database.name} FROM PUBLIC")
+    url = database.create_role("x", f"REVOKE CONNECT ON DATABASE {database.name} FROM PUBLIC")
     is_unavailable(gate("check", DATABASE_URL=url), "GRANT CONNECT")
 
 
 def test_a_role_with_too_many_connections_says_so(gate: GateRunner, database: TestDatabase) -> None:
-    url = database.role("x", "ALTER ROLE {role} CONNECTION LIMIT 1")
+    url = database.create_role("x", "ALTER ROLE {role} CONNECTION LIMIT 1")
     with psycopg.connect(url):
         is_unavailable(gate("check", DATABASE_URL=url), "no connection left")
 
@@ -121,7 +121,7 @@ def test_the_last_of_several_hosts_is_reached_though_all_others_are_silent(
 
 
 def test_name_resolution_that_hangs_does_not_hang_the_look(gate: GateRunner, tmp_path: Path) -> None:
-    need_namespaces()
+    require_namespaces()
     with silent_name_server(tmp_path) as (_, prefix):
         url = "postgresql://postgres@db.nowhere.test/shop"
         limits = ("--connect-timeout", "0.5", "--query-timeout", "0.5")

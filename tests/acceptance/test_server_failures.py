@@ -15,9 +15,9 @@ import pytest
 from demo.embedded_postgres import EmbeddedPostgres
 from gate.database.lock import LOCK_CLASS, LockKey
 from tests.conftest import GateRunner, TestDatabase
-from tests.support.pooler import PoolerMaker
-from tests.support.programs import Running, await_true, family
-from tests.support.projects import SYNC_ENV, Project, make_project, until_there
+from tests.support.pooler import PoolerFactory
+from tests.support.programs import RunningProgram, await_true, descendants
+from tests.support.projects import SYNC_ENV, Project, make_project, wait_for_file
 
 KEY = LockKey.of(None, "alembic_version")
 LOCKED = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = {LOCK_CLASS} AND granted"
@@ -31,7 +31,7 @@ def own_server() -> Iterator[EmbeddedPostgres]:
     server.remove()
 
 
-def sleeping_revision(gate: GateRunner, project: Project, **told: str) -> Running:
+def sleeping_revision(gate: GateRunner, project: Project, **told: str) -> RunningProgram:
     project.add("a4", "a3", 'op.execute("SELECT pg_sleep(300)")')
     migrating = gate.start("migrate", **told)
     migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
@@ -42,7 +42,7 @@ def sleeping_revision(gate: GateRunner, project: Project, **told: str) -> Runnin
 def frozen(server: EmbeddedPostgres) -> Iterator[None]:
     """Every process of the server stands still: connections live, and nobody answers."""
     assert server._process
-    processes = [server._process.pid, *family(server._process.pid)]
+    processes = [server._process.pid, *descendants(server._process.pid)]
     for pid in processes:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -60,7 +60,7 @@ def test_a_signal_ends_gate_while_the_server_is_frozen(
     migrating = sleeping_revision(gate, project)
     with frozen(own_server):
         migrating.signal(number)
-        ended = migrating.wait(within=10)
+        ended = migrating.wait(timeout=10)
     assert ended.code == 128 + number
     assert "in revision a4 (4/4)" in ended.event("gate.migration_interrupted")["message"]
     assert "Traceback" not in ended.err
@@ -72,19 +72,19 @@ def test_a_migration_timeout_holds_while_the_server_is_frozen(
     gate.url = own_server.url("postgres")
     migrating = sleeping_revision(gate, project, GATE_MIGRATION_TIMEOUT="6")
     with frozen(own_server):
-        ended = migrating.wait(within=30)
+        ended = migrating.wait(timeout=30)
     assert ended.code == 65
     assert "GATE_MIGRATION_TIMEOUT" in ended.failure
 
 
 @pytest.mark.parametrize("mode", ["transaction", "session"])
 def test_a_signal_ends_gate_while_a_pool_has_no_connection_left(
-    gate: GateRunner, project: Project, database: TestDatabase, pooler: PoolerMaker, mode: str
+    gate: GateRunner, project: Project, database: TestDatabase, pooler: PoolerFactory, mode: str
 ) -> None:
     gate.url = pooler(mode, 2).url(database.name)
     migrating = sleeping_revision(gate, project)
     migrating.signal(signal.SIGTERM)
-    assert migrating.wait(within=10).code == 143
+    assert migrating.wait(timeout=10).code == 143
     asleep = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(300)%' AND state = 'active'"
     await_true(lambda: database.execute(asleep) == [(0,)], lambda: "the statement outlived its client")
     assert database.tables() == set()
@@ -108,7 +108,7 @@ def test_a_lock_that_is_lost_before_the_first_step_is_taken_again(
 ) -> None:
     go = project.folder / "go"
     env = project.folder / "migrations" / "env.py"
-    wait = f"print('env.py', flush=True)\n{until_there(go)}"
+    wait = f"print('env.py', flush=True)\n{wait_for_file(go)}"
     env.write_text(wait + env.read_text())
     migrating = gate.start("migrate", GATE_POLL_MAX="0.5")
     migrating.await_output("env.py")
@@ -135,7 +135,7 @@ def test_a_standby_is_waited_for_until_it_is_the_primary(gate: GateRunner, own_s
 
 
 def test_a_pool_that_is_busy_just_now_is_waited_for(
-    gate: GateRunner, database: TestDatabase, pooler: PoolerMaker
+    gate: GateRunner, database: TestDatabase, pooler: PoolerFactory
 ) -> None:
     gate.url = pooler("transaction", 2).url(database.name)
     with psycopg.connect(gate.url) as hog:
@@ -146,7 +146,7 @@ def test_a_pool_that_is_busy_just_now_is_waited_for(
 
 
 def test_other_clients_of_a_pooler_never_get_a_migrations_name(
-    gate: GateRunner, project: Project, database: TestDatabase, pooler: PoolerMaker
+    gate: GateRunner, project: Project, database: TestDatabase, pooler: PoolerFactory
 ) -> None:
     gate.url = pooler("transaction", 4).url(database.name)
     ended = gate("migrate")

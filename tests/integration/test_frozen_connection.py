@@ -21,10 +21,10 @@ from gate.asgi import Ready
 from gate.drift.application import ApplicationInspector
 from gate.errors import DatabaseUnavailable
 from gate.process import threads
-from gate.readiness.cache import MAX_FROZEN, VerdictCache
+from gate.readiness.cache import VerdictCache
 from tests.conftest import TestDatabase
-from tests.support.frozen_way import Way, way_to
-from tests.support.programs import DEADLINE, await_true, start
+from tests.support.freezable_proxy import FreezableProxy, freezable_proxy
+from tests.support.programs import TIMEOUT, await_true, start
 from tests.support.projects import Project
 
 if TYPE_CHECKING:
@@ -42,15 +42,15 @@ app = ready{before}
 
 
 @pytest.fixture
-def way(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
+def way(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[FreezableProxy]:
     for variable, value in LIMITS.items():
         monkeypatch.setenv(variable, value)
-    with way_to(database.server.port) as way:
+    with freezable_proxy(database.server.port) as way:
         yield way
 
 
 @pytest.fixture
-def url(database: TestDatabase, way: Way) -> str:
+def url(database: TestDatabase, way: FreezableProxy) -> str:
     return database.url.replace(f":{database.server.port}", f":{way.port}")
 
 
@@ -71,14 +71,14 @@ ENGINES: dict[str, Callable[[str], Source]] = {
 
 @pytest.mark.parametrize("kind", ENGINES)
 def test_readiness_heals_after_a_pooled_connection_froze_and_says_so_meanwhile(
-    kind: str, database: TestDatabase, way: Way, url: str, ini: str
+    kind: str, database: TestDatabase, way: FreezableProxy, url: str, ini: str
 ) -> None:
     database.stamp("a1")
     engine = ENGINES[kind](url)
     ready = Ready(engine, config=ini, ttl=0.1)
 
     async def story() -> None:
-        assert not (await ready.refreshed()).ready
+        assert not (await ready.refresh()).ready
         way.freeze()
         database.stamp("a3")
         await until(lambda: asked_away(ready))
@@ -90,31 +90,31 @@ def test_readiness_heals_after_a_pooled_connection_froze_and_says_so_meanwhile(
 
 
 async def asked_away(ready: Ready) -> bool:
-    return (await ready.refreshed()).away is not None
+    return (await ready.refresh()).away is not None
 
 
 async def asked_ready(ready: Ready) -> bool:
-    return (await ready.refreshed()).ready
+    return (await ready.refresh()).ready
 
 
 async def until(happened: Callable[[], Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + TIMEOUT
     while not await happened():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
 
 
 def test_a_wsgi_application_heals_after_a_pooled_connection_froze(
-    database: TestDatabase, way: Way, url: str, ini: str
+    database: TestDatabase, way: FreezableProxy, url: str, ini: str
 ) -> None:
     database.stamp("a1")
     ready = wsgi.Ready(create_engine(of_driver(url, "psycopg")), config=ini, ttl=0.1)
     look = ready.inspector.inspect
-    assert not ready.cache.fresh(look).ready
+    assert not ready.cache.refresh(look).ready
     way.freeze()
     database.stamp("a3")
-    await_true(lambda: ready.cache.fresh(look).away is not None, lambda: "the database is not said to be away")
-    await_true(lambda: ready.cache.fresh(look).ready, lambda: ready.cache.now().line)
+    await_true(lambda: ready.cache.refresh(look).away is not None, lambda: "the database is not said to be away")
+    await_true(lambda: ready.cache.refresh(look).ready, lambda: ready.cache.current().line)
 
 
 def test_looks_that_never_end_do_not_pile_up(database: TestDatabase, ini: str) -> None:
@@ -125,16 +125,16 @@ def test_looks_that_never_end_do_not_pile_up(database: TestDatabase, ini: str) -
         began.append(1)
         end.wait()
 
-    cache = VerdictCache(ttl=0, limit=0.01)
+    cache = VerdictCache(ttl=0, timeout=0.01)
     cache.record(ApplicationInspector(database.url, ini).inspect())
-    for _ in range(2 * MAX_FROZEN):
-        cache.fresh(hangs)  # type: ignore[arg-type] # it never gives anything
+    for _ in range(2 * threads.MAX_FROZEN):
+        cache.refresh(hangs)  # type: ignore[arg-type] # it never gives anything
     end.set()
-    assert len(began) == MAX_FROZEN
+    assert len(began) == threads.MAX_FROZEN
 
 
 def test_a_look_whose_way_froze_does_not_keep_the_next_one_from_seeing(
-    database: TestDatabase, way: Way, url: str, ini: str
+    database: TestDatabase, way: FreezableProxy, url: str, ini: str
 ) -> None:
     database.stamp("a3")
     inspector = ApplicationInspector(url, ini)
@@ -149,7 +149,7 @@ def test_a_look_whose_way_froze_does_not_keep_the_next_one_from_seeing(
         assert inspector.inspect().drift.verdict == "CURRENT"
 
 
-def freeze_when_it_waits(database: TestDatabase, way: Way) -> None:
+def freeze_when_it_waits(database: TestDatabase, way: FreezableProxy) -> None:
     waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'alembic_version'::regclass"
     await_true(lambda: bool(database.execute(waits)), lambda: "no look waits for the lock")
     way.freeze()
@@ -163,7 +163,7 @@ def status(port: int) -> int:
 
 
 def test_workers_forked_while_the_look_at_the_start_hangs_look_for_themselves(
-    database: TestDatabase, way: Way, url: str, project: Project
+    database: TestDatabase, way: FreezableProxy, url: str, project: Project
 ) -> None:
     database.stamp("a3")
     (project.folder / "app.py").write_text(
@@ -186,7 +186,7 @@ def test_workers_forked_while_the_look_at_the_start_hangs_look_for_themselves(
 
 
 def test_a_look_that_hangs_does_not_keep_the_server_from_ending(
-    database: TestDatabase, way: Way, url: str, project: Project
+    database: TestDatabase, way: FreezableProxy, url: str, project: Project
 ) -> None:
     database.stamp("a1")
     source = f"create_engine({of_driver(url, 'psycopg')!r})"

@@ -15,8 +15,8 @@ import pytest
 
 from demo.embedded_postgres import free_port
 from tests.conftest import GateRunner, TestDatabase
-from tests.support.environments import path_without
-from tests.support.programs import DEADLINE, Running, alive, await_true, children, start
+from tests.support.import_path import path_without
+from tests.support.programs import TIMEOUT, RunningProgram, await_true, children, is_running, start
 from tests.support.projects import Project
 
 BIND = """
@@ -33,7 +33,7 @@ def port() -> int:
 
 
 @pytest.fixture
-def holding(gate: GateRunner, database: TestDatabase, port: int) -> Running:
+def holding(gate: GateRunner, database: TestDatabase, port: int) -> RunningProgram:
     database.stamp("a1")
     waiting = gate.start(
         "run", "--", sys.executable, "-c", BIND, str(port), GATE_PLACEHOLDER=f"127.0.0.1:{port}", GATE_POLL_MAX="0.5"
@@ -54,7 +54,7 @@ def get(port: int, path: str, **headers: str) -> httpx.Response:
     return httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, timeout=10)
 
 
-def test_alive_and_not_ready_and_saying_why(holding: Running, port: int) -> None:
+def test_alive_and_not_ready_and_saying_why(holding: RunningProgram, port: int) -> None:
     assert get(port, "/health").status_code == 200
     ready = get(port, "/health/ready")
     assert ready.status_code == 503
@@ -98,7 +98,7 @@ def test_serve_logs_what_its_answer_does_not_say_to_everybody(gate: GateRunner, 
     assert "127.0.0.1:1/shop" in serving.await_event("gate.answer_changed")["message"]
 
 
-def test_a_browser_gets_a_page_that_says_nothing_internal(holding: Running, port: int) -> None:
+def test_a_browser_gets_a_page_that_says_nothing_internal(holding: RunningProgram, port: int) -> None:
     page = get(port, "/items", accept="text/html,*/*;q=0.8")
     assert page.status_code == 503
     assert 'http-equiv="refresh"' in page.text
@@ -108,7 +108,7 @@ def test_a_browser_gets_a_page_that_says_nothing_internal(holding: Running, port
 
 
 def test_the_server_gets_the_port_and_no_descriptor_of_gates(
-    holding: Running, port: int, database: TestDatabase
+    holding: RunningProgram, port: int, database: TestDatabase
 ) -> None:
     database.stamp("a3")
     ended = holding.wait()
@@ -117,7 +117,9 @@ def test_the_server_gets_the_port_and_no_descriptor_of_gates(
     assert "fds [0, 1, 2, 3, 4]" in ended.out  # its own socket, and the folder that it lists
 
 
-def test_garbage_and_floods_do_not_disturb_the_waiting(holding: Running, port: int, database: TestDatabase) -> None:
+def test_garbage_and_floods_do_not_disturb_the_waiting(
+    holding: RunningProgram, port: int, database: TestDatabase
+) -> None:
     with ExitStack() as open_sockets:
         for number in range(500):
             client = open_sockets.enter_context(socket.socket())
@@ -151,8 +153,8 @@ def test_liveness_is_answered_amid_half_requests_and_no_line_is_logged(
     assert all(line.startswith("{") for line in watched.err)
 
 
-def test_a_request_that_never_ends_is_given_up(holding: Running, port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as client:
+def test_a_request_that_never_ends_is_given_up(holding: RunningProgram, port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX: ")
         with suppress(ConnectionResetError):
             assert client.recv(1) == b""
@@ -197,19 +199,19 @@ def test_a_malformed_address_is_told(gate: GateRunner, value: str) -> None:
     assert "GATE_PLACEHOLDER must be [host]:port" in ended.event("gate.failed")["message"]
 
 
-def test_the_holding_child_dies_with_gate(holding: Running, port: int) -> None:
+def test_the_holding_child_dies_with_gate(holding: RunningProgram, port: int) -> None:
     holding.process.kill()
     await_true(lambda: not answers(port), lambda: "the port is still answered")
 
 
-def test_a_holding_child_that_was_killed_is_told_and_another_answers(holding: Running, port: int) -> None:
+def test_a_holding_child_that_was_killed_is_told_and_another_answers(holding: RunningProgram, port: int) -> None:
     (child,) = children(holding.pid)
     os.kill(child, signal.SIGKILL)
     told = holding.await_event("gate.placeholder_restarted")
     assert told["level"] == "warning"
     await_true(lambda: answers(port), lambda: "nothing answers", holding.process)
     await_true(lambda: "drift:" in get(port, "/health/ready").text, lambda: "no drift in the answer", holding.process)
-    assert [alive(each) for each in children(holding.pid)] == [True]
+    assert [is_running(each) for each in children(holding.pid)] == [True]
 
 
 def test_a_holding_child_that_dies_under_a_long_statement_is_replaced(
@@ -218,7 +220,9 @@ def test_a_holding_child_that_dies_under_a_long_statement_is_replaced(
     project.add("a4", "a3", 'op.execute("SELECT pg_sleep(300)")')
     migrating = gate.start("migrate", GATE_PLACEHOLDER=f"127.0.0.1:{port}")
     migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
-    (child,) = [pid for pid in children(migrating.pid) if b"hold_server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (child,) = [
+        pid for pid in children(migrating.pid) if b"placeholder_server" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     os.kill(child, signal.SIGKILL)
     migrating.await_event("gate.placeholder_restarted")
     await_true(lambda: answers(port) and "revision a4 (4/4)" in get(port, "/health/ready").text, lambda: "no answer")
@@ -238,7 +242,7 @@ def test_a_holding_child_that_cannot_read_what_it_is_told_ends(port: int) -> Non
         child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listening.fileno()])
     try:
         await_true(lambda: answers(port), lambda: "nothing answers")
-        child.communicate(b"no JSON\n", timeout=DEADLINE)
+        child.communicate(b"no JSON\n", timeout=TIMEOUT)
     finally:
         child.kill()
         child.wait()

@@ -36,7 +36,7 @@ def test_a_timeout_shorter_than_the_first_check_still_says_why(gate: GateRunner)
 def test_the_timeout_holds_while_a_check_hangs(gate: GateRunner) -> None:
     with silent_host() as host:
         url = f"postgresql://postgres@127.0.0.1:{host.getsockname()[1]}/shop"
-        ended = gate.start("wait", DATABASE_URL=url, GATE_TIMEOUT="0.5", GATE_CONNECT_TIMEOUT="60").wait(within=10)
+        ended = gate.start("wait", DATABASE_URL=url, GATE_TIMEOUT="0.5", GATE_CONNECT_TIMEOUT="60").wait(timeout=10)
     assert ended.code == 124
 
 

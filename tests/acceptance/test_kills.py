@@ -17,7 +17,15 @@ import pytest
 
 from gate.database.lock import LockKey
 from tests.conftest import GateRunner, TestDatabase
-from tests.support.programs import ROUNDS, Running, alive, await_true, children, family, kill_at_random
+from tests.support.programs import (
+    KILL_ROUNDS,
+    RunningProgram,
+    await_true,
+    children,
+    descendants,
+    is_running,
+    kill_at_random,
+)
 from tests.support.projects import Project, make_project
 
 KEY = LockKey.of(None, "alembic_version")
@@ -36,7 +44,7 @@ def works(database: TestDatabase) -> list[object]:
     return [pid for (pid,) in rows]
 
 
-def sleeping_revision(gate: GateRunner, project: Project) -> Running:
+def sleeping_revision(gate: GateRunner, project: Project) -> RunningProgram:
     project.add("a4", "a3", 'op.execute("SELECT pg_sleep(120)")')
     migrating = gate.start("migrate")
     migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
@@ -52,12 +60,12 @@ def test_a_killed_migrator_takes_its_child_and_its_statement_with_it(
     gate: GateRunner, project: Project, database: TestDatabase, whom: str
 ) -> None:
     migrating = sleeping_revision(gate, project)
-    below = family(migrating.pid)
+    below = descendants(migrating.pid)
     assert len(below) == 2
     assert works(database)
     for pid in (below if whom == "both" else []) + [migrating.pid]:
         os.kill(pid, signal.SIGKILL)
-    await_true(lambda: not any(map(alive, below)), lambda: "the child outlived its parent")
+    await_true(lambda: not any(map(is_running, below)), lambda: "the child outlived its parent")
     await_true(lambda: not works(database), lambda: "the statement outlived its client")
     fix(project)
     assert gate("migrate").code == 0
@@ -68,7 +76,7 @@ def test_a_killed_child_fails_with_its_revision_and_what_was_committed(
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:
     migrating = sleeping_revision(gate, project)
-    os.kill(family(migrating.pid)[-1], signal.SIGKILL)
+    os.kill(descendants(migrating.pid)[-1], signal.SIGKILL)
     ended = migrating.wait()
     assert ended.code == 65
     message = ended.event("gate.failed")["message"]
@@ -88,7 +96,7 @@ def test_a_killed_supervisor_takes_the_upgrade_with_it_and_is_reported(
     ended = migrating.wait()
     assert ended.code == 65
     assert "SIGKILL in revision a4 (4/4)" in ended.failure
-    assert not alive(upgrade)
+    assert not is_running(upgrade)
     await_true(lambda: not works(database), lambda: "the statement outlived its client")
 
 
@@ -101,7 +109,7 @@ for own_session in (False, True):
 """What a revision may do: it starts processes, one of them in a session of its own, and goes on."""
 
 
-def started(migrating: Running) -> list[int]:
+def started(migrating: RunningProgram) -> list[int]:
     await_true(
         lambda: sum("started" in line for line in migrating.out) == 2,
         lambda: f"{migrating.out}{migrating.err}",
@@ -115,7 +123,7 @@ def test_what_a_migration_has_started_dies_with_gate(gate: GateRunner, project: 
     migrating = gate.start("migrate")
     others = started(migrating)
     migrating.process.kill()
-    await_true(lambda: not any(map(alive, others)), lambda: "a process of the migration outlived gate")
+    await_true(lambda: not any(map(is_running, others)), lambda: "a process of the migration outlived gate")
 
 
 def test_processes_that_a_migration_leaves_behind_are_killed_and_logged(
@@ -126,7 +134,7 @@ def test_processes_that_a_migration_leaves_behind_are_killed_and_logged(
     ended = migrating.wait()
     assert ended.code == 0
     assert ended.event("gate.child_processes_killed")["processes"] == 2
-    assert not any(map(alive, started(migrating)))
+    assert not any(map(is_running, started(migrating)))
     assert database.stamped() == {"a4"}
 
 
@@ -144,9 +152,9 @@ def test_an_upgrade_command_dies_with_gate(gate: GateRunner, name: str, whom: st
     doomed = [migrating.pid, *(children(migrating.pid) if whom != "gate" else [])]
     for pid in doomed:
         os.kill(pid, signal.SIGKILL)
-    await_true(lambda: not alive(command), lambda: "the command outlived gate")
+    await_true(lambda: not is_running(command), lambda: "the command outlived gate")
     if whom == "gate":
-        await_true(lambda: not alive(other), lambda: "what the command started outlived gate")
+        await_true(lambda: not is_running(other), lambda: "what the command started outlived gate")
     else:
         os.kill(other, signal.SIGKILL)
 
@@ -195,7 +203,7 @@ def test_the_next_migrator_ends_a_predecessors_statement_before_it_starts(
 def test_gate_names_an_orphaned_session_that_it_cannot_terminate_and_does_not_migrate(
     gate: GateRunner, database: TestDatabase
 ) -> None:
-    gate.url = database.role("secret", "GRANT ALL ON SCHEMA public TO {role}")
+    gate.url = database.create_role("secret", "GRANT ALL ON SCHEMA public TO {role}")
     with orphan(database) as pid:
         waiting = gate.start("migrate")
         line = waiting.await_event("gate.waiting")
@@ -241,7 +249,7 @@ with op.get_context().autocommit_block():
     return project
 
 
-@pytest.mark.parametrize("number", range(ROUNDS))
+@pytest.mark.parametrize("number", range(KILL_ROUNDS))
 def test_after_a_kill_at_any_moment_every_revision_is_applied_once(
     tmp_path: Path, database: TestDatabase, number: int
 ) -> None:
