@@ -109,7 +109,7 @@ def test_without_descriptors_the_limit_is_named(gate: GateRunner, database: Test
 def test_a_role_with_fewer_connections_than_gate_needs_is_refused(
     gate: GateRunner, database: TestDatabase, limit: int
 ) -> None:
-    url = database.role("x", f"ALTER ROLE {{role}} CONNECTION LIMIT {limit}", "GRANT ALL ON SCHEMA public TO {role}")
+    url = database.create_role("x", f"ALTER ROLE {{role}} CONNECTION LIMIT {limit}", "GRANT ALL ON SCHEMA public TO {role}")
     ended = gate("run", "--", *SERVER, DATABASE_URL=url, RUN_MIGRATIONS="1", GATE_TIMEOUT="30")
     assert (ended.code, ended.out) == (78, "")
     assert "gate needs 3 connections to migrate" in ended.failure
@@ -118,7 +118,7 @@ def test_a_role_with_fewer_connections_than_gate_needs_is_refused(
 
 
 def test_a_database_with_fewer_connections_than_gate_needs_is_refused(gate: GateRunner, database: TestDatabase) -> None:
-    url = database.role("x", "GRANT ALL ON SCHEMA public TO {role}")
+    url = database.create_role("x", "GRANT ALL ON SCHEMA public TO {role}")
     database.execute(f"ALTER DATABASE {database.name} CONNECTION LIMIT 2")
     ended = gate("migrate", DATABASE_URL=url)
     assert ended.code == 78
@@ -126,7 +126,7 @@ def test_a_database_with_fewer_connections_than_gate_needs_is_refused(gate: Gate
 
 
 def test_three_connections_are_enough_to_migrate(gate: GateRunner, database: TestDatabase) -> None:
-    url = database.role("x", "ALTER ROLE {role} CONNECTION LIMIT 3", "GRANT ALL ON SCHEMA public TO {role}")
+    url = database.create_role("x", "ALTER ROLE {role} CONNECTION LIMIT 3", "GRANT ALL ON SCHEMA public TO {role}")
     ended = gate("migrate", DATABASE_URL=url)
     assert ended.code == 0, ended.err
     assert database.stamped() == {"a3"}
