@@ -109,7 +109,9 @@ def test_without_descriptors_the_limit_is_named(gate: GateRunner, database: Test
 def test_a_role_with_fewer_connections_than_gate_needs_is_refused(
     gate: GateRunner, database: TestDatabase, limit: int
 ) -> None:
-    url = database.create_role("x", f"ALTER ROLE {{role}} CONNECTION LIMIT {limit}", "GRANT ALL ON SCHEMA public TO {role}")
+    url = database.create_role(
+        "x", f"ALTER ROLE {{role}} CONNECTION LIMIT {limit}", "GRANT ALL ON SCHEMA public TO {role}"
+    )
     ended = gate("run", "--", *SERVER, DATABASE_URL=url, RUN_MIGRATIONS="1", GATE_TIMEOUT="30")
     assert (ended.code, ended.out) == (78, "")
     assert "gate needs 3 connections to migrate" in ended.failure
