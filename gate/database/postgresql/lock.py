@@ -87,13 +87,13 @@ def acquire(database: Database, key: LockKey) -> Iterator[Lock]:
     try:
         pid = _try_lock(connection, key, database)
         pooled = connection.info.backend_pid != pid
+        needed = CONNECTIONS - pooled
         try:
             second = _second_connection(database, key)
         except DatabaseUnavailable:
-            _check_connection_limits(connection)  # "too many connections" for this role is permanent below three
+            _check_connection_limits(connection, needed)  # "too many connections" is permanent below these
             raise
-        if not pooled:
-            _check_connection_limits(second)
+        _check_connection_limits(second, needed)
         if pooled:
             second.close()  # the pool may need it for the migration
         tag, held = f"{key.working_name} {os.urandom(4).hex()}", _held_condition(key, pid)
@@ -113,7 +113,7 @@ def acquire(database: Database, key: LockKey) -> Iterator[Lock]:
             second.close()
 
 
-def _check_connection_limits(connection: Connection) -> None:
+def _check_connection_limits(connection: Connection, needed: int) -> None:
     """Raise `BadSettings` if the CONNECTION LIMIT of the role or the database is too low for ever to migrate.
 
     The limits of superusers do not count (`InitializeSessionUserId`). An error of the server leaves the limits unknown.
@@ -125,11 +125,11 @@ def _check_connection_limits(connection: Connection) -> None:
     )
     for kind, name, limit in try_for(LIMITS_TIMEOUT, lambda: connection.execute(limits).fetchall()) or []:
         assert isinstance(limit, int)
-        if 0 <= limit < CONNECTIONS:
+        if 0 <= limit < needed:
             raise BadSettings(
-                f"gate needs {CONNECTIONS} connections to migrate (the lock, its check, and the migration), and the "
+                f"gate needs {needed} connections to migrate (for the lock, its check and the migration), and the "
                 f"{kind} {name} has a CONNECTION LIMIT of {limit}. Raise it: ALTER {str(kind).upper()} {name} "
-                f"CONNECTION LIMIT {CONNECTIONS}; or let MIGRATION_DATABASE_URL name another role."
+                f"CONNECTION LIMIT {needed}; or let MIGRATION_DATABASE_URL name another role."
             )
 
 
