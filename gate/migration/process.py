@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from gate import log
 from gate.database.location import Database
 from gate.database.lock import Lock
+from gate.errors import starting_process
 from gate.migration.plan import Plan, UpgradeRequest
 
 KILL_TIMEOUT = 0.3
@@ -33,18 +34,20 @@ def start_upgrade(plan: Plan, lock: Lock, schema: str) -> Iterator[UpgradeProces
     The supervisor exits when the last descriptor of the lifeline is closed: by `UpgradeProcess.kill`, at the end of the
     block, or by the kernel when gate dies.
     """
-    lifeline_end, lifeline = os.pipe()
-    reports, reports_end = os.pipe()
+    with starting_process("the upgrade process"):
+        lifeline_end, lifeline = os.pipe()
+        reports, reports_end = os.pipe()
     supervisor = [sys.executable, "-P", "-m", "gate.migration.child.supervisor", str(lifeline_end), str(reports_end)]
     with open(lifeline, "wb") as lifeline_pipe, open(reports, "rb") as report_pipe:
         try:
-            process = subprocess.Popen(
-                [*supervisor, *(plan.command or _alembic_upgrade(plan, lock, schema, reports_end))],
-                stdin=subprocess.DEVNULL,
-                env=_migration_environment(lock.database, dedicated=plan.dedicated) | _tag_variables(plan, lock),
-                pass_fds=(lifeline_end, reports_end, *lock.descriptors),
-                start_new_session=True,
-            )
+            with starting_process("the upgrade process"):
+                process = subprocess.Popen(
+                    [*supervisor, *(plan.command or _alembic_upgrade(plan, lock, schema, reports_end))],
+                    stdin=subprocess.DEVNULL,
+                    env=_migration_environment(lock.database, dedicated=plan.dedicated) | _tag_variables(plan, lock),
+                    pass_fds=(lifeline_end, reports_end, *lock.descriptors),
+                    start_new_session=True,
+                )
         finally:
             os.close(lifeline_end)
             os.close(reports_end)

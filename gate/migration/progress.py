@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shlex
 import signal
@@ -14,7 +16,7 @@ from typing import Any
 from gate import log
 from gate.database.lock import Migrator
 from gate.drift.comparison import Drift
-from gate.errors import BadSettings, MigrationFailed
+from gate.errors import MORE_PROCESSES, BadSettings, MigrationFailed, ResourceShortage
 from gate.redaction import hide
 from gate.text import truncate
 
@@ -26,6 +28,9 @@ DUPLICATE_SQLSTATES = frozenset({"42P07", "42701", "42710", "42P06", "42723"})
 
 SENTENCE_ENDS = (".", "!", "?", "…")
 """A revision's message can be a sentence with an end of its own."""
+
+RESOURCE_ERRORS = frozenset(map(os.strerror, (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)))
+"""Why the supervisor could not start the upgrade, where that is a shortage and no mistake."""
 
 STAMP_REMEDY = "`alembic stamp REVISION`"
 """The remedy where tables were created without Alembic."""
@@ -162,6 +167,8 @@ class Progress:
         if self.failure:
             raise self._reported_failure(self.failure)
         name = f"GATE_UPGRADE_COMMAND (`{command_line(command)}`)" if command else "The upgrade process"
+        if self.start_error in RESOURCE_ERRORS:
+            raise ResourceShortage(f"{name} cannot be started: {self.start_error}. {MORE_PROCESSES}")
         if self.start_error:
             raise MigrationFailed(f"{name} cannot be executed: {self.start_error}.{shell_hint(command)}")
         code = supervisor_exit_code if self.exit_code is None else self.exit_code
