@@ -33,9 +33,13 @@ test: lint ## lint, then all tests; a test whose program is missing is skipped w
 WORKERS ?= 2
 
 .PHONY: nightly
-nightly: $(READY) ## draw ten thousand cases for each Hypothesis test, and kill a migration a hundred times (two hours)
+nightly: applications ## put gate in front of applications, draw ten thousand cases for each Hypothesis test, kill a migration a hundred times (three hours)
 	GATE_TEST_EXAMPLES=10000 $(BIN)/pytest -n $(WORKERS) --timeout 6000 tests/unit tests/acceptance/test_any_request.py
 	GATE_TEST_ROUNDS=100 $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_death.py tests/acceptance/test_engines.py
+
+.PHONY: applications
+applications: $(READY) ## put gate in front of ten public applications from the package registry (an hour, 4 GB in build/applications)
+	$(BIN)/pytest tests/nightly
 
 .PHONY: coverage
 coverage: $(READY) ## measure the branch coverage of all tests and their processes (fifteen minutes; to build/)
