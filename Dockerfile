@@ -1,9 +1,9 @@
-# The example application with gate as its entrypoint:  docker build -t shop .
-# An existing image needs the three lines in README.md; docs/images.md and deploy/ have recipes for special images.
+# The example application behind gate:  docker build -t shop .
+# README.md shows the three lines for an existing image; deploy/ has Dockerfiles for special cases.
 
 ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim
 
-# ---- build: everything that needs pip, a compiler or the network stays in this stage.
+# ---- build: pip and compilers stay in this stage.
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /build
 
@@ -11,39 +11,40 @@ WORKDIR /build
 RUN python3 -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
-# The libraries come first because they rarely change. pip compiles them to bytecode, which is impossible later.
+# The libraries come first, because they change rarely. pip also compiles them to bytecode; at run time /opt/venv is
+# read-only.
 COPY constraints.txt examples/fastapi/requirements.txt ./
 RUN pip install --constraint constraints.txt --requirement requirements.txt
 
-# gate from this checkout. In your own image, add schema-gate to requirements.txt instead. GATE_PLACEHOLDER and
+# gate from this checkout; your image needs only the line `schema-gate[http]` in requirements.txt. GATE_PLACEHOLDER and
 # `gate serve` need the extra [http].
 COPY pyproject.toml README.md LICENSE ./
 COPY gate gate
 RUN pip install --constraint constraints.txt '.[http]'
 
-# ---- the image that runs.
+# ---- the final image.
 FROM ${PYTHON_IMAGE}
 
-# Nothing is written at run time, so the root filesystem may be read-only. Log lines are not buffered. No setting of
-# gate is here, because updaters that recreate a container keep the variables of the old image.
+# No bytecode is written at run time, so the root filesystem may be read-only; output is not buffered.
+# Do not set gate's variables here: an updater that recreates a container keeps the variables of its old image.
 ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 
-# Official images ship the standard library without bytecode, which makes each start several times slower.
+# The official images contain the standard library without bytecode, which makes each start several times slower.
 RUN python3 -m compileall -q -x '/(test|idlelib|lib2to3|site-packages|dist-packages)/' \
     "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 
 COPY entrypoint.sh /usr/local/bin/
 COPY --from=build /opt/venv /opt/venv
 
-# The application and its migrations come last because they change most often.
+# The application and its migrations come last, because they change most often.
 WORKDIR /app
 COPY examples/fastapi ./
 RUN python3 -m compileall -q .
 
-# A number, because Kubernetes cannot verify from a name that the user is not root.
+# A numeric user id: Kubernetes cannot verify runAsNonRoot with a name.
 USER 10001
 
-# Fails the build on broken migration scripts; as that user, so that unreadable scripts are found, too.
+# Fails the build if the migration scripts are broken, or if this user cannot read them.
 RUN gate heads
 
 EXPOSE 8000

@@ -1,10 +1,10 @@
-# A plain `make` lists the targets. Each target sets up what it needs; the first one creates .venv.
+# `make` without a target lists the targets. The first target that needs .venv creates it.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-# The first of these that can be run: a shim may exist for a Python that is not installed.
+# The first of these that runs. A pyenv shim may exist for a version that is not installed.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(shell $(name) -c 'print("$(name)")' 2>/dev/null)) python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -18,31 +18,31 @@ help: ## list the targets
 		do printf '%-18s %s\n' "$$target" "$$meaning"; done
 
 .PHONY: demo
-demo: $(READY) ## show the incident and its remedy on an embedded PostgreSQL (under a minute)
+demo: $(READY) ## the incident, without and with gate, on an embedded PostgreSQL (under a minute)
 	@$(BIN)/python -W ignore:XDG_RUNTIME_DIR -m demo.demo
 
 .PHONY: picture
-picture: $(READY) ## draw the demo for README.md: demo/incident.svg
+picture: $(READY) ## run the demo and draw its output for README.md: demo/incident.svg
 	@$(BIN)/python -W ignore:XDG_RUNTIME_DIR -m demo.picture
 
 .PHONY: test
-test: lint ## lint, then all tests; a test whose program is missing is skipped with its reason
+test: lint ## lint, then all tests; tests that need a missing program are skipped with the reason
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
-# Most tests wait for processes and clocks, so two cores run two tests at a time well.
+# Most tests wait for other processes, so two workers are efficient even on two cores.
 WORKERS ?= 2
 
 .PHONY: nightly
-nightly: applications ## put gate in front of applications, draw ten thousand cases for each Hypothesis test, kill a migration a hundred times (three hours)
+nightly: applications ## real applications, 10,000 examples of each property-based test, 100 random kills (three hours)
 	GATE_TEST_EXAMPLES=10000 $(BIN)/pytest -n $(WORKERS) --timeout 6000 tests/unit tests/acceptance/test_any_request.py
-	GATE_TEST_ROUNDS=100 $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_death.py tests/acceptance/test_engines.py
+	GATE_TEST_ROUNDS=100 $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_kills.py tests/acceptance/test_engines.py
 
 .PHONY: applications
-applications: $(READY) ## put gate in front of ten public applications from the package registry (an hour, 4 GB in build/applications)
+applications: $(READY) ## run gate with ten real applications from the package registry (one hour; 4 GB in build/)
 	$(BIN)/pytest tests/nightly
 
 .PHONY: coverage
-coverage: $(READY) ## measure the branch coverage of all tests and their processes (fifteen minutes; to build/)
+coverage: $(READY) ## branch coverage of all tests and the processes that they start (15 minutes; writes to build/)
 	rm -rf build/coverage && mkdir -p build/coverage
 	COVERAGE_FILE=$(COVERAGE)/data $(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadgroup $(TESTS) \
 		--deselect tests/unit/test_imports.py --ignore tests/acceptance/test_packaging.py
@@ -52,38 +52,31 @@ coverage: $(READY) ## measure the branch coverage of all tests and their process
 COVERAGE := $(CURDIR)/build/coverage
 
 .PHONY: bench
-bench: $(READY_TO_BENCH) ## measure what gate costs: benchmarks/RESULTS.md (twenty minutes; QUICK=1: four minutes, to build/)
+bench: $(READY_TO_BENCH) ## measure the costs of gate: benchmarks/RESULTS.md (20 minutes; QUICK=1: 4 minutes, writes to build/)
 	@QUICK=$(QUICK) $(BIN)/python -W ignore:XDG_RUNTIME_DIR -m benchmarks
 
-.PHONY: airflow
-airflow: ## install Airflow in build/airflow (300 MB), so that `make bench` measures it, too
-	@$(PYTHON) -m venv --clear build/airflow
-	@build/airflow/bin/python -m pip install --quiet --disable-pip-version-check $(AIRFLOW)
-
-AIRFLOW = apache-airflow==3.3.2 asyncpg psycopg2-binary
-
 .PHONY: docs
-docs: $(READY) ## build the pages in docs/ as a site: build/docs; a warning is an error
+docs: $(READY) ## build the site from docs/ in build/docs; warnings are errors
 	@$(BIN)/sphinx-build -E -W --keep-going --quiet -d build/doctrees docs build/docs
 
 .PHONY: lint
-lint: docs ## build the site, run ruff and mypy
+lint: docs ## build the site, then run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 .PHONY: format
-format: $(READY) ## let ruff fix and format the source
+format: $(READY) ## format the source and apply ruff's fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 .PHONY: clean
-clean: ## remove what the other targets created
+clean: ## delete everything that the other targets created
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# The stamp is written last, so that an interrupted installation starts again. pip is updated first, because the pip
-# that comes with Python 3.11 does not know dependency groups.
+# The stamp file is written last, so that make repeats an interrupted installation. pip is upgraded first, because
+# dependency groups need pip 25.1.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 		|| { echo 'gate $(NEEDS_PYTHON)' >&2; exit 1; }

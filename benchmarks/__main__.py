@@ -1,7 +1,7 @@
-"""`python -m benchmarks`: all measurements, then the report; with names of measurements only those, printed.
+"""`python -m benchmarks [NAME...]` runs all measurements, or the named ones, and prints the report.
 
-A whole run writes RESULTS.md, results.png and the figures of docs/costs.md and README.md; a quick one writes the same
-into build/.
+A run of all measurements writes RESULTS.md, results.png and the figures in the documentation. With QUICK=1 it takes
+shorter measurements and writes the same files into build/.
 """
 
 from __future__ import annotations
@@ -12,72 +12,75 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from benchmarks import airflow, endpoint, growth, handing_over, pages, picture, report, start, surroundings, waiting
-from benchmarks.chapter import Chapter
-from benchmarks.stage import Stage, stage
-from benchmarks.start import Starts
+from benchmarks import chart, check, endpoint, pages, report, scaling, server_start, system_info, waiting
+from benchmarks.check import CheckCosts
+from benchmarks.section import Section
+from benchmarks.workspace import Workspace, workspace
 
 HERE = Path(__file__).resolve().parent
-DOCS = HERE.parent / "docs"
-QUICK_HERE = HERE.parent / "build"
-"""A short run is no result to be shown."""
+QUICK_FOLDER = HERE.parent / "build"
+"""The results of quick runs are not precise enough to publish."""
 
 
-class Bench:
-    """All measurements in their order: short ones first, those that fill the machine last."""
+class Benchmarks:
+    """All measurements, in order: those that use all cores run last."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self.starts: Starts | None = None
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self.check_costs: CheckCosts | None = None
 
     @property
-    def measurements(self) -> dict[str, Callable[[], Iterable[Chapter]]]:
+    def measurements(self) -> dict[str, Callable[[], Iterable[Section]]]:
         return {
-            "start": self._start,
-            "airflow": lambda: [airflow.measure(self._stage)],
-            "growth": lambda: [growth.measure(self._stage)],
-            "endpoint": lambda: [endpoint.measure(self._stage)],
-            "waiting": lambda: [waiting.measure(self._stage)],
-            "handing-over": lambda: [handing_over.after_the_migration(self._stage)],
-            "replicas": lambda: [handing_over.replicas(self._stage)],
+            "check": self._check,
+            "scaling": lambda: [scaling.measure(self._workspace)],
+            "endpoint": lambda: [endpoint.measure(self._workspace)],
+            "waiting": lambda: [waiting.measure(self._workspace)],
+            "start-after-migration": lambda: [server_start.after_the_migration(self._workspace)],
+            "replicas": lambda: [server_start.replicas(self._workspace)],
         }
 
-    def _start(self) -> Iterable[Chapter]:
-        self.starts = start.measure(self._stage)
-        return start.chapters(self.starts)
+    def _check(self) -> Iterable[Section]:
+        self.check_costs = check.measure(self._workspace)
+        return check.sections(self.check_costs)
 
-    def chapters(self, names: Iterable[str]) -> list[Chapter]:
-        found: list[Chapter] = []
+    def sections(self, names: Iterable[str]) -> list[Section]:
+        sections: list[Section] = []
         for name in names:
-            began = time.monotonic()
-            found += self.measurements[name]()
-            print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-        return found
+            started = time.monotonic()
+            sections += self.measurements[name]()
+            print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+        return sections
 
 
 def main() -> None:
     quick = os.environ.get("QUICK", "") not in {"", "0"}
-    with stage(quick=quick) as made:
-        bench = Bench(made)
-        chapters = bench.chapters(sys.argv[1:] or bench.measurements)
-        where = surroundings.rows(made)
-    name = "results.png" if bench.starts and not sys.argv[1:] else ""
-    text = report.document("make bench QUICK=1" if quick else "make bench", where, chapters, name)
+    with workspace(quick=quick) as created:
+        benchmarks = Benchmarks(created)
+        sections = benchmarks.sections(sys.argv[1:] or benchmarks.measurements)
+        system = system_info.rows(created)
+    name = "results.png" if benchmarks.check_costs and not sys.argv[1:] else ""
+    text = report.document("make bench QUICK=1" if quick else "make bench", system, sections, name)
     print(text)
-    if not sys.argv[1:] and bench.starts:
-        _write(QUICK_HERE if quick else HERE, text, bench.starts)
-        _write_pages(*((QUICK_HERE, QUICK_HERE) if quick else (HERE.parent, DOCS)), bench.starts, chapters)
+    if not sys.argv[1:] and benchmarks.check_costs:
+        _write(QUICK_FOLDER if quick else HERE, text, benchmarks.check_costs)
+        _write_pages(QUICK_FOLDER if quick else None, benchmarks.check_costs, sections)
 
 
-def _write(folder: Path, text: str, starts: Starts) -> None:
+def _write(folder: Path, text: str, check_costs: CheckCosts) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "RESULTS.md").write_text(text)
-    picture.draw(starts, folder / "results.png")
+    chart.draw(check_costs, folder / "results.png")
 
 
-def _write_pages(front: Path, docs: Path, starts: Starts, chapters: Sequence[Chapter]) -> None:
-    (front / "README.md").write_text(pages.readme((HERE.parent / "README.md").read_text(), starts))
-    (docs / "costs.md").write_text(pages.costs((DOCS / "costs.md").read_text(), starts, chapters))
+def _write_pages(folder: Path | None, check_costs: CheckCosts, sections: Sequence[Section]) -> None:
+    readme, costs = HERE.parent / "README.md", HERE.parent / "docs" / "costs.md"
+    updated = {
+        readme: pages.with_sentences(readme.read_text(), check_costs),
+        costs: pages.with_cost_tables(costs.read_text(), check_costs, sections),
+    }
+    for path, text in updated.items():
+        (folder / path.name if folder else path).write_text(text)
 
 
 main()

@@ -1,4 +1,4 @@
-"""The source of an application as env.py files import it: FastAPI, fifty models, their schemas and routes."""
+"""Generates an application for env.py to import: FastAPI with fifty models, their schemas and routes."""
 
 from __future__ import annotations
 
@@ -70,5 +70,5 @@ app.include_router(router_{n})
 
 
 def source() -> str:
-    """The module's text."""
+    """Return the source of the module."""
     return HEAD + "".join(MODEL.format(n=n, parent=max(n - 1, 0)) for n in range(MODELS))

@@ -1,4 +1,4 @@
-"""The readiness endpoint under load, beside an endpoint that does nothing."""
+"""The readiness endpoint under load, compared with an empty endpoint."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
-from benchmarks.chapter import Chapter, Target, times
-from benchmarks.stage import Database, Stage
+from benchmarks.section import Section, Target, times
+from benchmarks.workspace import Database, Workspace
 from demo.embedded_postgres import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,47 +22,47 @@ CONNECTIONS = 8
 TTL = 1.0
 
 
-def measure(stage: Stage) -> Chapter:
-    rounds, minute = (5, 10.0) if stage.quick else (20, 60.0)
-    current, behind = stage.database(stage.small.head), stage.database(*stage.small.before)
-    with _server(stage, current) as port:
+def measure(workspace: Workspace) -> Section:
+    rounds, seconds = (5, 10.0) if workspace.quick else (20, 60.0)
+    current, behind = workspace.database(workspace.small.head), workspace.database(*workspace.small.before)
+    with _server(workspace, current) as port:
         pairs = [(_load(port, "/ready", 1), _load(port, "/empty", 1)) for _ in range(rounds)]
-    with _server(stage, behind) as port:
-        drifted = _load(port, "/ready", minute)
-    looks, allowed = len(behind.connections()), minute / TTL + 1
+    with _server(workspace, behind) as port:
+        drifted = _load(port, "/ready", seconds)
+    checks, limit = len(behind.connections()), seconds / TTL + 1
     ready, empty = (median(column) for column in zip(*pairs, strict=True))
-    share = median(one / other for one, other in pairs)
-    return Chapter(
+    relative = median(one / other for one, other in pairs)
+    return Section(
         "The readiness endpoint",
-        f"`gate.asgi.Ready` and an empty endpoint in the same uvicorn ({_http()}), {CONNECTIONS} connections kept"
-        f" alive, in turns of a second; then {minute:.0f} s of load on a drifted database with a ttl of {TTL:g} s"
-        " (while the schema is current, gate looks six times less often).",
-        ["what", "value"],
+        f"`gate.asgi.Ready` and an empty endpoint in the same uvicorn ({_http_parser()}), {CONNECTIONS} persistent"
+        f" connections, alternating every second; then {seconds:.0f} s of load on a drifted database with a TTL of"
+        f" {TTL:g} s (gate checks a current schema six times less often).",
+        ["quantity", "value"],
         [
-            ["requests a second, ready", f"{ready:,.0f}"],
-            ["requests a second, empty", f"{empty:,.0f}"],
-            ["ready / empty", times(share)],
-            [f"looks at the database in {minute:.0f} s of {drifted:,.0f} requests a second", str(looks)],
+            ["requests per second, ready", f"{ready:,.0f}"],
+            ["requests per second, empty", f"{empty:,.0f}"],
+            ["ready / empty", times(relative)],
+            [f"database checks in {seconds:.0f} s of {drifted:,.0f} requests per second", str(checks)],
         ],
         [
-            Target("requests a second, ready / empty endpoint", share, 0.7, least=True),
-            Target(f"looks in {minute:.0f} s of that load, ttl {TTL:g} s", looks, allowed, ""),
+            Target("requests per second, ready / empty endpoint", relative, 0.7, is_minimum=True),
+            Target(f"database checks in {seconds:.0f} s of that load, TTL {TTL:g} s", checks, limit, ""),
         ],
     )
 
 
-def _http() -> str:
+def _http_parser() -> str:
     return "httptools" if find_spec("httptools") else "h11"
 
 
 @contextmanager
-def _server(stage: Stage, database: Database) -> Iterator[int]:
+def _server(workspace: Workspace, database: Database) -> Iterator[int]:
     port = free_port()
-    config = str(stage.small.folder / "alembic.ini")
+    config = str(workspace.small.folder / "alembic.ini")
     process = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "benchmarks.endpoint_app:app", "--port", str(port), *_quiet()],
+        [sys.executable, "-m", "uvicorn", "benchmarks.endpoint_app:app", "--port", str(port), *_quiet_options()],
         cwd=ROOT,
-        env=stage.environment(database, ALEMBIC_CONFIG=config, BENCH_TTL=str(TTL)),
+        env=workspace.environment(database, ALEMBIC_CONFIG=config, BENCH_TTL=str(TTL)),
     )
     try:
         _await(port)
@@ -73,7 +73,7 @@ def _server(stage: Stage, database: Database) -> Iterator[int]:
         process.wait()
 
 
-def _quiet() -> list[str]:
+def _quiet_options() -> list[str]:
     return ["--no-access-log", "--log-level", "warning", "--lifespan", "off"]
 
 
@@ -86,10 +86,10 @@ def _await(port: int) -> None:
 
 
 class _Client(asyncio.Protocol):
-    """Asks again as soon as it is answered."""
+    """Sends the next request as soon as a response arrives."""
 
     def __init__(self, path: str) -> None:
-        self.answers = 0
+        self.responses = 0
         self._request = f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -98,26 +98,26 @@ class _Client(asyncio.Protocol):
         transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        found = data.count(b"HTTP/1.1 ")
-        self.answers += found
-        self.transport.write(self._request * found)
+        count = data.count(b"HTTP/1.1 ")
+        self.responses += count
+        self.transport.write(self._request * count)
 
 
 def _load(port: int, path: str, seconds: float) -> float:
-    """Requests a second."""
-    return asyncio.run(_loaded(port, path, seconds))
+    """Return the requests per second."""
+    return asyncio.run(_run_load(port, path, seconds))
 
 
-async def _loaded(port: int, path: str, seconds: float) -> float:
+async def _run_load(port: int, path: str, seconds: float) -> float:
     loop = asyncio.get_running_loop()
     clients = [_Client(path) for _ in range(CONNECTIONS)]
     for client in clients:
         await loop.create_connection(lambda client=client: client, "127.0.0.1", port)  # type: ignore[misc]
-    began = time.monotonic()
-    before = sum(client.answers for client in clients)
+    started = time.monotonic()
+    before = sum(client.responses for client in clients)
     await asyncio.sleep(seconds)
-    found = sum(client.answers for client in clients) - before
-    took = time.monotonic() - began
+    responses = sum(client.responses for client in clients) - before
+    elapsed = time.monotonic() - started
     for client in clients:
         client.transport.abort()
-    return found / took
+    return responses / elapsed

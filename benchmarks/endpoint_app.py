@@ -1,4 +1,4 @@
-"""Two endpoints on one server: gate's readiness, and one that does nothing."""
+"""Two endpoints on one server: gate's readiness endpoint and an empty one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole processes, alternating A B A B; medians, and ratios of what ran in the same round."""
+"""Times whole processes that alternate (A B A B), and computes medians, and ratios within each round."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-STOPWATCH = [sys.executable, "-S", "-E", str(Path(__file__).with_name("stopwatch.py"))]
+TIMER_COMMAND = [sys.executable, "-S", "-E", str(Path(__file__).with_name("process_timer.py"))]
 
 
 @dataclass(frozen=True)
 class Command:
-    """One program with its surroundings; `expected` = its exit code."""
+    """A program with its environment and folder, and the expected exit code."""
 
     words: Sequence[str]
     environment: Mapping[str, str]
@@ -25,7 +25,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds by the clock, seconds of CPU, peak memory in MB."""
+    """Elapsed seconds, CPU seconds and peak memory in MB of one process."""
 
     wall: float
     cpu: float
@@ -33,7 +33,7 @@ class Cost:
 
 
 Costs = Mapping[str, Sequence[Cost]]
-Figure = Callable[[Cost], float]
+Metric = Callable[[Cost], float]
 
 
 def wall(cost: Cost) -> float:
@@ -48,34 +48,34 @@ def memory(cost: Cost) -> float:
     return cost.memory
 
 
-class Stopwatch:
-    """The small process that starts and times all others."""
+class ProcessTimer:
+    """Starts and times programs through a small helper process."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(STOPWATCH, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(TIMER_COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def run(self, command: Command) -> Cost:
         assert self._process.stdin
         assert self._process.stdout
-        job = [list(command.words), dict(command.environment), str(command.folder)]
-        print(json.dumps(job), file=self._process.stdin, flush=True)
-        found = json.loads(self._process.stdout.readline())
-        if found.pop("code") != command.expected:
+        request = [list(command.words), dict(command.environment), str(command.folder)]
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        result = json.loads(self._process.stdout.readline())
+        if result.pop("code") != command.expected:
             raise RuntimeError(f"{' '.join(command.words)} failed:\n{(command.folder / 'output').read_text()}")
-        return Cost(**found)
+        return Cost(**result)
 
     def alternate(self, commands: Mapping[str, Command], rounds: int, once: Collection[str] = ()) -> Costs:
-        """Run each once to warm up, then all in turn, so that whatever else the machine does hits all alike.
+        """Run each command once to warm up, then all of them in each round, so that other load affects all alike.
 
-        What is in `once` takes too long for that: it runs in the first round only, and its caches are the caller's.
+        Commands in `once` take too long for that: they run only in the first round, and the caller warms their caches.
         """
         for name in commands.keys() - set(once):
             self.run(commands[name])
-        found: dict[str, list[Cost]] = {name: [] for name in commands}
+        costs: dict[str, list[Cost]] = {name: [] for name in commands}
         for number in range(rounds):
             for name in [name for name in commands if number == 0 or name not in once]:
-                found[name].append(self.run(commands[name]))
-        return found
+                costs[name].append(self.run(commands[name]))
+        return costs
 
     def close(self) -> None:
         assert self._process.stdin
@@ -83,10 +83,10 @@ class Stopwatch:
         self._process.wait()
 
 
-def middle(costs: Sequence[Cost], figure: Figure) -> float:
-    return median(map(figure, costs))
+def median_of(costs: Sequence[Cost], metric: Metric) -> float:
+    return median(map(metric, costs))
 
 
-def ratio(costs: Costs, name: str, to: str, figure: Figure = wall) -> float:
-    """The median of the rounds' ratios: what slows a whole round down cancels out."""
-    return median(figure(one) / figure(other) for one, other in zip(costs[name], costs[to], strict=False))
+def ratio(costs: Costs, name: str, reference: str, metric: Metric = wall) -> float:
+    """Return the median of the ratios of all rounds; load that slows down a whole round cancels out."""
+    return median(metric(one) / metric(other) for one, other in zip(costs[name], costs[reference], strict=False))

@@ -1,23 +1,23 @@
-"""The figures in docs/costs.md and in README.md, each between two marks."""
+"""Writes the figures in docs/costs.md and README.md, between two comments."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.chapter import Chapter
-from benchmarks.measure import memory, middle, wall
+from benchmarks.check import ALEMBIC, ALEMBIC_WITH_APP, BASELINE, CHECK, RUN, SMALL, CheckCosts
+from benchmarks.measure import median_of, memory, wall
 from benchmarks.report import table
-from benchmarks.stage import COLD, WARM
-from benchmarks.start import ALEMBIC, CHECK, FLOOR, LOADED, RUN, SMALL, Starts
+from benchmarks.section import Section
+from benchmarks.workspace import COLD, WARM
 
 BEGIN, END = "<!-- figures: make bench writes them -->\n\n", "\n<!-- end of figures -->\n"
 
 NAMES = {
-    FLOOR: "a bare script that imports psycopg, connects and reads the version table",
+    BASELINE: "a bare script that imports psycopg, connects and reads the version table",
     CHECK: "**`gate check`**",
     RUN: "**`gate run -- true`**",
     ALEMBIC: "`alembic current --check-heads`",
-    LOADED: "the same, where env.py imports an application",
+    ALEMBIC_WITH_APP: "the same, where env.py imports an application",
 }
 
 WAITING = (
@@ -28,42 +28,42 @@ WAITING = (
 )
 
 
-def costs(page: str, starts: Starts, chapters: Sequence[Chapter]) -> str:
-    return _between_marks(page, "\n".join(_tables(starts, chapters)))
+def with_cost_tables(page: str, check_costs: CheckCosts, sections: Sequence[Section]) -> str:
+    return _replace_figures(page, "\n".join(_tables(check_costs, sections)))
 
 
-def readme(page: str, starts: Starts) -> str:
-    return _between_marks(page, _sentences(starts))
+def with_sentences(page: str, check_costs: CheckCosts) -> str:
+    return _replace_figures(page, _sentences(check_costs))
 
 
-def _between_marks(page: str, figures: str) -> str:
+def _replace_figures(page: str, new: str) -> str:
     before, _, rest = page.partition(BEGIN)
     after = rest.partition(END)[2]
-    return f"{before}{BEGIN}{figures}{END}{after}"
+    return f"{before}{BEGIN}{new}{END}{after}"
 
 
-def _sentences(starts: Starts) -> str:
-    warm = starts.costs[SMALL, WARM]
-    took = {name: f"{middle(cost, wall):.2f} s and {middle(cost, memory):.0f} MB" for name, cost in warm.items()}
+def _sentences(check_costs: CheckCosts) -> str:
+    warm = check_costs.costs[SMALL, WARM]
+    costs = {name: f"{median_of(cost, wall):.2f} s and {median_of(cost, memory):.0f} MB" for name, cost in warm.items()}
     return (
-        f"`gate check` takes {took[CHECK]} for a current database and {SMALL} revisions. A bare script that imports"
+        f"`gate check` takes {costs[CHECK]} for a current database and {SMALL} revisions. A bare script that imports"
         " psycopg, connects\n"
-        f"and reads the version table takes {took[FLOOR]}; {NAMES[ALEMBIC]} takes {took[ALEMBIC]}.\n"
+        f"and reads the version table takes {costs[BASELINE]}; {NAMES[ALEMBIC]} takes {costs[ALEMBIC]}.\n"
     )
 
 
-def _tables(starts: Starts, chapters: Sequence[Chapter]) -> Iterator[str]:
-    warm, cold = (starts.costs[SMALL, caches] for caches in (WARM, COLD))
+def _tables(check_costs: CheckCosts, sections: Sequence[Section]) -> Iterator[str]:
+    warm, cold = (check_costs.costs[SMALL, caches] for caches in (WARM, COLD))
     yield table(
         [f"a check of a current database, {SMALL} revisions", WARM, COLD, "peak memory"],
         [
             [
-                words,
-                *(f"{middle(costs[name], wall):.2f} s" for costs in (warm, cold)),
-                f"{middle(warm[name], memory):.0f} MB",
+                label,
+                *(f"{median_of(costs[name], wall):.2f} s" for costs in (warm, cold)),
+                f"{median_of(warm[name], memory):.0f} MB",
             ]
-            for name, words in NAMES.items()
+            for name, label in NAMES.items()
         ],
     )
-    targets = {target.what: target.row()[1] for chapter in chapters for target in chapter.targets}
-    yield table(["waiting", "measured"], [[what, targets[what]] for what in WAITING])
+    measured = {target.name: target.row()[1] for section in sections for target in section.targets}
+    yield table(["waiting", "measured"], [[name, measured[name]] for name in WAITING])

@@ -1,4 +1,4 @@
-"""Generated Alembic projects: scripts as `alembic revision --autogenerate` writes them, and a merge in every fifty."""
+"""Generates Alembic projects: scripts as `alembic revision --autogenerate` writes them, with a merge in every 50."""
 
 from __future__ import annotations
 
@@ -94,12 +94,12 @@ KINDS = (
 
 CYCLE = 50
 LEFT, RIGHT, MERGE = 47, 48, 49
-"""Places in each cycle: two revisions on the same parent, and the merge of both."""
+"""Positions in each cycle: two revisions with the same parent, and the merge of both."""
 
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with alembic.ini, application.ini and scripts. `before`: the rows that lack the last revision only."""
+    """A folder with alembic.ini, application.ini and migration scripts."""
 
     folder: Path
     ids: tuple[str, ...]
@@ -110,13 +110,14 @@ class Project:
 
     @property
     def before(self) -> tuple[str, ...]:
+        """The version table's rows before the last revision."""
         return _down(len(self.ids) - 1, self.ids)
 
 
 def make_project(folder: Path, revisions: int, last: str = "") -> Project:
-    """Write a project; `last` = what the last revision does instead of what is generated."""
-    draw = random.Random(revisions)
-    project = Project(folder, tuple(f"{draw.getrandbits(48):012x}" for _ in range(revisions)))
+    """Write a project; `last` replaces the upgrade of the last revision."""
+    generator = random.Random(revisions)
+    project = Project(folder, tuple(f"{generator.getrandbits(48):012x}" for _ in range(revisions)))
     (folder / "versions").mkdir(parents=True)
     for number in range(revisions):
         _write_script(project, number, last if number == revisions - 1 else "")
@@ -148,9 +149,9 @@ def _write_script(project: Project, number: int, body: str) -> None:
 
 
 def _down(number: int, ids: tuple[str, ...]) -> tuple[str, ...]:
-    place = number % CYCLE
+    position = number % CYCLE
     if number == 0:
         return ()
-    if place == MERGE:
+    if position == MERGE:
         return ids[number - 2], ids[number - 1]
-    return (ids[number - 2 if place == RIGHT else number - 1],)
+    return (ids[number - 2 if position == RIGHT else number - 1],)

@@ -1,47 +1,51 @@
-"""RESULTS.md: the targets first, then every table with how it came about."""
+"""Writes RESULTS.md: the targets, then each table with its method."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from benchmarks.chapter import Chapter
+from benchmarks.section import Section
 
 PREFACE = """\
-What gate costs
-===============
+The costs of gate
+=================
 
-Written by `{command}`; whole processes that ran in turn, medians, and ratios within one run. Others may have used the
-machine at the same time: trust the ratios more than the milliseconds.
+Written by `{command}`. The values are medians over whole processes that alternate, and ratios within one run. Other
+programs may have used the machine at the same time, so the ratios are more reliable than the milliseconds.
 """
 
 
-def document(command: str, surroundings: Sequence[Sequence[str]], chapters: Sequence[Chapter], picture: str) -> str:
-    targets = [target for chapter in chapters for target in chapter.targets]
+def document(command: str, system_info: Sequence[Sequence[str]], sections: Sequence[Section], chart: str) -> str:
+    targets = [target for section in sections for target in section.targets]
     parts = [
         PREFACE.format(command=command),
-        table(["", ""], surroundings),
-        f"![Bars: gate check beside a bare script and alembic current]({picture})\n" if picture else "",
+        table(["", ""], system_info),
+        f"![Bars: gate check beside a bare script and alembic current]({chart})\n" if chart else "",
         "\nTargets\n-------\n",
-        table(["what", "measured", "target", "met"], [target.row() for target in targets]),
-        *(_filled(f"{target.what}: {target.why}") for target in targets if target.why and not target.met),
-        *(part for chapter in chapters for part in _chapter(chapter)),
+        table(["quantity", "measured", "target", "met"], [target.row() for target in targets]),
+        *(
+            _wrapped(f"{target.name}: {target.explanation}")
+            for target in targets
+            if target.explanation and not target.met
+        ),
+        *(part for section in sections for part in _section(section)),
     ]
     return "\n".join(part for part in parts if part)
 
 
-def _chapter(chapter: Chapter) -> Iterator[str]:
-    yield f"\n{chapter.title}\n{'-' * len(chapter.title)}\n"
-    yield _filled(chapter.how)
-    if chapter.rows:
-        yield table(chapter.head, chapter.rows)
+def _section(section: Section) -> Iterator[str]:
+    yield f"\n{section.title}\n{'-' * len(section.title)}\n"
+    yield _wrapped(section.method)
+    if section.rows:
+        yield table(section.header, section.rows)
 
 
-def _filled(text: str) -> str:
+def _wrapped(text: str) -> str:
     return textwrap.fill(text, 120, break_on_hyphens=False, break_long_words=False) + "\n"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """As Markdown has it."""
-    lines = [head, ["---"] * len(head), *rows]
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

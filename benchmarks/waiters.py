@@ -1,11 +1,11 @@
-"""Many waiters that begin at the same moment: imported once, forked, each does what `gate wait` does."""
+"""Starts many waiters at once: imports gate, then forks processes that each run `gate wait`."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-import psycopg  # noqa: F401 - loaded once, so that the first looks come together
+import psycopg  # noqa: F401 - imported before the fork, so that the first checks start together
 import tenacity  # noqa: F401 - likewise
 
 from gate.cli import run  # noqa: F401 - likewise

@@ -1,4 +1,4 @@
-"""What a waiter costs itself and the database."""
+"""The costs of a waiter: memory, CPU time and connections."""
 
 from __future__ import annotations
 
@@ -7,95 +7,96 @@ import subprocess
 import sys
 import time
 from bisect import bisect_left
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median
 from typing import NamedTuple
 from unittest.mock import patch
 
-from benchmarks.chapter import Chapter, Target
-from benchmarks.stage import Database, Stage
-from gate.errors import TimedOut
+from benchmarks.section import Section, Target
+from benchmarks.workspace import Database, Workspace
 from gate.waiting import backoff
 
 TEN_MINUTES = 600.0
 WINDOW = 2.0
-SETTLED = 5
-"""Looks after which nothing is loaded any more."""
+WARM_UP_CHECKS = 5
+"""Checks after which a waiter imports no more modules."""
 
 
-def measure(stage: Stage) -> Chapter:
-    rounds, seconds = (1, 4.0) if stage.quick else (3, 15.0)
-    waiters = [_one_waiter(stage, seconds) for _ in range(rounds)]
-    peak, look = median(each.peak for each in waiters), median(each.look for each in waiters)
+def measure(workspace: Workspace) -> Section:
+    rounds, seconds = (1, 4.0) if workspace.quick else (3, 15.0)
+    waiters = [_one_waiter(workspace, seconds) for _ in range(rounds)]
+    peak, cpu = median(each.peak for each in waiters), median(each.cpu for each in waiters)
     counts = [len(schedule(TEN_MINUTES)) for _ in range(200)]
-    crowd = _crowd(stage)
-    return Chapter(
+    concurrent = _measure_concurrent(workspace)
+    return Section(
         "Waiting",
-        "CPU of a look: what a `gate wait` that looks twice a second (`GATE_POLL_MAX=0.5`) uses in"
-        f" {seconds:.0f} s, long after its start, divided by the looks that it made meanwhile; the median of {rounds}."
-        " Looks in ten minutes: `gate.wait.until` itself under a clock that jumps where it would sleep, 200 times; the"
-        f" largest count is taken. The crowd: {crowd.size} real waiters, forked from one process that has everything"
-        " imported, so that they begin within a second or two; connections as the server logged them, in every window"
-        f" of two seconds that begins with one, from {crowd.begin:.0f} to {crowd.end:.0f} s after the first.",
-        ["what", "value"],
+        "CPU time of one check: the CPU time of a `gate wait` with `GATE_POLL_MAX=0.5` in"
+        f" {seconds:.0f} s after its warm-up, divided by the number of its checks; median of {rounds}. Checks in ten"
+        " minutes: `gate.waiting.backoff.poll` with a simulated clock, 200 runs. Concurrent waiters:"
+        f" {concurrent.size} processes, forked from one process after its imports, so they start within a second or"
+        " two. Their connections are counted in the log of the database, in each window of two seconds that starts with"
+        f" a connection, from {concurrent.begin:.0f} to {concurrent.end:.0f} s after the first one.",
+        ["quantity", "value"],
         [
             ["peak memory of a waiter", f"{peak:.1f} MB"],
-            ["CPU of one look", f"{1000 * look:.1f} ms"],
-            ["looks without a migrator in ten minutes, median / most", f"{median(counts):.0f} / {max(counts)}"],
-            [f"connections of {crowd.size} waiters in two seconds, mean / most", f"{crowd.mean:.1f} / {crowd.most}"],
-            ["looks of one of them in the whole time, real / by the schedule", crowd.cross_check()],
+            ["CPU time of one check", f"{1000 * cpu:.1f} ms"],
+            ["checks in ten minutes without a migrator, median / maximum", f"{median(counts):.0f} / {max(counts)}"],
+            [
+                f"connections of {concurrent.size} waiters in two seconds, mean / maximum",
+                f"{concurrent.mean:.1f} / {concurrent.peak}",
+            ],
+            ["checks per waiter in the whole time, measured / simulated", concurrent.cross_check()],
         ],
         [
             Target("peak memory of a waiter", peak, 45, "MB"),
-            Target("CPU of a waiter's check", 1000 * look, 20, "ms"),
+            Target("CPU of a waiter's check", 1000 * cpu, 20, "ms"),
             Target("checks in ten minutes without a migrator (most of 200)", max(counts), 80, ""),
-            Target(f"{crowd.size} waiters: fullest two seconds / mean", crowd.most / crowd.mean, 3),
+            Target(f"{concurrent.size} waiters: busiest two seconds / mean", concurrent.peak / concurrent.mean, 3),
         ],
     )
 
 
 class Waiter(NamedTuple):
-    """Peak memory in MB, and seconds of CPU that a look takes."""
+    """Peak memory in MB, and CPU seconds of one check."""
 
     peak: float
-    look: float
+    cpu: float
 
 
-def _one_waiter(stage: Stage, seconds: float) -> Waiter:
-    database = stage.database(*stage.small.before)
-    environment = stage.environment(database, GATE_POLL_MAX="0.5")
+def _one_waiter(workspace: Workspace, seconds: float) -> Waiter:
+    database = workspace.database(*workspace.small.before)
+    environment = workspace.environment(database, GATE_POLL_MAX="0.5")
     quiet = subprocess.DEVNULL
     with subprocess.Popen(
-        stage.gate("wait"), cwd=stage.small.folder, env=environment, stdout=quiet, stderr=quiet
+        workspace.gate("wait"), cwd=workspace.small.folder, env=environment, stdout=quiet, stderr=quiet
     ) as waiter:
-        while len(database.connections()) < SETTLED:
+        while len(database.connections()) < WARM_UP_CHECKS:
             assert waiter.poll() is None
             time.sleep(0.1)
-        used, looks = _cpu(waiter.pid), len(database.connections())
+        cpu_before, checks_before = _cpu(waiter.pid), len(database.connections())
         time.sleep(seconds)
-        look = (_cpu(waiter.pid) - used) / (len(database.connections()) - looks)
+        cpu = (_cpu(waiter.pid) - cpu_before) / (len(database.connections()) - checks_before)
         peak = _peak(waiter.pid)
         waiter.terminate()
-    return Waiter(peak, look)
+    return Waiter(peak, cpu)
 
 
 def _cpu(pid: int) -> float:
-    """Seconds that the process has used, with all its threads (proc(5): the 14th and 15th field of `stat`)."""
+    """Return the CPU seconds of the process with all its threads (proc(5): fields 14 and 15 of `stat`)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def _peak(pid: int) -> float:
-    """MB of memory at most."""
+    """Return the peak memory in MB."""
     [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) / 1024
 
 
 @dataclass
 class _Clock:
-    """A clock that jumps instead of passing."""
+    """A simulated clock, which `sleep` advances."""
 
     now: float = 0.0
 
@@ -107,21 +108,21 @@ class _Clock:
 
 
 def schedule(seconds: float) -> list[float]:
-    """When a waiter that never passes looks."""
-    clock, moments = _Clock(), list[float]()
+    """Simulate a waiter whose check never succeeds, and return the times of its checks in seconds."""
+    clock, checks = _Clock(), list[float]()
 
-    def look() -> bool:
-        moments.append(clock.now)
+    def check() -> bool:
+        checks.append(clock.now)
         return False
 
-    with patch("time.monotonic", clock.read), patch("time.sleep", clock.sleep), suppress(TimedOut):
-        backoff.until(look, cap=lambda: 10.0, limit=seconds, before_pause=lambda _: None)
-    return moments[:-1]
+    with patch("time.monotonic", clock.read), patch("time.sleep", clock.sleep):
+        backoff.poll(check, done=bool, max_pause=lambda: 10.0, before_pause=lambda *_: None, timeout=seconds)
+    return checks[:-1]
 
 
 @dataclass(frozen=True)
-class Crowd:
-    """Many waiters' connections, in seconds since the first."""
+class ConcurrentWaiters:
+    """The connections of concurrent waiters, in seconds after the first."""
 
     size: int
     begin: float
@@ -137,26 +138,26 @@ class Crowd:
         return len(self.counted) * WINDOW / (self.end - self.begin)
 
     @property
-    def most(self) -> int:
-        found = self.counted
-        return max(bisect_left(found, moment + WINDOW) - n for n, moment in enumerate(found))
+    def peak(self) -> int:
+        counted = self.counted
+        return max(bisect_left(counted, moment + WINDOW) - n for n, moment in enumerate(counted))
 
     def cross_check(self) -> str:
-        real = bisect_left(self.moments, self.end) / self.size
-        told = mean(len(schedule(self.end)) for _ in range(50))
-        return f"{real:.1f} / {told:.1f}"
+        measured = bisect_left(self.moments, self.end) / self.size
+        simulated = mean(len(schedule(self.end)) for _ in range(50))
+        return f"{measured:.1f} / {simulated:.1f}"
 
 
-def _crowd(stage: Stage) -> Crowd:
-    size, begin, end = (40, 20.0, 32.0) if stage.quick else (200, 60.0, 120.0)
-    database = stage.database(*stage.small.before)
+def _measure_concurrent(workspace: Workspace) -> ConcurrentWaiters:
+    size, begin, end = (40, 20.0, 32.0) if workspace.quick else (200, 60.0, 120.0)
+    database = workspace.database(*workspace.small.before)
     program = [sys.executable, str(Path(__file__).with_name("waiters.py")), str(size)]
-    environment = stage.environment(database, GATE_TIMEOUT=f"{end + 5:.0f}")
+    environment = workspace.environment(database, GATE_TIMEOUT=f"{end + 5:.0f}")
     quiet = subprocess.DEVNULL
-    subprocess.run(program, cwd=stage.small.folder, env=environment, stdout=quiet, stderr=quiet, check=True)
-    return Crowd(size, begin, end, _since_the_first(database))
+    subprocess.run(program, cwd=workspace.small.folder, env=environment, stdout=quiet, stderr=quiet, check=True)
+    return ConcurrentWaiters(size, begin, end, _connection_times(database))
 
 
-def _since_the_first(database: Database) -> list[float]:
+def _connection_times(database: Database) -> list[float]:
     moments = sorted(database.connections())
     return [moment - moments[0] for moment in moments]

@@ -1,1 +1,1 @@
-"""The demo, and the embedded PostgreSQL that it shares with the tests and the benchmarks."""
+"""The demo, and the embedded PostgreSQL that the tests and benchmarks use as well."""

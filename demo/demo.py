@@ -1,6 +1,6 @@
-"""The story of gate on a real PostgreSQL: `make demo`.
+"""`make demo` shows the incident that gate prevents, on an embedded PostgreSQL.
 
-Yesterday's schema, today's image, and nobody who migrates: first without gate, then with it.
+A new image meets an old schema because its migration was not applied: first without gate, then with gate.
 """
 
 from __future__ import annotations
@@ -27,106 +27,108 @@ import psycopg
 from demo.embedded_postgres import EmbeddedPostgres, environment_without_settings, free_port
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "fastapi"
-PATIENCE = 30.0
-"""Seconds after which what the story waits for will not happen any more."""
+TIMEOUT = 30.0
+"""Seconds that the demo waits for each event before it fails."""
 
-READ_PER_SECOND = 60
-"""Characters of narration that a person reads in a second, roughly; without a terminal nobody is waited for."""
+READING_SPEED = 60
+"""Characters that a person reads per second, approximately. The demo pauses for reading only on a terminal."""
 
 OLD, NEW = "0002", "0003"
-ANSWERS = ("/health", "/health/ready", "/items")
-"""What the server is asked once it runs."""
+PATHS = ("/health", "/health/ready", "/items")
+"""Requests to the running server."""
 
 
-class NotAsToldError(Exception):
-    """The story went another way than it is told; the message says which."""
+class DemoError(Exception):
+    """A step of the demo had an unexpected result."""
 
 
-# ---- the story
+# ---- the steps
 
 
-def story(stage: Stage) -> None:
-    """Tell it from the first chapter to the last."""
-    tell("A PostgreSQL is started for this demo alone. Yesterday's migrations are applied:")
-    stage.start_database()
-    stage.run("old", "alembic", "upgrade", OLD)
+def run_steps(environment: Environment) -> None:
+    """Run all steps in order."""
+    narrate("The demo starts a PostgreSQL of its own and applies yesterday's migrations:")
+    environment.start_database()
+    environment.run("old", "alembic", "upgrade", OLD)
 
-    chapter(1, "without gate")
-    tell(f"""
-        Today's image is deployed. Its models select items.stock, a column that migration {NEW} would add; but nobody
-        has applied that one. The server starts all the same:
+    print_heading(1, "without gate")
+    narrate(f"""
+        Today's image is deployed. Its models use the column items.stock, which migration {NEW} adds, but that migration
+        has not been applied. The server starts nevertheless:
     """)
-    without_gate(stage)
+    without_gate(environment)
 
-    chapter(2, "with gate")
-    tell("The same image once more, started as its entrypoint.sh does it:")
-    waiting = with_gate(stage)
+    print_heading(2, "with gate")
+    narrate("The same image, started with gate as its entrypoint:")
+    waiting = with_gate(environment)
 
-    chapter(3, "the migration is applied elsewhere")
-    tell("A deployment step, a job or a person runs one more process from the same image:")
-    migrated_elsewhere(stage)
+    print_heading(3, "the migration is applied elsewhere")
+    narrate("A deployment step, a job or a person applies the migration from the same image:")
+    migrated_elsewhere(environment)
 
-    chapter(4, "the server starts by itself")
-    tell("Nobody touches the waiting container. It looks again by itself:")
-    started_by_itself(stage, waiting)
+    print_heading(4, "the server starts by itself")
+    narrate("The waiting container needs no restart. gate checks the database again and starts the server:")
+    started_by_itself(environment, waiting)
 
 
-def without_gate(stage: Stage) -> None:
-    """The incident: alive by its own account, useless for everybody."""
-    server = stage.start("web", *stage.server, silent=True)
-    stage.await_answer(server)
-    stage.get("/health", expected=200)
-    stage.get("/items", expected=500)
-    cause = server.await_line("UndefinedColumn", "the failed query is not in the server's traceback")
-    tell("It is up, it calls itself healthy, and every query fails. Why stands only at the end of a long traceback:")
-    show("web", cause.strip())
-    tell("Only the readiness endpoint, which this application has from gate already, knows better:")
-    stage.get("/health/ready", expected=503)
+def without_gate(environment: Environment) -> None:
+    """The incident: the server reports itself healthy, and every query fails."""
+    server = environment.start("web", *environment.server, silent=True)
+    environment.await_server(server)
+    environment.get("/health", expected=200)
+    environment.get("/items", expected=500)
+    cause = server.await_line("UndefinedColumn", "the traceback does not name the failed query")
+    narrate(
+        "The server reports itself healthy, but every query fails. Only the end of a long traceback names the cause:"
+    )
+    print_line("web", cause.strip())
+    narrate("Only the readiness endpoint, which this application already takes from gate, reports the problem:")
+    environment.get("/health/ready", expected=503)
     server.stop()
 
 
-def with_gate(stage: Stage) -> Program:
-    """Gate finds the drift, says so, and does not become the server."""
-    waiting = stage.start("web", "gate", "run", "--", *stage.server)
+def with_gate(environment: Environment) -> Program:
+    """Gate reports the drift and does not start the server."""
+    waiting = environment.start("web", "gate", "run", "--", *environment.server)
     waiting.await_line(f"drift: db={OLD} expected={NEW}", "gate did not report the drift")
-    time.sleep(1.5)  # long enough to see that it goes on waiting
+    time.sleep(1.5)  # gate must still wait after several checks
     if waiting.process.poll() is not None:
-        raise waiting.blame("gate ended instead of waiting")
-    if stage.listens():
-        raise waiting.blame("the server listens although the schema does not fit")
-    tell(f"""
-        It says what is wrong and what to do, and waits. The container runs, but nothing listens on port {stage.port}:
-        no user is sent to a server that cannot work.
+        raise waiting.failure("gate exited instead of waiting")
+    if environment.listens():
+        raise waiting.failure("the server listens although the schema does not fit")
+    narrate(f"""
+        gate reports what is missing and how to apply it, and waits. The container is running, but nothing listens on
+        port {environment.port}, so no request reaches a server that cannot answer it.
     """)
     return waiting
 
 
-def migrated_elsewhere(stage: Stage) -> None:
-    """One migrator, under the lock."""
-    stage.run("migrate", "gate", "migrate")
+def migrated_elsewhere(environment: Environment) -> None:
+    """Apply the migration with gate, under the lock."""
+    environment.run("migrate", "gate", "migrate")
 
 
-def started_by_itself(stage: Stage, waiting: Program) -> None:
-    """Gate has seen the migration and has become the server."""
-    stage.await_answer(waiting)
+def started_by_itself(environment: Environment, waiting: Program) -> None:
+    """Gate finds the migration applied and replaces itself with the server."""
+    environment.await_server(waiting)
     command = Path(f"/proc/{waiting.process.pid}/cmdline").read_text().replace("\0", " ")
     if " run -- " in command:
-        raise waiting.blame(f"process {waiting.process.pid} is still gate: {command}")
-    tell(f"""
-        The server is process {waiting.process.pid}, which was gate a moment ago: gate became it and is gone. It is
-        asked what it was asked before:
+        raise waiting.failure(f"process {waiting.process.pid} is still gate: {command}")
+    narrate(f"""
+        gate has replaced itself with the server, so the process id is still {waiting.process.pid}. The same requests as
+        before:
     """)
-    for path in ANSWERS:
-        stage.get(path, expected=200)
+    for path in PATHS:
+        environment.get(path, expected=200)
     waiting.stop()
 
 
-# ---- the stage: processes, a database, HTTP
+# ---- the environment: processes, a database, HTTP
 
 
 @dataclass
 class Program:
-    """A process whose lines are shown as they come, under its name."""
+    """A process. Its output is printed line by line, after its name."""
 
     name: str
     process: subprocess.Popen[str]
@@ -141,43 +143,43 @@ class Program:
         for line in self.process.stdout or ():
             self.lines.append(line)
             if not self.silent:
-                show(self.name, line.rstrip())
+                print_line(self.name, line.rstrip())
 
-    def await_line(self, text: str, otherwise: str) -> str:
-        """Give the first line that holds the text."""
-        await_true(lambda: any(text in line for line in self.lines), otherwise, self)
+    def await_line(self, text: str, message: str) -> str:
+        """Wait for a line that contains `text`, and return it."""
+        await_true(lambda: any(text in line for line in self.lines), message, self)
         return next(line for line in self.lines if text in line)
 
-    def end_well(self) -> None:
-        """Wait until it ends with 0."""
-        await_true(lambda: self.process.poll() is not None, f"{self.name} did not end", self)
-        self._reader.join(PATIENCE)
+    def wait_for_success(self) -> None:
+        """Wait until the process exits with 0."""
+        await_true(lambda: self.process.poll() is not None, f"{self.name} did not exit", self)
+        self._reader.join(TIMEOUT)
         if self.process.returncode:
-            raise self.blame(f"{self.name} ended with exit code {self.process.returncode}")
+            raise self.failure(f"{self.name} exited with code {self.process.returncode}")
 
-    def blame(self, text: str) -> NotAsToldError:
-        """Make the error of it, and show the lines that were not shown."""
+    def failure(self, text: str) -> DemoError:
+        """Print the lines that were hidden, and return the error."""
         for line in self.lines if self.silent else ():
-            show(self.name, line.rstrip())
-        return NotAsToldError(text)
+            print_line(self.name, line.rstrip())
+        return DemoError(text)
 
     def stop(self) -> None:
-        """Ask it to end, as a container is stopped; insist after a while. What it says to that is not the story's."""
+        """Send SIGTERM, and SIGKILL after a while, as `docker stop` does. The output of the shutdown is hidden."""
         self.silent = True
         self.process.terminate()
         try:
-            self.process.wait(PATIENCE / 3)
+            self.process.wait(TIMEOUT / 3)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self._reader.join(PATIENCE / 3)
+        self._reader.join(TIMEOUT / 3)
 
 
 @dataclass
-class Stage:
-    """Where the story plays. Everything that it starts is gone when `properties` is closed."""
+class Environment:
+    """The database and the programs of the demo. `cleanup` stops and removes all of them."""
 
-    properties: ExitStack
+    cleanup: ExitStack
     port: int = field(default_factory=free_port)
     url: str = ""
 
@@ -187,19 +189,19 @@ class Stage:
         return ["uvicorn", "shop.main:app", "--port", str(self.port)]
 
     def start_database(self) -> None:
-        """Start a PostgreSQL with a database of its own."""
+        """Start PostgreSQL and create a database."""
         postgres = EmbeddedPostgres()
-        self.properties.callback(postgres.remove)
+        self.cleanup.callback(postgres.remove)
         try:
             postgres.start()
         except (OSError, subprocess.SubprocessError, psycopg.Error) as error:
-            raise NotAsToldError(f"the embedded PostgreSQL did not start: {error}") from error
+            raise DemoError(f"the embedded PostgreSQL did not start: {error}") from error
         postgres.execute("CREATE DATABASE shop")
         self.url = postgres.url("shop")
 
     def start(self, name: str, *command: str, silent: bool = False) -> Program:
-        """Start a program of this environment in the example's folder."""
-        show(name, f"$ {' '.join(command)}")
+        """Start a program in the folder of the example application."""
+        print_line(name, f"$ {' '.join(command)}")
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=EXAMPLE,
@@ -210,118 +212,118 @@ class Stage:
             text=True,
         )
         program = Program(name, process, silent)
-        self.properties.callback(program.stop)
+        self.cleanup.callback(program.stop)
         return program
 
     def _environment(self) -> dict[str, str]:
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        ours = {"PATH": programs, "DATABASE_URL": self.url, "GATE_LOG_FORMAT": "console"}
-        return {**environment_without_settings(), **ours, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+        variables = {"PATH": programs, "DATABASE_URL": self.url, "GATE_LOG_FORMAT": "console"}
+        return {**environment_without_settings(), **variables, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
 
     def run(self, name: str, *command: str) -> None:
-        """Run a program to its good end."""
-        self.start(name, *command).end_well()
+        """Run a program and wait until it exits with 0."""
+        self.start(name, *command).wait_for_success()
 
     def listens(self) -> bool:
-        """Whether anybody listens on the server's port."""
+        """Return whether a process listens on the port of the server."""
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
-    def await_answer(self, program: Program) -> None:
+    def await_server(self, program: Program) -> None:
         """Wait until the server listens."""
         await_true(self.listens, "the server did not start", program)
 
     def get(self, path: str, expected: int) -> None:
-        """Ask the server and show its answer."""
+        """Send a request and print the response."""
         request = f"http://127.0.0.1:{self.port}{path}"
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-                status, body = answer.status, answer.read().decode()
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+                status, body = response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             with error:
                 status, body = error.code, error.read().decode()
         except OSError as error:
-            raise NotAsToldError(f"GET {path} was not answered: {error}") from error
-        show("you", f"GET {path:<8} ->  {status}  {body}")
+            raise DemoError(f"GET {path} failed: {error}") from error
+        print_line("you", f"GET {path:<8} ->  {status}  {body}")
         if status != expected:
-            raise NotAsToldError(f"GET {path} answered {status} instead of {expected}")
+            raise DemoError(f"GET {path} returned {status} instead of {expected}")
 
 
-def await_true(happened: Callable[[], bool], otherwise: str, program: Program) -> None:
-    """Watch for something while the program lives and patience lasts."""
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
+def await_true(condition: Callable[[], bool], message: str, program: Program) -> None:
+    """Wait until `condition` is true. Fail after TIMEOUT seconds, or when the program exits."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
         if program.process.poll() is not None:
-            raise program.blame(f"{otherwise}; {program.name} ended with exit code {program.process.returncode}")
+            raise program.failure(f"{message}; {program.name} exited with code {program.process.returncode}")
         if time.monotonic() > deadline:
-            raise program.blame(f"{otherwise} within {PATIENCE:g} s")
+            raise program.failure(f"{message} within {TIMEOUT:g} s")
         time.sleep(0.05)
 
 
-# ---- the voice
+# ---- output
 
 
-def chapter(number: int, title: str) -> None:
-    """Begin a chapter."""
+def print_heading(number: int, title: str) -> None:
+    """Print the heading of a step."""
     heading = f"{number}. {title.upper()}"
-    _say(f"\n\033[1m{heading}\033[0m" if sys.stdout.isatty() else f"\n{heading}")
+    _print(f"\n\033[1m{heading}\033[0m" if sys.stdout.isatty() else f"\n{heading}")
 
 
-def tell(text: str) -> None:
-    """Narrate, and leave whoever watches the time to read it."""
+def narrate(text: str) -> None:
+    """Print an explanation. On a terminal, pause until it can be read."""
     plain = " ".join(text.split())
-    _say(f"\n{textwrap.fill(plain, _width(), break_on_hyphens=False)}\n")
+    _print(f"\n{textwrap.fill(plain, _width(), break_on_hyphens=False)}\n")
     if sys.stdout.isatty():
-        time.sleep(len(plain) / READ_PER_SECOND)
+        time.sleep(len(plain) / READING_SPEED)
 
 
-def show(name: str, line: str) -> None:
-    """Show a line of a program under its name; on a terminal it is folded, elsewhere it stays whole."""
+def print_line(name: str, line: str) -> None:
+    """Print a line of a program after its name; on a terminal, long lines are wrapped."""
     margin = f"  {name:<8}| "
     if sys.stdout.isatty():
         line = textwrap.fill(line, _width() - len(margin), break_long_words=False, break_on_hyphens=False)
-    _say(textwrap.indent(line, margin, lambda _: True))
+    _print(textwrap.indent(line, margin, lambda _: True))
 
 
 def _width() -> int:
     return max(60, min(shutil.get_terminal_size().columns, 110))
 
 
-def _say(text: str) -> None:
-    # In one piece: the readers of several programs speak at the same time.
+def _print(text: str) -> None:
+    # One write, because several threads print at the same time.
     print(text + "\n", end="", flush=True)
 
 
-# ---- the door
+# ---- entry point
 
 
 @contextmanager
-def _stage() -> Iterator[Stage]:
-    """A stage that is cleared however the story ends."""
-    with ExitStack() as properties:
-        yield Stage(properties)
+def _environment() -> Iterator[Environment]:
+    """Clean up, also when a step fails."""
+    with ExitStack() as cleanup:
+        yield Environment(cleanup)
 
 
-def _end(number: int, _: FrameType | None) -> None:
+def _exit(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
 def main() -> int:
-    """Tell the story; 0 if it went as told."""
+    """Run the demo; return 0, 1 if a step failed, or 130 after Ctrl-C."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
-    began = time.monotonic()
+        signal.signal(number, _exit)
+    started = time.monotonic()
     try:
-        with _stage() as stage:
-            story(stage)
-    except NotAsToldError as error:
+        with _environment() as environment:
+            run_steps(environment)
+    except DemoError as error:
         print(f"\nThe demo failed: {error}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    tell(f"""
-        That is gate. The story took {time.monotonic() - began:.0f} seconds; its processes are stopped and its database
-        is removed. README.md shows how to add gate to your image.
+    narrate(f"""
+        The demo is complete after {time.monotonic() - started:.0f} seconds. Its processes are stopped and its database
+        is removed. README.md describes how to add gate to your image.
     """)
     return 0
 

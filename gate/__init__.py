@@ -1,4 +1,4 @@
-"""gate lets a server start only when its database schema fits the code (Alembic).
+"""gate lets a server start only when the database schema fits its code (Alembic).
 
 For scripts and test suites::
 
@@ -6,8 +6,7 @@ For scripts and test suites::
 
     assert fits(engine), drift_of(engine)
 
-Both take a URL, an SQLAlchemy `Engine` or `Connection`, or nothing (DATABASE_URL); `async_drift_of` and `async_fits`
-also an `AsyncEngine` or `AsyncConnection`. A caller's transaction is never poisoned.
+`gate.asgi` and `gate.wsgi` have the readiness endpoint, `gate.errors` what these functions raise.
 """
 
 from __future__ import annotations
@@ -25,24 +24,44 @@ __all__ = ["__version__", "async_drift_of", "async_fits", "drift_of", "fits"]
 
 
 def drift_of(source: Source = None, *, config: str | None = None, section: str | None = None) -> Drift:
-    """Look once; raises `DatabaseUnavailable`, `BadScripts` or `BadSettings` from `gate.errors`."""
+    """Compare the stamp of a database with the migration scripts, once; blocks until the database has answered.
+
+    - `source`: a database URL, an SQLAlchemy `Engine` or `Connection`, or None for `DATABASE_URL` and the other
+      variables that `gate check` reads. A transaction of the connection is neither ended nor aborted.
+    - `config`: the Alembic configuration file, as for `alembic -c`; by default `ALEMBIC_CONFIG`, else `alembic.ini` or
+      `pyproject.toml` in the working directory.
+    - `section`: its section, as for `alembic -n`.
+
+    Raises `DatabaseUnavailable`, `BadScripts` or `BadSettings` of `gate.errors`; an asynchronous engine or connection
+    is a `BadSettings`. `GATE_CONNECT_TIMEOUT` and `GATE_QUERY_TIMEOUT`, in seconds, limit the check of a URL; an engine
+    or a connection has its own time-outs.
+
+    For example, `drift_of(engine).verdict` is `"BEHIND"`, and `str(drift_of(engine))` is
+    `"drift: db=0001 expected=0003"`.
+    """
     from gate.drift.application import ApplicationInspector  # noqa: PLC0415 - the command line does not need it
 
     return ApplicationInspector(source, config, section).inspect().drift
 
 
 async def async_drift_of(source: Source = None, *, config: str | None = None, section: str | None = None) -> Drift:
-    """The same without blocking the event loop."""
-    from gate.drift.application import ApplicationInspector  # noqa: PLC0415 - likewise
+    """Do as `drift_of` does, without blocking the event loop.
+
+    `source` may also be an SQLAlchemy `AsyncEngine` or `AsyncConnection`. Raises what `drift_of` raises.
+    """
+    from gate.drift.application import ApplicationInspector  # noqa: PLC0415 - the command line does not need it
 
     return (await ApplicationInspector(source, config, section).ainspect()).drift
 
 
 def fits(source: Source = None, *, config: str | None = None, section: str | None = None) -> bool:
-    """Whether `gate check` would exit 0."""
+    """Return whether `gate check` would exit with 0: the verdict is CURRENT, UNSTAMPED or UNKNOWN.
+
+    The parameters and errors are those of `drift_of`. For example, in a test: `assert fits(engine), drift_of(engine)`.
+    """
     return drift_of(source, config=config, section=section).fits
 
 
 async def async_fits(source: Source = None, *, config: str | None = None, section: str | None = None) -> bool:
-    """The same without blocking the event loop."""
+    """Do as `fits` does, without blocking the event loop; takes and raises what `async_drift_of` does."""
     return (await async_drift_of(source, config=config, section=section)).fits

@@ -1,4 +1,4 @@
-"""`python -m gate` is `gate`."""
+"""Run the command line: `python -m gate`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""`GET /health/ready` for any ASGI application, without a framework.
+"""The readiness endpoint for any ASGI application; needs no framework.
 
-FastAPI::
+With FastAPI::
+
+    from gate.asgi import Ready
 
     ready = Ready(engine)
     app = FastAPI(lifespan=ready.lifespan)
@@ -13,49 +15,66 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gate.readiness.answer import PATH, Application, Readiness, Receive, Scope, Send
+from gate.readiness.answer import (
+    READINESS_PATH,
+    Application,
+    Readiness,
+    Receive,
+    Scope,
+    Send,
+    accept_header,
+    send_answer,
+)
 from gate.readiness.endpoint import ReadinessEndpoint
 
 
 class Ready(ReadinessEndpoint):
-    """An ASGI endpoint that answers 200, or 503 with `drift: db=… expected=…`."""
+    """An ASGI application that answers 200 if the schema fits, else 503 with `drift: db=… expected=…`.
 
-    async def refreshed(self) -> Readiness:
-        """The verdict, after a look if one is due."""
+    Its parameters are those of `ReadinessEndpoint`: the database, the Alembic configuration, and time-outs in seconds.
+
+    An instance is the endpoint itself: mount it on a route of the framework, or put it in front of the application with
+    `in_front_of`.
+    """
+
+    async def refresh(self) -> Readiness:
+        """Return the verdict, after a check if one is due. Waits for it for at most 3 seconds, then 0.5."""
         if self.inspector.is_async:
-            return await self.cache.afresh_by(self.inspector.ainspect)
-        return await self.cache.afresh(self.inspector.inspect)
+            return await self.cache.refresh_async(self.inspector.ainspect)
+        return await self.cache.refresh_in_thread(self.inspector.inspect)
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
-        """Answer one request, on whatever path this is mounted."""
+        """Answer one request, on any path."""
         if scope["type"] != "http":
             return
-        readiness = await self.refreshed()
-        accept = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), "")
-        found = self.answer(readiness, scope["method"], accept)
-        headers = [(name.encode(), value.encode()) for name, value in found.headers]
-        await send({"type": "http.response.start", "status": int(found.status), "headers": headers})
-        await send({"type": "http.response.body", "body": found.body})
+        readiness = await self.refresh()
+        await send_answer(send, self.answer(readiness, scope["method"], accept_header(scope)))
 
-    def in_front_of(self, application: Application, path: str = PATH) -> Application:
-        """Wrap any ASGI application: this path is answered here, all else goes on."""
+    def in_front_of(self, application: Application, path: str = READINESS_PATH) -> Application:
+        """Return an ASGI application that answers `path` itself and passes all other requests on.
+
+        For frameworks without such routes: `app = ready.in_front_of(app)`.
+        """
 
         async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-            here = scope["type"] == "http" and scope["path"] == path
-            await (self if here else application)(scope, receive, send)
+            is_own = scope["type"] == "http" and scope["path"] == path
+            await (self if is_own else application)(scope, receive, send)
 
         return wrapped
 
     async def startup(self) -> None:
-        """Look once and log CRITICAL on drift; never raises, never takes longer than `startup_timeout`."""
+        """Check once and log CRITICAL on drift. Raises nothing, and takes at most `startup_timeout` seconds."""
         try:
-            seen = await asyncio.wait_for(self.inspector.ainspect(apart=True), self.startup_timeout)
-            self.told_at_start(seen)
-        except Exception as error:  # noqa: BLE001 - advisory: the application starts whatever this finds
-            self.failed_at_start(error)
+            inspection = await asyncio.wait_for(self.inspector.ainspect(detach=True), self.startup_timeout)
+            self.record_startup(inspection)
+        except Exception as error:  # noqa: BLE001 - the application starts, whatever the check raises
+            self.record_startup_failure(error)
 
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
-        """A lifespan that does nothing but `startup`."""
+        """Call `startup` when the application starts, as the `lifespan` of FastAPI and Starlette.
+
+        An application with a lifespan of its own awaits `startup` there.
+        """
         await self.startup()
         yield

@@ -1,32 +1,46 @@
-"""Every way gate can fail, and the exit code that each becomes (sysexits.h)."""
+"""The errors of gate, each with its exit code (sysexits.h and, for commands, POSIX's shell)."""
 
 from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from gate.text import printable
 
 
 class GateError(Exception):
-    """Gate cannot go on. The message is a whole sentence: what is wrong, where, and what to do.
+    """gate cannot go on.
 
-    Each further mistake is a line of its own; no text that a message quotes can make one. `finding`: what stays the
-    same while the same thing goes wrong again.
+    - `message`: whole sentences that say what is wrong, where, and what to do; by default the first line of the class's
+      description.
+    - `more`: further mistakes. Each is a line of its own, and whatever a message quotes cannot add a line.
+
+    `exit_code` is the exit code of the command; `finding` is the part of the message that stays the same while the
+    problem does.
     """
 
     exit_code = 70
 
     def __init__(self, message: str | None = None, *more: str) -> None:
-        super().__init__("\n".join(map(printable, (message or self.__doc__ or "", *more))))
+        super().__init__("\n".join(map(printable, (message or self._summary(), *more))))
         self.finding = str(self)
+
+    def _summary(self) -> str:
+        return (self.__doc__ or "").partition("\n")[0]
 
 
 class BadUsage(GateError):
-    """The command line is wrong; `gate --help` shows how it is meant."""
+    """The command line is wrong; `gate --help` shows the commands and options."""
 
     exit_code = 2
 
 
 class MigrationFailed(GateError):
-    """The upgrade did not bring the database to the heads of this image; fix the migration and run it again."""
+    """The upgrade did not bring the database to the heads of this image; fix the migration and run it again.
+
+    `revision` is the one that failed, "" if it is not known.
+    """
 
     exit_code = 65
 
@@ -36,34 +50,82 @@ class MigrationFailed(GateError):
 
 
 class DatabaseUnavailable(GateError):
-    """The database cannot be inspected; gate knows nothing about its schema.
+    """The database cannot be inspected, so its schema is unknown.
 
-    `driver_text`: what the driver says, which may name another address at each attempt.
+    `driver_text` is the driver's own message. It is not part of `finding`, since it may name another address at each
+    attempt.
     """
 
     exit_code = 69
 
     def __init__(self, message: str | None = None, driver_text: str = "") -> None:
-        sentence = message or (self.__doc__ or "").partition("\n")[0]
+        sentence = message or self._summary()
         driver = f" The driver says: {driver_text.rstrip('.')}." if driver_text else ""
         super().__init__(f"{sentence}{driver}")
         self.finding = sentence
 
 
+class ResourceShortage(DatabaseUnavailable):
+    """The machine or the container gives gate no thread, process, file descriptor or memory: no bug in gate.
+
+    It is temporary, as an unavailable database is, so gate waits for it while it waits.
+    """
+
+    @classmethod
+    def of(cls, error: BaseException) -> ResourceShortage | None:
+        """Return the shortage behind an error of Python's, None if it has another cause.
+
+        EAGAIN is a shortage only of fork and clone (fork(2)); elsewhere it means that a descriptor would block.
+        """
+        number = getattr(error, "errno", None)
+        if isinstance(error, RuntimeError) and "start new thread" in str(error):
+            return cls(f"gate cannot start a thread. {MORE_PROCESSES}")
+        if number in {errno.EMFILE, errno.ENFILE}:
+            return cls(
+                "gate cannot open a further file: too many are open. Raise the limit on open files (ulimit -n; of the "
+                "machine: sysctl fs.file-max)."
+            )
+        if isinstance(error, MemoryError) or number == errno.ENOMEM:
+            return cls("gate cannot get memory. Raise the memory limit of the container, or ulimit -v.")
+        return None
+
+
+MORE_PROCESSES = (
+    "Raise the limit on processes and threads (the pids limit of the container, ulimit -u), or let seccomp allow "
+    "clone3 (Docker before 20.10.10 refuses it)."
+)
+
+
+@contextmanager
+def starting_process(name: str) -> Iterator[None]:
+    """Raise `ResourceShortage` in place of the error of a fork, a pipe or an exec that lacks resources.
+
+    `name`: the process, for the message.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.EAGAIN, errno.EPERM, errno.ENOSYS}:
+            raise ResourceShortage(f"gate cannot start {name}: {error.strerror}. {MORE_PROCESSES}") from None
+        if shortage := ResourceShortage.of(error):
+            raise shortage from None
+        raise
+
+
 class LockTimeout(GateError):
-    """Another migrator kept the lock for longer than GATE_MIGRATION_LOCK_TIMEOUT."""
+    """Another migrator held the lock for longer than GATE_MIGRATION_LOCK_TIMEOUT."""
 
     exit_code = 75
 
 
 class Refused(GateError):
-    """The policy forbids to go on with this schema."""
+    """The settings forbid to go on with this schema."""
 
     exit_code = 76
 
 
 class BadSettings(GateError):
-    """The settings are wrong; the message names each variable and its cure."""
+    """The settings are wrong; the message names each variable and what to change."""
 
     exit_code = 78
 
@@ -97,13 +159,13 @@ class LockBusy(Exception):
 
 
 class LockLost(Exception):
-    """The lock was lost while its holder migrated."""
+    """The lock was lost during the migration."""
 
 
 class Interrupted(BaseException):
     """A signal asked gate to end.
 
-    Like `KeyboardInterrupt` no `Exception`, so that nothing which forgives errors forgives this.
+    Derives from `BaseException`, as `KeyboardInterrupt` does, so that `except Exception` does not swallow it.
     """
 
     def __init__(self, signal_number: int) -> None:
@@ -112,5 +174,5 @@ class Interrupted(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """128 + n, as a shell reports it."""
+        """128 and the number of the signal, as a shell reports it."""
         return 128 + self.signal_number

@@ -1,4 +1,4 @@
-"""No password in anybody's text, however it is spelt there; what came by is remembered."""
+"""Redacts every known password, in any encoding, and whatever is in the place of a password."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Set as AbstractSet
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
-# Patterns as text, which `re` compiles once they are needed: a look that finds all well has nothing to hide.
+# Patterns as text: `re` compiles them at the first use, and a check that succeeds has nothing to redact.
 _WORD = r"\S+"
 _SCHEME_AND_USER = r"://[^:/?#\s@]*:"
 _PARAMETER = r"(?i)(password['\"]?|passwd['\"]?|pwd['\"]?)(\s*[=:]\s*)(\"[^\"]*\"|'(?:[^'\\]|\\.)*'|[^\s&,;)]+)"
@@ -17,10 +17,10 @@ _LITERAL = (
     r'|"(?:[^"\\]+|\\+[^"\\]|"")*(?:"|\\*\Z|\\+".*)'
     r"|\$(?P<tag>\w{0,63})\$.*?(?:\$(?P=tag)\$|\Z))"
 )
-"""SQL's. Whether a quote behind a backslash ends it depends on dialect and settings, so all from there is hidden."""
+"""An SQL literal. Whether a quote after a backslash ends it depends on dialect and settings: hide all from there on."""
 
 _CONTINUED = r"'[^']*(?:'|\Z)"
-"""Two literals with nothing but a line's end between them are one."""
+"""Literals that are separated by a line break only are one literal (SQL standard)."""
 
 _PASSWORD_WORD = rf"(?:(?<![\"'`\w])password|password(?=[\s(\\]))(?:{_SPACE}+for{_SPACE}+\S{{1,200}}{_SPACE}*=)?"
 _IDENTIFIED = (
@@ -30,46 +30,46 @@ _IDENTIFIED = (
 _STATEMENT = (
     rf"(?is)((?:{_PASSWORD_WORD}|{_IDENTIFIED})(?:{_SPACE}*\({_SPACE}*|{_SPACE}*)){_LITERAL}(?:{_SPACE}+{_CONTINUED})*"
 )
-"""`PASSWORD 'x'` and `IDENTIFIED BY 'x'`; not Alembic's own "revision identified by 'x'"."""
+"""`PASSWORD 'x'` and `IDENTIFIED BY 'x'` in SQL; not "revision identified by 'x'", which Alembic writes."""
 
 HIDDEN = "***"
 
-SHORTEST = 3
-"""A shorter secret is hidden only where passwords stand: elsewhere its letters say nothing about it."""
+MIN_SECRET_LENGTH = 3
+"""A shorter secret is redacted only in the place of a password: its characters are everywhere else, too."""
 
 _known: set[str] = set()
-"""Every password that came by in this process: `hide` knows the old one, too, after a rotation."""
+"""Every password that this process has read, so that an old one is redacted after a rotation, too."""
 
 
 def remember(secrets: AbstractSet[str]) -> None:
-    """Hide these from now on."""
+    """Redact these from now on."""
     _known.update(secrets)
 
 
 def forget(secrets: AbstractSet[str]) -> None:
-    """Do not hide these: they turned out to be no secrets."""
+    """Do not redact these any longer: they are not secrets."""
     _known.difference_update(secrets)
 
 
 def hide(text: str, secrets: frozenset[str] = frozenset()) -> str:
-    """Hide in a foreign text these secrets, every password that was ever parsed, and what stands where passwords do."""
-    for secret in sorted((s for s in secrets | _known if len(s) >= SHORTEST), key=len, reverse=True):
+    """Redact these secrets, every known password, and whatever is in the place of a password in a URL or in SQL."""
+    for secret in sorted((s for s in secrets | _known if len(s) >= MIN_SECRET_LENGTH), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     if "://" in text:
-        text = re.sub(_WORD, _without_password, text)
+        text = re.sub(_WORD, _redact_url, text)
     return re.sub(_STATEMENT, rf"\1{HIDDEN}", re.sub(_PARAMETER, rf"\1\2{HIDDEN}", text))
 
 
-def _without_password(word: re.Match[str]) -> str:
-    """Without what stands between `://user:` and the last `@`; one search for each word, however long it is."""
+def _redact_url(word: re.Match[str]) -> str:
+    """Redact between `://user:` and the last `@` of a word; one search for each word, so that the time is linear."""
     text = word[0]
     at = text.rfind("@")
-    before = re.search(_SCHEME_AND_USER, text[: max(at, 0)])
-    return f"{text[: before.end()]}{HIDDEN}{text[at:]}" if before else text
+    start = re.search(_SCHEME_AND_USER, text[: max(at, 0)])
+    return f"{text[: start.end()]}{HIDDEN}{text[at:]}" if start else text
 
 
 def spellings(password: str) -> frozenset[str]:
-    """Every way in which URLs, drivers and Python write this password."""
+    """Return every form in which URLs, drivers and Python write this password."""
     if not password:
         return frozenset()
     decoded = unquote(password)

@@ -1,6 +1,6 @@
-"""Other people's text (a database's, a file's, an environment's) as gate shows it: on one line, and not for ever.
+"""Text from databases, files and the environment, made safe to show: one line, printable, of bounded length.
 
-Pure. Whoever may write a row, a name or a script may not thereby forge a line of log, steer a terminal or flood it.
+Pure. A row, a name or a script cannot forge a line of the log, control a terminal or flood it.
 """
 
 from __future__ import annotations
@@ -8,29 +8,31 @@ from __future__ import annotations
 from collections.abc import Collection
 
 MAX_IDS = 10
+"""Revision ids in one line."""
+
 MAX_ID_LENGTH = 64
-"""Ids, and characters of each, that a line shows; Alembic makes ids of 12 and keeps 32; people write longer ones."""
+"""Characters of one id: Alembic generates 12 and by default stores 32; ids that people choose are longer."""
 
 
 def printable(text: str) -> str:
-    """Escape whatever moves a cursor, ends a line or cannot be seen."""
+    """Escape control characters, line ends and invisible characters as Python's `unicode_escape` does."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def first_ids(ids: Collection[str]) -> list[str]:
-    """The first ids, each as far as a person reads."""
+    """Return the first `MAX_IDS` ids, each truncated."""
     return [truncate(id_) for id_ in list(ids)[:MAX_IDS]]
 
 
-def truncate(text: str, longest: int = MAX_ID_LENGTH) -> str:
-    """The beginning of a long text."""
-    return text if len(text) <= longest else text[:longest] + "…"
+def truncate(text: str, max_length: int = MAX_ID_LENGTH) -> str:
+    """Return the first characters of a longer text, and an ellipsis."""
+    return text if len(text) <= max_length else text[:max_length] + "…"
 
 
 def join_ids(ids: Collection[str], separator: str = ", ") -> str:
-    """The first ids in a line, and how many more there are; "" if there are none."""
+    """Return the first `MAX_IDS` ids in one line, and how many more there are; "" without ids."""
     more = len(ids) - MAX_IDS
     return separator.join(truncate(printable(truncate(id_))) for id_ in list(ids)[:MAX_IDS]) + (
         f" and {more} more" if more > 0 else ""
@@ -38,5 +40,5 @@ def join_ids(ids: Collection[str], separator: str = ", ") -> str:
 
 
 def is_text(text: str) -> bool:
-    """Whether it can be sent to a server: Python keeps a byte that is no UTF-8 as half a surrogate."""
+    """Whether the text can be encoded as UTF-8. Python decodes any other byte to a lone surrogate (PEP 383)."""
     return not any("\ud800" <= c <= "\udfff" for c in text)

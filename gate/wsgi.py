@@ -1,6 +1,8 @@
-"""`GET /health/ready` for any WSGI application.
+"""The readiness endpoint for any WSGI application; needs no framework.
 
-Flask::
+With Flask::
+
+    from gate.wsgi import Ready
 
     ready = Ready(engine)
     app.wsgi_app = ready.in_front_of(app.wsgi_app)
@@ -13,38 +15,45 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gate.process.threads import BackgroundCall
+from gate.readiness.answer import READINESS_PATH
 from gate.readiness.endpoint import ReadinessEndpoint
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
-
-PATH = "/health/ready"
+"""The types of WSGI (PEP 3333)."""
 
 
 class Ready(ReadinessEndpoint):
-    """A WSGI endpoint that answers 200, or 503 with `drift: db=… expected=…`."""
+    """A WSGI application that answers 200 if the schema fits, else 503 with `drift: db=… expected=…`.
+
+    Its parameters are those of `ReadinessEndpoint`: the database, the Alembic configuration, and time-outs in seconds.
+    An `AsyncEngine` needs `gate.asgi.Ready`.
+    """
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request, on whatever path this is mounted."""
-        readiness = self.cache.fresh(self.inspector.inspect)
-        found = self.answer(readiness, environ["REQUEST_METHOD"], environ.get("HTTP_ACCEPT", ""))
-        start_response(f"{int(found.status)} {found.status.phrase}", list(found.headers))
-        return [found.body]
+        """Answer one request, on any path."""
+        readiness = self.cache.refresh(self.inspector.inspect)
+        answer = self.answer(readiness, environ["REQUEST_METHOD"], environ.get("HTTP_ACCEPT", ""))
+        start_response(f"{int(answer.status)} {answer.status.phrase}", list(answer.headers))
+        return [answer.body]
 
-    def in_front_of(self, application: Application, path: str = PATH) -> Application:
-        """Wrap any WSGI application: this path is answered here, all else goes on."""
+    def in_front_of(self, application: Application, path: str = READINESS_PATH) -> Application:
+        """Return a WSGI application that answers `path` itself and passes all other requests on."""
 
         def wrapped(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-            here = environ.get("PATH_INFO") == path
-            return (self if here else application)(environ, start_response)
+            is_own = environ.get("PATH_INFO") == path
+            return (self if is_own else application)(environ, start_response)
 
         return wrapped
 
     def startup(self) -> None:
-        """Look once and log CRITICAL on drift; never raises, never takes longer than `startup_timeout`."""
+        """Check once and log CRITICAL on drift. Raises nothing, and takes at most `startup_timeout` seconds.
+
+        A server that forks its workers may do so afterwards: the check leaves no connection in the engine's pool.
+        """
         try:
-            looking = BackgroundCall(lambda: self.inspector.inspect(apart=True))
-            self.told_at_start(looking.result(self.startup_timeout))
-        except Exception as error:  # noqa: BLE001 - advisory: the application starts whatever this finds
-            self.failed_at_start(error)
+            check = BackgroundCall(lambda: self.inspector.inspect(detach=True))
+            self.record_startup(check.result(self.startup_timeout))
+        except Exception as error:  # noqa: BLE001 - the application starts, whatever the check raises
+            self.record_startup_failure(error)

@@ -1,4 +1,4 @@
-"""One real PostgreSQL for the session, a database of its own for each test, and the real `gate`."""
+"""Shared fixtures: one PostgreSQL per session, one database per test, and the `gate` command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from tests.support.programs import GATE, Ended, Running, start
+from tests.support.programs import GATE_COMMAND, ProgramResult, RunningProgram, start
 from tests.support.projects import Project, make_project
 
 REQUIRE_ALL = os.environ.get("GATE_TEST_REQUIRE_ALL") == "1"
@@ -23,7 +23,7 @@ _numbers = count(1)
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """GATE_TEST_REQUIRE_ALL=1 turns every skip into a failure: CI installs what a test needs."""
+    """Turn every skip into a failure if GATE_TEST_REQUIRE_ALL=1: CI installs everything that the tests need."""
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
     if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
@@ -33,7 +33,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @dataclass
 class TestDatabase:
-    """A database of one test."""
+    """The database of one test."""
 
     __test__ = False
     server: EmbeddedPostgres
@@ -41,37 +41,37 @@ class TestDatabase:
 
     @property
     def url(self) -> str:
-        """Its URL as superuser."""
+        """The URL with the superuser as its user."""
         return self.server.url(self.name)
 
     def execute(self, statement: str) -> list[tuple[object, ...]]:
-        """Run one statement in it."""
+        """Run one statement as superuser and return its rows."""
         return self.server.execute(statement, self.name)
 
     def stamp(self, *revisions: str, table: str = "alembic_version") -> None:
-        """Make a version table with these rows."""
+        """Create the version table, if it is missing, and replace its rows."""
         self.execute(f"CREATE TABLE IF NOT EXISTS {table} (version_num varchar(32) PRIMARY KEY)")
         self.execute(f"DELETE FROM {table}")
         for revision in revisions:
             self.execute(f"INSERT INTO {table} VALUES ('{revision}')")
 
     def stamped(self, table: str = "alembic_version") -> set[object]:
-        """The rows of its version table."""
+        """Return the rows of the version table."""
         return {row[0] for row in self.execute(f"SELECT version_num FROM {table}")}
 
     def tables(self) -> set[object]:
-        """The names of its tables in schema public."""
+        """Return the names of the tables in schema public."""
         return {row[0] for row in self.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
 
     def backends(self) -> list[tuple[object, ...]]:
-        """Who is connected to it, and what they run."""
+        """Return the other sessions in this database: pid, application_name, state and query."""
         return self.server.execute(
             "SELECT pid, application_name, state, query FROM pg_stat_activity"
             f" WHERE datname = '{self.name}' AND pid <> pg_backend_pid()"
         )
 
-    def role(self, password: str, *grants: str) -> str:
-        """Make a role that may connect, with these statements after ({role} stands for it), and give its URL."""
+    def create_role(self, password: str, *grants: str) -> str:
+        """Create a login role, run `grants` with its name for {role}, and return the URL with this role."""
         role = f"role_{next(_numbers)}_{os.getpid()}"
         secret = password.replace("'", "''")
         self.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{secret}'")
@@ -82,7 +82,7 @@ class TestDatabase:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    """The session's PostgreSQL."""
+    """The PostgreSQL server of the session."""
     server = EmbeddedPostgres().start()
     yield server
     server.remove()
@@ -90,7 +90,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 
 @contextmanager
 def new_database(server: EmbeddedPostgres) -> Iterator[TestDatabase]:
-    """Make an empty database and drop it again."""
+    """Create an empty database and drop it after the block."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     server.execute(f"CREATE DATABASE {name}")
     yield TestDatabase(server, name)
@@ -99,51 +99,51 @@ def new_database(server: EmbeddedPostgres) -> Iterator[TestDatabase]:
 
 @pytest.fixture
 def database(postgres: EmbeddedPostgres) -> Iterator[TestDatabase]:
-    """A new and empty database."""
-    with new_database(postgres) as made:
-        yield made
+    """A new, empty database."""
+    with new_database(postgres) as empty:
+        yield empty
 
 
 @pytest.fixture
 def another_database(postgres: EmbeddedPostgres) -> Iterator[TestDatabase]:
-    """A second one on the same server."""
-    with new_database(postgres) as made:
-        yield made
+    """A second empty database on the same server."""
+    with new_database(postgres) as empty:
+        yield empty
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """A project with three revisions in a row: a1, a2, a3."""
+    """A project with three linear revisions: a1, a2, a3."""
     return make_project(tmp_path / "project").chain("a1", "a2", "a3")
 
 
 @dataclass
 class GateRunner:
-    """Runs the real `gate` in a project against a database."""
+    """Runs `gate` in a project folder against a database."""
 
     folder: Path
     url: str
     running: ExitStack = field(default_factory=ExitStack)
 
-    def start(self, *arguments: str, prefix: Sequence[str] = (), **environment: str) -> Running:
-        """Start it and go on; a variable given as "" is unset, `prefix` is what starts it in its turn."""
-        told = {"DATABASE_URL": self.url, **environment}
-        watched = start([*prefix, *GATE, *arguments], told, self.folder)
-        self.running.callback(watched.end)
-        return watched
+    def start(self, *arguments: str, prefix: Sequence[str] = (), **environment: str) -> RunningProgram:
+        """Start `gate` without waiting for it. `prefix` is a command that runs gate, such as `unshare`."""
+        variables = {"DATABASE_URL": self.url, **environment}
+        program = start([*prefix, *GATE_COMMAND, *arguments], variables, self.folder)
+        self.running.callback(program.end)
+        return program
 
-    def __call__(self, *arguments: str, prefix: Sequence[str] = (), **environment: str) -> Ended:
-        """Run it to its end."""
+    def __call__(self, *arguments: str, prefix: Sequence[str] = (), **environment: str) -> ProgramResult:
+        """Run `gate` and return its result."""
         return self.start(*arguments, prefix=prefix, **environment).wait()
 
 
 @pytest.fixture
 def gate(project: Project, database: TestDatabase) -> Iterator[GateRunner]:
-    """The real `gate` in `project` against `database`."""
+    """The `gate` command in `project` against `database`."""
     runner = GateRunner(project.folder, database.url)
     with runner.running:
         yield runner
 
 
 SERVER = [sys.executable, "-c", "print('server started', flush=True)"]
-"""A server that says so and ends."""
+"""A server that prints a line and exits."""

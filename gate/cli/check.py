@@ -1,4 +1,4 @@
-"""`gate check` and `gate heads`: one look, told on standard output."""
+"""`gate check` and `gate heads`: inspect once and print the result on standard output."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ from gate.settings import settings
 from gate.settings.arguments import Arguments
 from gate.text import printable
 
+MAX_PENDING_LINES = 20
+"""Pending revisions that `gate check` prints; an empty database may have hundreds."""
+
 
 def heads(arguments: Arguments) -> int:
-    """Tell what the image expects, without a database."""
+    """Print the heads that the image expects, without a database; return the exit code."""
     try:
         graph = _load(arguments, whole=True).image.graph
     except GateError as error:
@@ -32,9 +35,9 @@ def heads(arguments: Arguments) -> int:
 
 
 def check(arguments: Arguments) -> int:
-    """Look once; 0 if the schema fits, 1 on drift, 69 or 78 if nothing could be seen."""
+    """Inspect once. Return 0 if the schema fits, 1 on drift, 69 or 78 if the database could not be inspected."""
     if arguments.busy:
-        return _busy(arguments)
+        return _check_busy(arguments)
     try:
         inspection = _load(arguments).inspector().inspect()
     except GateError as error:
@@ -44,7 +47,7 @@ def check(arguments: Arguments) -> int:
 
 
 def as_json(inspection: Inspection) -> dict[str, object]:
-    """One look as one object; `messages` tells of each pending revision what its script says."""
+    """Return an inspection as one JSON object; `messages` has the message of each pending revision's script."""
     drift, stamp = inspection.drift, inspection.stamp
     return {
         "verdict": drift.verdict,
@@ -62,21 +65,25 @@ def as_json(inspection: Inspection) -> dict[str, object]:
 
 
 def _as_text(inspection: Inspection) -> str:
-    drift = inspection.drift
-    lines = [f"{drift.verdict} {drift}", messages.finding(drift, inspection.stamp.database)]
+    drift, stamp = inspection.drift, inspection.stamp
+    lines = [f"{drift.verdict} {drift}", messages.finding(drift, stamp.database)]
     if drift.verdict in {Verdict.BEHIND, Verdict.EMPTY}:
-        lines += [f"  {printable(id_)}  {printable(drift.messages[id_])}".rstrip() for id_ in drift.pending]
-    if inspection.stamp.migrator:
-        lines.append(f"Migrating now: {printable(str(inspection.stamp.migrator))}.")
-    elif advice := messages.remedy(drift, standby=inspection.stamp.standby):
-        lines.append(advice)
+        shown = drift.pending[:MAX_PENDING_LINES]
+        lines += [f"  {printable(id_)}  {printable(drift.messages[id_])}".rstrip() for id_ in shown]
+        if more := len(drift.pending) - len(shown):
+            lines.append(f"  and {more} more; --json lists all")
+    if remedy := messages.remedy(drift, stamp.migrator, standby=stamp.standby):
+        lines.append(remedy)
     if drift.redundant:
         lines.append(f"WARNING {messages.redundant_rows(drift)}")
     return "\n".join(lines)
 
 
-def _busy(arguments: Arguments) -> int:
-    """For an updater's pre-update hook, so any error is 0: a broken image must be updated (hazards.md 8)."""
+def _check_busy(arguments: Arguments) -> int:
+    """Return 75 while a migration is running, else 0.
+
+    An updater runs this as its pre-update hook. An error is 0, too, so that a broken image is updated (hazards.md 8).
+    """
     try:
         migrator = _load(arguments).inspector(migrating=True).inspect().stamp.migrator
     except VersionTableLocked as error:
@@ -92,10 +99,10 @@ def _busy(arguments: Arguments) -> int:
 
 
 def _load(arguments: Arguments, *, whole: bool = False) -> Project:
-    told = settings.read(os.environ, arguments.flags)
-    project = load_project(told, arguments.config, arguments.name, whole=whole)
-    for remark in project.remarks().values():
-        print_error(remark)
+    current = settings.read(os.environ, arguments.flags)
+    project = load_project(current, arguments.config, arguments.name, whole=whole)
+    for warning in project.warnings().values():
+        print_error(warning)
     return project
 
 

@@ -12,47 +12,56 @@ from typing import NoReturn
 
 from gate import __version__
 from gate.cli.arguments import parse
-from gate.errors import BadUsage, GateError, Interrupted
+from gate.errors import BadUsage, GateError, Interrupted, ResourceShortage
 from gate.process import gc_tuning, stdio
 from gate.redaction import hide
 from gate.settings.arguments import Arguments
 
 
 def main() -> NoReturn:
-    """Run gate and end the process, also while a look hangs in a thread."""
-    warnings.simplefilter("ignore")  # a library's advice to developers is no line for an operator
+    """Run gate and end the process, even while an inspection hangs in a thread."""
+    warnings.simplefilter("ignore")  # a library's deprecation warnings are not for operators
     if None in {sys.stdin, sys.stdout, sys.stderr}:
         stdio.open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError):  # whatever a caller has put there
+        with suppress(AttributeError):  # a caller may have replaced the stream by any object
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     gc_tuning.collect_rarely()
     try:
         code = command(sys.argv[1:])
-    except Interrupted as signalled:
-        code = signalled.exit_code
+    except Interrupted as interruption:
+        code = interruption.exit_code
     except KeyboardInterrupt:
         code = 130
-    except Exception as error:  # noqa: BLE001 - the last resort: a bug, told as one
-        code = _report_bug(error)
+    except Exception as error:  # noqa: BLE001 - the last resort: report a bug as a bug
+        code = _report_shortage(error) or _report_bug(error)
     _exit(code)
+
+
+def _report_shortage(error: Exception) -> int:
+    """Report a shortage around gate that no command has recognised; 0 if the error is no shortage."""
+    shortage = ResourceShortage.of(error)
+    if shortage is None:
+        return 0
+    stdio.print_error(str(shortage))
+    return shortage.exit_code
 
 
 def _report_bug(error: Exception) -> int:
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
+    location = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
     text = " ".join(hide(str(error)).split())[:300]
     stdio.print_error(
-        f"this is a bug in gate {__version__}: {type(error).__name__} in {place}: {text}. "
-        "Please report it; GATE_BYPASS=1 is the way out."
+        f"this is a bug in gate {__version__}: {type(error).__name__} in {location}: {text}. "
+        "Please report it. Until it is fixed, GATE_BYPASS=1 starts the server without a check."
     )
     return GateError.exit_code
 
 
 def command(argv: Sequence[str]) -> int:
-    """Parse and run one command, and return its exit code; without any words, print the help (exit code 2)."""
+    """Parse and run one command, and return its exit code. Without any words, print the help and return 2."""
     if not argv:
-        from gate.cli.parser import help_text  # noqa: PLC0415 - argparse costs a check a twentieth of its time
+        from gate.cli.parser import help_text  # noqa: PLC0415 - argparse costs a check 5 % of its time
 
         stdio.print_result(help_text())
         return BadUsage.exit_code
@@ -66,12 +75,13 @@ def command(argv: Sequence[str]) -> int:
 
 def _command_function(name: str) -> Callable[[Arguments], int]:
     if name in {"check", "heads"}:
-        from gate.cli import check  # noqa: PLC0415 - a look needs nothing of what waiting and migrating need
+        from gate.cli import check  # noqa: PLC0415 - a check needs none of the modules for waiting and migrating
 
         return {"check": check.check, "heads": check.heads}[name]
     from gate.process import signals  # noqa: PLC0415 - likewise
 
-    signals.install_handlers()  # before anything slow is loaded: PID 1 is deaf until then
+    # Before any slow import: the kernel drops signals for which PID 1 has no handler (pid_namespaces(7)).
+    signals.install_handlers()
     if name == "serve":
         return _serve
     from gate.cli import run  # noqa: PLC0415 - likewise
@@ -80,10 +90,10 @@ def _command_function(name: str) -> Callable[[Arguments], int]:
 
 
 def _serve(arguments: Arguments) -> int:
-    from gate.readiness.placeholder import require_http  # noqa: PLC0415 - the extra may not be installed
+    from gate.readiness.listener import require_http_extra  # noqa: PLC0415 - the extra may not be installed
 
     try:
-        require_http("gate serve")
+        require_http_extra("gate serve")
         from gate.cli.serve import serve  # noqa: PLC0415 - likewise
 
         return serve(arguments)
@@ -94,6 +104,6 @@ def _serve(arguments: Arguments) -> int:
 
 def _exit(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # whoever closed the pipe has read enough
+        with suppress(OSError, ValueError):  # the reader of the pipe may be gone
             stream.flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""The options of a command, by argparse. The only module that imports it."""
+"""The options of each command. The only module of the command line that imports argparse."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NoReturn
 from gate import __version__, redaction
 from gate.errors import BadUsage
 from gate.settings.arguments import COMMANDS, DEFAULT_PORT, Arguments
-from gate.settings.reader import listening_address
+from gate.settings.reader import parse_address
 from gate.settings.variables import SETTINGS, Setting
 
 INSPECTION_SETTINGS = frozenset(
@@ -30,7 +30,7 @@ COMMAND_SETTINGS = {
     "heads": frozenset({"ALEMBIC_CONFIG"}),
     "serve": INSPECTION_SETTINGS | {"GATE_TTL", "GATE_LOG_FORMAT", "GATE_LOG_LEVEL"},
 }
-"""Which settings each command obeys."""
+"""The settings that each command reads, and so the flags that it takes."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,16 +38,17 @@ class _Parser(argparse.ArgumentParser):
         raise BadUsage(f"{redaction.hide(message)}. `{self.prog} --help` shows the options.")
 
 
-def _one_line(prog: str) -> argparse.HelpFormatter:
-    return argparse.HelpFormatter(prog, max_help_position=28, width=170)
+def _wide_formatter(prog: str) -> argparse.HelpFormatter:
+    """Format each option in one line, whatever the width of the terminal."""
+    return argparse.HelpFormatter(prog, max_help_position=36, width=180)
 
 
 def parse_options(words: Sequence[str]) -> Arguments:
     """Read a command with options; raises `BadUsage`."""
-    found, unknown = _parser(words).parse_known_args(words)
+    namespace, unknown = _parser(words).parse_known_args(words)
     if unknown:
-        raise BadUsage(_misunderstood(found.command, unknown, words))
-    given = {name: value for name, value in vars(found).items() if value is not None}
+        raise BadUsage(_unknown_words(namespace.command, unknown, words))
+    given = {name: value for name, value in vars(namespace).items() if value is not None}
     fields = {name: value for name, value in given.items() if name in Arguments._fields}
     for name in fields.keys() & {"config", "x"}:
         fields[name] = tuple(fields[name])
@@ -55,20 +56,22 @@ def parse_options(words: Sequence[str]) -> Arguments:
 
 
 def help_text() -> str:
-    """What `gate --help` prints."""
+    """Return what `gate --help` prints."""
     return _parser(()).format_help().rstrip()
 
 
-def _misunderstood(command: str, unknown: Sequence[str], words: Sequence[str]) -> str:
-    what, rest = (redaction.hide(" ".join(some)) for some in (unknown, words[words.index(unknown[0]) :]))
-    remedy = f"The server's command comes behind `--`: gate run -- {rest}. "
-    remedy = remedy if command == "run" and not what.startswith("-") else ""
-    return f"gate {command} does not understand {what!r}. {remedy}`gate {command} --help` shows the options."
+def _unknown_words(command: str, unknown: Sequence[str], words: Sequence[str]) -> str:
+    shown, rest = (redaction.hide(" ".join(each)) for each in (unknown, words[words.index(unknown[0]) :]))
+    remedy = f"Put the server's command after `--`: gate run -- {rest}. "
+    remedy = remedy if command == "run" and not shown.startswith("-") else ""
+    return f"gate {command} does not understand {shown!r}. {remedy}`gate {command} --help` shows the options."
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """Build the parser with the options of the commands among these words only."""
-    parser = _Parser(prog="gate", description="Start a server only when its database schema fits.", allow_abbrev=False)
+    """Build the parser. Only the commands among these words get their options, which saves time."""
+    parser = _Parser(
+        prog="gate", description="Start a server only when its database schema fits the code.", allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"gate {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, meaning in COMMANDS.items():
@@ -79,7 +82,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
             description=meaning,
             usage=usage,
             allow_abbrev=False,
-            formatter_class=_one_line,
+            formatter_class=_wide_formatter,
         )
         if name in words:
             _add_options(sub, name)
@@ -96,7 +99,7 @@ def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
     )
     parser.add_argument("-n", "--name", metavar="SECTION", help="section of alembic.ini to use (default: alembic)")
     if name in {"run", "migrate"}:
-        parser.add_argument("-x", action="append", metavar="ARG", help="argument for env.py, as `alembic -x`")
+        parser.add_argument("-x", action="append", metavar="ARG", help="argument for env.py, as for `alembic -x`")
     if name in {"check", "heads"}:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
     if name == "check":
@@ -110,19 +113,19 @@ def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
             metavar="[HOST]:PORT",
             help=f"address to serve on (default :{DEFAULT_PORT})",
         )
-    taken = [setting for setting in SETTINGS if setting.variable in COMMAND_SETTINGS[name]]
-    for setting in taken:
+    settings = [setting for setting in SETTINGS if setting.variable in COMMAND_SETTINGS[name]]
+    for setting in settings:
         if setting.flag:
             parser.add_argument(setting.flag, metavar=setting.metavar, dest=setting.variable, help=_help(setting))
-    others = [s.variable for s in taken if not s.flag and s.variable != "ALEMBIC_CONFIG"]
+    others = [s.variable for s in settings if not s.flag and s.variable != "ALEMBIC_CONFIG"]
     parser.epilog = f"Variables without a flag: {', '.join(others)}." if others else None
 
 
 def _address(text: str) -> tuple[str, int]:
-    found = listening_address(text)
-    if found is None:
+    address = parse_address(text)
+    if address is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not [host]:port, such as :8080")
-    return found
+    return address
 
 
 def _help(setting: Setting) -> str:

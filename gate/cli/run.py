@@ -1,4 +1,4 @@
-"""`gate run`, `gate wait` and `gate migrate`: pass the gate, then become the server or end."""
+"""`gate run`, `gate wait` and `gate migrate`: pass the gate, then replace this process by the server or exit."""
 
 from __future__ import annotations
 
@@ -6,67 +6,78 @@ import os
 from collections.abc import Sequence
 
 from gate import log
-from gate.errors import GateError, Interrupted
+from gate.errors import GateError, Interrupted, ResourceShortage
 from gate.process import signals
 from gate.process.exec import execute, find_command
 from gate.settings import settings
 from gate.settings.arguments import COMMANDS, Arguments
-from gate.waiting.gate import Gate
+from gate.waiting.gate import pass_gate
 from gate.waiting.termination_log import TerminationLog
 
 
 def run_gate(arguments: Arguments) -> int:
-    """Pass the gate and become the server (does not return), or give the exit code."""
+    """Pass the gate and return the exit code; `gate run` does not return but becomes the server."""
     log.configure(settings.log_format(os.environ, arguments.flags))
     signals.install_handlers()
     termination = TerminationLog(os.environ.get("GATE_TERMINATION_LOG"))
+    starts_server = arguments.command == "run"
     try:
-        if arguments.command == "run":
+        if starts_server:
             find_command(arguments.server[0])
-        if handles_schema(arguments.server):
+        if manages_schema(arguments.server):
             termination.clear()
         else:
-            _pass_gate(arguments, termination)
-        if arguments.command == "run":
+            _pass_unless_bypassed(arguments, termination)
+        if starts_server:
             _execute_server(arguments.server)
-    except GateError as error:
-        return _report_failure(error, arguments.command, termination)
-    except Interrupted as signalled:
-        text = f"gate was asked to end by signal {signalled.signal_number} and ends; the server was not started."
-        log.emit("warning", "gate.ended", text, exit_code=signalled.exit_code)
-        return signalled.exit_code
+    except (GateError, OSError, RuntimeError, MemoryError) as error:
+        failure = error if isinstance(error, GateError) else ResourceShortage.of(error)
+        if failure is None:
+            raise
+        return _report_failure(failure, termination, starts_server=starts_server)
+    except Interrupted as interruption:
+        text = f"gate received signal {interruption.signal_number} and ends.{_not_started(starts_server=starts_server)}"
+        log.emit("warning", "gate.ended", text, exit_code=interruption.exit_code)
+        return interruption.exit_code
     return 0
 
 
-def handles_schema(server: Sequence[str]) -> bool:
-    """Whether this is `gate migrate`, say, in an image whose entrypoint is gate: it would wait for itself for ever."""
+def manages_schema(server: Sequence[str]) -> bool:
+    """Whether the command checks or changes the schema itself, such as `gate migrate` or `alembic upgrade heads`.
+
+    In an image whose entrypoint is gate, gate would otherwise wait for the very migration that the command runs.
+    """
     program, *words = os.path.basename(server[0]) if server else "", *server[1:2]
     return bool(words) and (program == "alembic" or (program == "gate" and words[0] in COMMANDS))
 
 
 def _execute_server(server: Sequence[str]) -> None:
-    why = ", which deals with the schema itself: nothing is checked" if handles_schema(server) else ""
-    log.emit("info", "gate.starting", f"gate starts {server[0]}{why}.", command=server[0])
+    reason = " without a check, because this command manages the schema itself" if manages_schema(server) else ""
+    log.emit("info", "gate.starting", f"gate starts {server[0]}{reason}.", command=server[0])
     execute(server)
 
 
-def _pass_gate(arguments: Arguments, termination: TerminationLog) -> None:
+def _pass_unless_bypassed(arguments: Arguments, termination: TerminationLog) -> None:
     if settings.bypassed(os.environ):
-        log.emit("critical", "gate.bypassed", "GATE_BYPASS is set: nothing is checked and nothing migrated.")
+        text = "GATE_BYPASS is set: gate checks nothing and migrates nothing. Unset it once the cause is fixed."
+        log.emit("critical", "gate.bypassed", text)
     else:
-        Gate(arguments, termination).run()
+        pass_gate(arguments, termination)
     termination.clear()
 
 
-def _report_failure(error: GateError, name: str, termination: TerminationLog) -> int:
+def _report_failure(error: GateError, termination: TerminationLog, *, starts_server: bool) -> int:
     text = " ".join(str(error).splitlines())
     termination.write(text)
-    ends = "The server is not started." if name == "run" else ""
     log.emit(
         "critical",
         "gate.failed",
-        f"{text} {ends}".rstrip(),
+        f"{text}{_not_started(starts_server=starts_server)}",
         kind=type(error).__name__,
         exit_code=error.exit_code,
     )
     return error.exit_code
+
+
+def _not_started(*, starts_server: bool) -> str:
+    return " The server is not started." if starts_server else ""

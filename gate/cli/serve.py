@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from http import HTTPStatus
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -13,41 +14,52 @@ from gate import log
 from gate.asgi import Ready
 from gate.drift.comparison import Drift, Verdict
 from gate.process import gc_tuning
-from gate.readiness.answer import PATH, Readiness, Receive, Scope, Send
+from gate.readiness.answer import (
+    READINESS_PATH,
+    TEXT,
+    Readiness,
+    Receive,
+    Scope,
+    Send,
+    alive,
+    make_answer,
+    send_answer,
+)
 from gate.readiness.http_server import Server
-from gate.readiness.placeholder import listen
+from gate.readiness.listener import listen
 from gate.settings import settings
 from gate.settings.arguments import Arguments
 
 
 class Metrics(Collector):
-    """The verdict as Prometheus reads it."""
+    """The verdict as Prometheus metrics."""
 
     def __init__(self, ready: Ready) -> None:
         self._ready = ready
 
     def collect(self) -> Iterable[Metric]:
-        """Six gauges, made from the verdict as it stands."""
-        readiness = self._ready.cache.now()
+        """Return six gauges, made from the current verdict."""
+        readiness = self._ready.cache.current()
         drift = readiness.drift
         yield _gauge("gate_schema_current", "1 if the schema is at the heads of this image", _is_current(readiness))
         yield _gauge("gate_schema_ready", "1 if /health/ready answers 200", float(readiness.ready))
-        verdicts = GaugeMetricFamily("gate_schema_verdict", "1 for the verdict of the last look", labels=["verdict"])
+        verdicts = GaugeMetricFamily("gate_schema_verdict", "1 for the verdict of the last check", labels=["verdict"])
         for verdict in Verdict:
             verdicts.add_metric([verdict], float(drift is not None and drift.verdict is verdict))
         yield verdicts
         pending = _or_nan(_runnable_revisions(drift) if drift else None)
         yield _gauge("gate_pending_revisions", "Revisions that an upgrade would run", pending)
-        yield _gauge("gate_seconds_since_seen", "Age of the last look that saw something", _or_nan(readiness.age))
-        yield _gauge("gate_waiting_seconds", "For how long the schema has not fitted", self._ready.cache.waiting())
+        yield _gauge("gate_seconds_since_seen", "Seconds since the last successful check", _or_nan(readiness.age))
+        waiting = self._ready.cache.waiting_seconds()
+        yield _gauge("gate_waiting_seconds", "Seconds for which the schema has not fitted", waiting)
 
 
 class Sidecar:
-    """The application of `gate serve`."""
+    """The ASGI application of `gate serve`."""
 
     def __init__(self, ready: Ready) -> None:
         self._ready = ready
-        self._told = ""
+        self._logged = ""
         self._registry = CollectorRegistry()
         self._registry.register(Metrics(ready))
 
@@ -55,35 +67,37 @@ class Sidecar:
         """Answer one request."""
         match scope.get("path"):
             case "/health":
-                await _send(send, 200, b"application/json", b'{"status": "ok"}')
+                await send_answer(send, alive())
             case "/metrics":
-                await self._ready.refreshed()
-                await _send(send, 200, CONTENT_TYPE_LATEST.encode(), generate_latest(self._registry))
-            case path if path == PATH:
+                await self._ready.refresh()
+                body = generate_latest(self._registry)
+                await send_answer(send, make_answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, body))
+            case path if path == READINESS_PATH:
                 await self._ready(scope, receive, send)
             case _:
-                await _send(send, 404, b"text/plain", b"/health, /health/ready or /metrics\n")
-        self._tell_change()
+                body = b"/health, /health/ready or /metrics\n"
+                await send_answer(send, make_answer(HTTPStatus.NOT_FOUND, TEXT, body))
+        self._log_change()
 
-    def _tell_change(self) -> None:
-        """Say once why the answer is another one now; over HTTP it says less, since anybody may read it."""
-        failure, readiness = self._ready.cache.failure, self._ready.cache.now()
-        found = failure or readiness.drift
-        text = str(found).rstrip(".")
-        if found is None or text == self._told:
+    def _log_change(self) -> None:
+        """Log once why the answer has changed. The HTTP answer gives fewer details, since anybody may read it."""
+        failure, readiness = self._ready.cache.failure, self._ready.cache.current()
+        finding = failure or readiness.drift
+        text = str(finding).rstrip(".")
+        if finding is None or text == self._logged:
             return
-        self._told = text
+        self._logged = text
         level = "info" if readiness.ready and failure is None else "critical"
         status = 200 if readiness.ready else 503
-        log.emit(level, "gate.answer_changed", f"{text}. {PATH} answers {status}.", status=status)
+        log.emit(level, "gate.answer_changed", f"{text}. {READINESS_PATH} answers {status}.", status=status)
 
 
 def serve(arguments: Arguments) -> int:
-    """Serve until a signal; raises `BadSettings` at the start if settings are wrong."""
-    told = settings.read(os.environ, arguments.flags)
-    log.configure(told.log_format, told.log_level)
+    """Serve until a signal; raises `BadSettings` at the start if a setting is wrong or the address is taken."""
+    current = settings.read(os.environ, arguments.flags)
+    log.configure(current.log_format, current.log_level)
     host, port = arguments.listen
-    ready = Ready(config=arguments.config, section=arguments.name, flags=arguments.flags, ttl=told.ttl)
+    ready = Ready(config=arguments.config, section=arguments.name, flags=arguments.flags, ttl=current.ttl)
     with listen((host, port), "--listen") as listening:
         log.emit("info", "gate.serving", f"gate answers on {host or '*'}:{port}.", port=port)
         gc_tuning.collect_normally()
@@ -96,7 +110,7 @@ def _is_current(readiness: Readiness) -> float:
 
 
 def _runnable_revisions(drift: Drift) -> int:
-    """Nothing where the image does not know the stamp: an upgrade would refuse to begin."""
+    """Return 0 where the image does not know the stamp: Alembic would refuse the upgrade."""
     return 0 if drift.unknown else len(drift.pending)
 
 
@@ -106,9 +120,3 @@ def _or_nan(value: float | None) -> float:
 
 def _gauge(name: str, meaning: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, meaning, value=value)
-
-
-async def _send(send: Send, status: int, kind: bytes, body: bytes) -> None:
-    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -28,23 +28,23 @@ class Engine(Protocol):
     def __init__(self, database: Database) -> None: ...
 
     def load_driver(self) -> None:
-        """Import the driver, if that is better done before a time limit begins; raises `BadSettings`."""
+        """Import the driver where that should happen before a time-out begins; raises `BadSettings`."""
 
     def read_stamp(self, table: TableName, deadline: float) -> Stamp:
         """Inspect the database on a new connection. `deadline`: in seconds of the monotonic clock.
 
-        Raises `BadSettings` if the settings are the cause.
+        Raises `BadSettings` if the settings are the cause of the failure.
         """
 
     @classmethod
     def read_stamp_through(cls, connection: Any, table: TableName) -> Stamp:
-        """Inspect the database through a caller's SQLAlchemy `Connection`, without poisoning its transaction."""
+        """Inspect the database through a caller's SQLAlchemy `Connection`, without aborting its transaction."""
 
     def acquire(self, key: LockKey) -> AbstractContextManager[Lock]:
         """Try once to acquire the migration lock, and hold it for the block.
 
-        Raises `LockBusy` if another migrator holds it, and `BadSettings` where the lock would not keep two migrators
-        apart, or where gate knows no lock for this engine.
+        Raises `LockBusy` if another migrator holds it, and `BadSettings` if the lock would not exclude a second
+        migrator, or if gate knows no lock for this engine.
         """
 
     def sessions(self, key: LockKey, tag: str = "") -> Sessions:
@@ -77,7 +77,7 @@ def engine_class(name: str) -> type[Engine]:
 
 @contextmanager
 def acquire_nothing(database: Database, key: LockKey) -> Iterator[Lock]:
-    """Migrate without a lock (GATE_LOCK=none): no session is ever taken for one that a killed migrator left."""
+    """Migrate without a lock (GATE_LOCK=none). Its tag is unique, so no session is mistaken for an orphaned one."""
     tag = f"{key.tag} alone {os.urandom(4).hex()}"
     engine = engine_of(database)
     yield Lock(

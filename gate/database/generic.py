@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, ClassVar
 
 from sqlalchemy import URL, ColumnClause, Connection, column, create_engine, func, inspect, make_url, select
@@ -36,7 +36,7 @@ TIMEOUTS = {
 
 
 class GenericEngine:
-    """An engine of which gate knows no more than SQLAlchemy does."""
+    """An engine that gate knows only through SQLAlchemy."""
 
     transactional_ddl: ClassVar[bool] = False
     has_substr: ClassVar[bool] = False
@@ -46,7 +46,9 @@ class GenericEngine:
         self._database = database
 
     def load_driver(self) -> None:
-        """Nothing: SQLAlchemy imports the driver when it connects."""
+        """Import the dialect and its driver; `connect` explains what cannot be imported, or is no URL."""
+        with suppress(Exception):
+            _with_blocking_driver(engine_url(self._database)).get_dialect().import_dbapi()
 
     def read_stamp(self, table: TableName, deadline: float) -> Stamp:  # noqa: ARG002 - the driver's time-outs apply
         """Inspect on a new connection; raises `BadSettings` for a URL whose driver is not installed."""
@@ -72,17 +74,17 @@ class GenericEngine:
             return Stamp(database, schema, cls._read_rows(connection, table), migrator=migrator)
         if table.computed:
             raise BadSettings(
-                f"env.py computes the version table's name or schema, and there is no {table.table} in database "
-                f"{database}; set GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA."
+                f"env.py computes the name or the schema of the version table, and there is no {table.table} in "
+                f"database {database}: set GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA."
             )
         return Stamp(database, schema, None, bool(inspector.get_table_names(schema=table.schema)), migrator=migrator)
 
     @classmethod
     def _read_rows(cls, connection: Connection, table: TableName) -> tuple[str, ...]:
-        number: ColumnClause[str] = column("version_num")
-        wanted = func.substr(number, 1, MAX_ROW_LENGTH + 1) if cls.has_substr else number
-        version_table = table_clause(table.table, number, schema=table.schema)
-        rows = connection.scalars(select(wanted).select_from(version_table).limit(MAX_ROWS))
+        version_num: ColumnClause[str] = column("version_num")
+        value = func.substr(version_num, 1, MAX_ROW_LENGTH + 1) if cls.has_substr else version_num
+        version_table = table_clause(table.table, version_num, schema=table.schema)
+        rows = connection.scalars(select(value).select_from(version_table).limit(MAX_ROWS))
         return tuple(truncate("" if row is None else str(row), MAX_ROW_LENGTH) for row in rows)
 
     def acquire(self, key: LockKey) -> AbstractContextManager[Lock]:  # noqa: ARG002 - there is no lock
@@ -138,7 +140,7 @@ def engine_url(database: Database) -> URL:
 
 
 def driver_error(error: Exception) -> Exception:
-    """The driver's own error inside one of SQLAlchemy's."""
+    """Return the driver's error that SQLAlchemy has wrapped."""
     return getattr(error, "orig", None) or error
 
 
@@ -149,9 +151,9 @@ def _with_blocking_driver(url: URL) -> URL:
 
 def _explain_connect_error(error: Exception, database: Database) -> Exception:
     if isinstance(error, ImportError):
-        return BadSettings(f"The driver that {database.url().display} needs is not installed beside gate: {error}.")
+        return BadSettings(f"The driver for {database.url().display} is not installed in gate's environment: {error}.")
     if isinstance(error, SQLAlchemyError) and "load plugin" in str(error):
-        return BadSettings(f"SQLAlchemy knows no dialect for {database.url().display}: {error}. Correct DATABASE_URL.")
+        return BadSettings(f"SQLAlchemy has no dialect for {database.url().display}: {error}. Correct DATABASE_URL.")
     if isinstance(error, TypeError | ValueError):  # the driver does not accept one of its parameters
         return _malformed(database, hide(str(error), database.url().secrets))
     return explain(driver_error(error), database.url())
@@ -159,4 +161,4 @@ def _explain_connect_error(error: Exception, database: Database) -> Exception:
 
 def _malformed(database: Database, reason: str) -> BadSettings:
     name = database.source.variable if database.source else "sqlalchemy.url of the Alembic configuration"
-    return BadSettings(f"{name} is no usable URL of {database.url().display}: {reason}. Correct it.")
+    return BadSettings(f"{name} is not a valid URL of {database.url().display}: {reason}. Correct it.")

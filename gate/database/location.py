@@ -1,4 +1,4 @@
-"""Where the schema is, and plain words for a driver's error."""
+"""Where the database is, and what a driver's error about it means."""
 
 from __future__ import annotations
 
@@ -9,50 +9,64 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from gate import redaction
-from gate.errors import BadSettings, DatabaseUnavailable
+from gate.errors import BadSettings, DatabaseUnavailable, ResourceShortage
 from gate.settings import database_url
 from gate.settings.database_url import DatabaseUrl, UrlSource
 
 TEMPLATE_URL = "driver://user:pass@localhost/dbname"
-"""What `alembic init` writes into a new alembic.ini."""
+"""The URL that `alembic init` writes into a new alembic.ini."""
 
 PLAIN_MESSAGES = (
     (r"starting up|not yet accepting connections|recovery mode", "The database server is starting up"),
     (r"shutting down", "The database server is shutting down"),
     (
         r"password authentication failed|no password supplied|SASL|SCRAM",
-        "The database server refuses the password; correct it where the URL comes from",
+        "The database server refuses the password; correct it in the URL or in PGPASSWORD",
     ),
-    (r"role .* does not exist|not permitted to log in", "The database server does not let this role in"),
+    (r"role .* does not exist|not permitted to log in", "The database server does not allow this role to log in"),
     (
         r"database .* does not exist|no such database",
         "The database does not exist on this server; create it, or correct the URL",
     ),
     (r"permission denied for database", "This role may not connect to the database; GRANT CONNECT"),
     (
+        r"too many connections for (role|database)",
+        "The role or the database has no connection left (its CONNECTION LIMIT); gate needs three to migrate",
+    ),
+    (
         r"too many (connections|clients)|remaining connection slots",
         "The database server has no connection left",
     ),
-    (r"pg_hba\.conf", "The database server's pg_hba.conf does not let this client in"),
+    (
+        r"Too many open files",
+        "gate has no file descriptor left for a connection; raise the limit on open files (ulimit -n)",
+    ),
+    (r"pg_hba\.conf", "The pg_hba.conf of the database server does not allow this client to connect"),
     (
         r"resolve host|translate host name|Name or service not known",
-        "The database's host name cannot be resolved; correct the URL, or the network's names",
+        "The host name of the database cannot be resolved; correct the URL or the name service",
     ),
-    (r"refused", "Nothing listens at the database's address (connection refused)"),
+    (r"refused", "Nothing listens at the address of the database (connection refused)"),
     (r"No such file or directory", "There is no database server at this socket"),
     (r"timeout|timed out|statement timeout", "The database did not answer in time"),
-    (r"SSL|TLS|certificate", "No secure connection to the database could be made"),
-    (r"unreachable|No route", "The database's address cannot be reached"),
+    (r"SSL|TLS|certificate", "A secure connection to the database could not be established"),
+    (r"unreachable|No route", "The address of the database cannot be reached"),
 )
-"""Text of libpq or the server -> what it means. psycopg has no SQLSTATE for a failed connect (hazards.md 10)."""
-
+"""A text of libpq or the server -> what it means: a failed connect has no SQLSTATE in psycopg (hazards.md 10)."""
 
 LIBPQ_HINT = r"\s*Is the server running[^?]*\?"
-"""libpq's question to a developer; the plain sentence has answered it."""
+"""A hint of libpq, which the plain message answers."""
+
+MAX_DRIVER_TEXT = 500
+"""Characters of a driver's error that gate shows."""
 
 
 class Database(NamedTuple):
-    """Where the schema is. A URL that stands in a file is read again at each connect: credentials rotate."""
+    """A database that gate connects to.
+
+    `source`: the variable or the file of the URL, None for a fixed one (`fallback`); `connect_timeout` (for each host)
+    and `query_timeout`: in seconds.
+    """
 
     source: UrlSource | None
     fallback: DatabaseUrl | None
@@ -60,19 +74,22 @@ class Database(NamedTuple):
     query_timeout: float
 
     def url(self) -> DatabaseUrl:
-        """The URL as it stands now; raises `BadSettings` if its file is unreadable or holds no URL."""
+        """Read the URL: a file is read again for each connection, since credentials rotate.
+
+        Raises `BadSettings` if the file is unreadable or contains no URL.
+        """
         if self.source is None:
             assert self.fallback
             return self.fallback
         return read_url(self.source)
 
-    def hosts(self) -> int:
-        """How many the URL names: libpq tries one after the other, each for as long as connecting may take."""
-        named: list[str] = []
+    def host_count(self) -> int:
+        """Return the number of hosts in the URL: libpq tries them in turn, each for the whole connect_timeout."""
+        hosts: list[str] = []
         with suppress(BadSettings):
-            named = [self.url().conninfo.get(key, "") for key in ("host", "hostaddr")]
-        named = named if any(named) else [os.environ.get(name, "") for name in ("PGHOST", "PGHOSTADDR")]
-        return max(each.count(",") for each in named) + 1
+            hosts = [self.url().conninfo.get(key, "") for key in ("host", "hostaddr")]
+        hosts = hosts if any(hosts) else [os.environ.get(name, "") for name in ("PGHOST", "PGHOSTADDR")]
+        return max(each.count(",") for each in hosts) + 1
 
 
 def locate(
@@ -83,7 +100,7 @@ def locate(
 ) -> Database:
     """Find the database: the setting, else libpq's own variables, else the Alembic configuration.
 
-    Raises `BadSettings` if nothing names one.
+    `timeouts`: of connecting and of a query, in seconds. Raises `BadSettings` if nothing names a database.
     """
     if source is not None:
         read_url(source)
@@ -93,27 +110,27 @@ def locate(
     if alembic_url and alembic_url != TEMPLATE_URL:
         return Database(None, database_url.parse(alembic_url, "sqlalchemy.url of the Alembic configuration"), *timeouts)
     raise BadSettings(
-        "No database is named: set DATABASE_URL (or DATABASE_URL_FILE) to postgresql://USER@HOST:5432/DATABASE, or "
-        "PGHOST, PGDATABASE and so on. gate does not run env.py to find out."
+        "No database is configured: set DATABASE_URL (or DATABASE_URL_FILE) to postgresql://USER@HOST:5432/DATABASE, "
+        "or PGHOST, PGDATABASE and so on. gate does not run env.py to find the URL."
     )
 
 
 def named_by_libpq(environment: Mapping[str, str]) -> bool:
-    """Whether libpq's own variables name a database."""
+    """Whether libpq's own variables name a server."""
     return bool(environment.get("PGHOST") or environment.get("PGSERVICE"))
 
 
 def explain(error: Exception, url: DatabaseUrl) -> DatabaseUnavailable:
-    """Wrap a driver's error, once, at the edge: a plain sentence first, the driver's own words behind it."""
-    text = " ".join(redaction.hide(re.sub(LIBPQ_HINT, "", str(error)), url.secrets).split())[:500]
-    plain = next((words for pattern, words in PLAIN_MESSAGES if re.search(pattern, text, re.IGNORECASE)), None)
-    return DatabaseUnavailable(f"{plain or 'The database cannot be inspected'} ({url.display}).", text)
+    """Convert a driver's error: a plain sentence first, then the text of the driver, without passwords."""
+    text = " ".join(redaction.hide(re.sub(LIBPQ_HINT, "", str(error)), url.secrets).split())[:MAX_DRIVER_TEXT]
+    message = next((plain for pattern, plain in PLAIN_MESSAGES if re.search(pattern, text, re.IGNORECASE)), None)
+    return DatabaseUnavailable(f"{message or 'The database cannot be inspected'} ({url.display}).", text)
 
 
 def read_url(source: UrlSource) -> DatabaseUrl:
     """Read the URL from the variable or from its file, and register its password for redaction.
 
-    Raises `BadSettings` if the file cannot be read or holds no URL.
+    Raises `BadSettings` if the file cannot be read or contains no URL.
     """
     return database_url.parse(source.text or _read_url_file(source), source.variable)
 
@@ -123,8 +140,10 @@ def _read_url_file(source: UrlSource) -> str:
         with open(source.path, encoding="utf-8") as file:
             text = file.read(16384).strip()
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise BadSettings(f"{source.variable} names {source.path}, which cannot be read: {why}.") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ResourceShortage.of(error) or BadSettings(
+            f"{source.variable} names {source.path}, which cannot be read: {reason}."
+        ) from None
     if not text:
         raise BadSettings(f"{source.variable} names {source.path}, which is empty; write the URL into it.")
     return text

@@ -1,4 +1,4 @@
-"""The migration lock: its key, its holder as others see it, and the lock as its holder has it.
+"""The migration lock: its key, its holder as other gates see it, and the acquired lock.
 
 The holder publishes its progress in its `application_name`, which every role may read, so it needs neither a table nor
 a privilege (hazards.md 5). PostgreSQL keeps 63 bytes of it.
@@ -50,10 +50,10 @@ class LockKey(NamedTuple):
 
 
 class Migrator(NamedTuple):
-    """The lock's holder as anybody can see it.
+    """The holder of the lock, as every role can see it.
 
-    `step` of `total` revisions (0 = none has begun), `since` in seconds of the Unix epoch, `pid` of its
-    backend in the server, 0 where nobody could know it.
+    `step`: the current one of `total` revisions, 0 before the first; `revision`: its id; `since`: when the migration
+    began, in seconds of the Unix epoch; `pid`: of its backend in the server, 0 if unknown.
     """
 
     host: str
@@ -70,7 +70,7 @@ class Migrator(NamedTuple):
 
     @classmethod
     def parse(cls, line: str, key: LockKey, pid: int) -> Migrator:
-        """Read what `application_name` wrote; a holder without a readable name is still a holder."""
+        """Parse what `application_name` rendered; a line that cannot be parsed gives an unnamed holder."""
         words = line[:APPLICATION_NAME_BYTES].split(" ", 4)
         try:
             tag, progress, revision, since, host = words

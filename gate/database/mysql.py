@@ -118,9 +118,9 @@ class MySqlSessions(Sessions):
 
     def activity(self, pids: Collection[int]) -> Activity | None:
         """Read the process list."""
-        wanted = ", ".join(map(str, pids)) or "NULL"
+        ids = ", ".join(map(str, pids)) or "NULL"
         columns = "time, CASE command WHEN 'Sleep' THEN NULL ELSE info END, state"
-        rows = self._query(f"SELECT {columns} FROM information_schema.processlist WHERE id IN ({wanted})")
+        rows = self._query(f"SELECT {columns} FROM information_schema.processlist WHERE id IN ({ids})")
         return busiest(
             [
                 Activity(float(age or 0), shorten_statement(info), wait_state=_wait_state(state))

@@ -18,7 +18,7 @@ TERMINATION_TIMEOUT = 10.0
 """Seconds in which a terminated session must have ended; it took 2 to 20 ms (hazards.md 6)."""
 
 POLL_INTERVAL = 0.05
-"""Seconds between two checks whether it has ended."""
+"""Seconds between two checks of whether it has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Sessions:
     """An engine in whose server gate sees no sessions. What asks a server raises `DatabaseUnavailable`."""
 
     visible = False
-    """Whether the statements of a migration can be seen at all."""
+    """Whether the statements of a migration are visible."""
 
     distinguishes_orphans = False
     """Whether an orphaned session can be recognised while this migration opens connections of its own."""
@@ -73,14 +73,16 @@ class Sessions:
         return []
 
 
-def busiest(found: list[Activity]) -> Activity | None:
-    """The statement that has run longest; if none runs, the session that was busy last."""
-    running = [each for each in found if each.text]
-    return max(running, key=lambda each: each.age) if running else min(found, key=lambda each: each.age, default=None)
+def busiest(activities: list[Activity]) -> Activity | None:
+    """Return the statement that has run longest or, if none runs, the session that was busy last."""
+    running = [each for each in activities if each.text]
+    if running:
+        return max(running, key=lambda each: each.age)
+    return min(activities, key=lambda each: each.age, default=None)
 
 
 def shorten_statement(text: object) -> str:
-    """The beginning of a statement on one line; "" for None."""
+    """Return the beginning of a statement on one line, "" for None."""
     return " ".join(str(text or "").split())[:MAX_STATEMENT_LENGTH]
 
 
@@ -90,10 +92,10 @@ def terminate_orphans(sessions: Sessions) -> list[int]:
     Call it with the lock held: then no living migrator has such a session. Raises `DatabaseUnavailable` if a session
     cannot be terminated or does not end: gate never migrates beside it.
     """
-    found = sessions.orphaned()
-    sessions.terminate(found)
+    orphans = sessions.orphaned()
+    sessions.terminate(orphans)
     deadline = time.monotonic() + TERMINATION_TIMEOUT
-    while left := sessions.orphaned() if found else []:
+    while left := sessions.orphaned() if orphans else []:
         if time.monotonic() > deadline:
             raise DatabaseUnavailable(
                 f"A killed migrator's statement still runs in backend {left[0]}, and this role may not end it. "
@@ -101,7 +103,7 @@ def terminate_orphans(sessions: Sessions) -> list[int]:
                 "superuser."
             )
         time.sleep(POLL_INTERVAL)
-    return found
+    return orphans
 
 
 def terminate_late_orphans(sessions: Sessions) -> list[int]:
@@ -109,6 +111,6 @@ def terminate_late_orphans(sessions: Sessions) -> list[int]:
 
     Returns their process ids, without waiting until they have ended.
     """
-    found = sessions.orphaned()
-    sessions.terminate(found)
-    return found
+    orphans = sessions.orphaned()
+    sessions.terminate(orphans)
+    return orphans

@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection
 
 from gate.database.generic import GenericEngine, engine_url
 from gate.database.lock import UNKNOWN_MIGRATOR, Lock, LockKey, Migrator
-from gate.errors import BadSettings, DatabaseUnavailable, LockBusy
+from gate.errors import BadSettings, DatabaseUnavailable, LockBusy, ResourceShortage
 
 LOCK_FILE_SUFFIX = ".gate-lock"
 IN_MEMORY = ":memory:"
@@ -66,7 +66,7 @@ class SqliteEngine(GenericEngine):
         path = file_of(engine_url(self._database))
         if path is None:
             raise BadSettings(
-                "An SQLite database in memory belongs to one process; gate can only migrate one in a file."
+                "An SQLite database in memory belongs to one process, so gate can migrate only a database in a file."
             )
         return os.path.realpath(path)
 
@@ -77,15 +77,15 @@ def file_of(url: URL) -> str | None:
     if path.startswith("file:"):
         if str(url.query.get("uri", "")).lower() not in TRUE_WORDS:
             raise BadSettings(
-                "A database named file:... is a URI of SQLite's own only with uri=true behind the ?: write "
-                "sqlite:///file:/path/shop.db?uri=true, or without file: sqlite:////path/shop.db."
+                "SQLite reads file:... as a URI only with the parameter uri=true. Write "
+                "sqlite:///file:/path/shop.db?uri=true, or a path without file: (sqlite:////path/shop.db)."
             )
         path = IN_MEMORY if url.query.get("mode") == "memory" else unquote(urlsplit(path).path)
     return None if path in {"", IN_MEMORY} else path
 
 
 def is_held(path: str) -> bool:
-    """Whether the database in this file is being migrated; asking keeps a migrator out for a moment at most."""
+    """Whether the database in this file is being migrated. The check itself locks a migrator out for a moment."""
     try:
         descriptor = os.open(f"{os.path.realpath(path)}{LOCK_FILE_SUFFIX}", os.O_RDONLY)
     except OSError:
@@ -108,7 +108,7 @@ def _open(path: str) -> int:
             return os.open(path, os.O_RDONLY)
         return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
     except OSError as error:
-        raise BadSettings(
+        raise ResourceShortage.of(error) or BadSettings(
             f"The lock file {path} beside the SQLite database cannot be opened ({error.strerror}); make its folder "
             "writable and the file readable for this user."
         ) from None

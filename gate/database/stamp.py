@@ -1,8 +1,4 @@
-"""The database: what its version table says.
-
-Two statements on one connection: what the catalog knows of the table, then its rows; without a table, what else is
-there. Who migrates is asked only while somebody does.
-"""
+"""The stamp of a database: the name of its version table, and what an inspection reads."""
 
 from __future__ import annotations
 
@@ -11,46 +7,21 @@ from typing import NamedTuple
 from gate.database.lock import LockKey, Migrator
 from gate.errors import DatabaseUnavailable
 
-LOCK_WAIT_SQLSTATES = {"57014": "statement timeout", "55P03": "lock timeout"}
-"""SQLSTATE of what ends a statement that waits for a lock."""
-
-
-class VersionTableLocked(DatabaseUnavailable):
-    """A migrator is at work, and the version table cannot be read: an ALTER TABLE of it locks it for that long."""
-
-    def __init__(self, message: str, migrator: Migrator, why: str) -> None:
-        super().__init__(message)
-        self.migrator, self.why = migrator, why
-        self.finding = migrator.revision
-
-
-def lock_wait_timeout(error: Exception) -> str:
-    """Which limit ended a statement that waited, "" if it ended otherwise; whatever driver and library it came by."""
-    driver = getattr(error, "orig", None) or error
-    return LOCK_WAIT_SQLSTATES.get(getattr(driver, "sqlstate", None) or getattr(driver, "pgcode", None) or "", "")
-
-
-class Stamp(NamedTuple):
-    """What one look at a database saw. `rows` None = no version table; `schema` = where it is or would be."""
-
-    database: str
-    schema: str
-    rows: tuple[str, ...] | None
-    other_tables: bool = False
-    standby: bool = False
-    migrator: Migrator | None = None
-
-
 MAX_ROWS = 1000
+"""The number of rows that gate reads: the table may be another application's, or hostile."""
+
 MAX_ROW_LENGTH = 255
-"""Bounds for what a hostile or foreign table may make gate read; Alembic's column holds 32 characters. A longer row is
-told by its beginning and three dots, so that it cannot be taken for the beginning of an id."""
+"""Characters of a row that gate reads; Alembic's column holds 32. Three dots follow a row that was cut, so that it is
+never taken for a partial revision id."""
+
+LOCK_WAIT_SQLSTATES = {"57014": "statement timeout", "55P03": "lock timeout"}
+"""SQLSTATE -> the time-out that ended a statement which waited for a lock."""
 
 
 class TableName(NamedTuple):
     """The version table as configured. `schema` None = wherever the role's search_path finds it.
 
-    `computed`: env.py computes a name or a schema, and no setting says what comes out.
+    `computed`: env.py computes the name or the schema, and no setting names it.
     """
 
     table: str = "alembic_version"
@@ -61,3 +32,41 @@ class TableName(NamedTuple):
     def key(self) -> LockKey:
         """The lock under which this table is migrated."""
         return LockKey.of(self.schema, self.table)
+
+
+class Stamp(NamedTuple):
+    """What one inspection of a database read.
+
+    `schema`: the schema of the version table, or the one where it would be; `rows`: its rows, None if there is no
+    version table; `other_tables`: whether that schema has any other table; `standby`: whether the server is one;
+    `migrator`: the holder of the migration lock.
+    """
+
+    database: str
+    schema: str
+    rows: tuple[str, ...] | None
+    other_tables: bool = False
+    standby: bool = False
+    migrator: Migrator | None = None
+
+
+class VersionTableLocked(DatabaseUnavailable):
+    """The version table cannot be read while a migration has locked it, with an ALTER TABLE for example.
+
+    `migrator`: who is migrating; `reason`: the time-out that ended the statement.
+    """
+
+    def __init__(self, message: str, migrator: Migrator, reason: str) -> None:
+        super().__init__(message)
+        self.migrator, self.reason = migrator, reason
+        self.finding = migrator.revision
+
+
+def lock_wait_timeout(error: Exception) -> str:
+    """Return the time-out that ended a statement, "" if another error did.
+
+    `error`: from psycopg, psycopg2 or asyncpg, or SQLAlchemy's wrapper of it.
+    """
+    driver_error = getattr(error, "orig", None) or error
+    sqlstate = getattr(driver_error, "sqlstate", None) or getattr(driver_error, "pgcode", None)
+    return LOCK_WAIT_SQLSTATES.get(sqlstate or "", "")

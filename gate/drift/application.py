@@ -1,15 +1,14 @@
-"""Looking with what an application has: its URL, its engine, or its own connection inside its own transaction.
+"""Inspect a database through what an application has: a URL, an SQLAlchemy engine or a connection.
 
-The statements ask the catalog first, so a missing table or right never poisons a caller's transaction.
+The catalog is queried before the version table, so a missing table or privilege never aborts the transaction that a
+caller's connection is in.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gate.database.engine import engine_class
@@ -18,6 +17,7 @@ from gate.drift import comparison
 from gate.drift.inspector import Inspection, Inspector
 from gate.drift.project import Project, load_project
 from gate.errors import BadSettings, DatabaseUnavailable
+from gate.process.threads import BackgroundCall
 from gate.settings import settings
 
 if TYPE_CHECKING:
@@ -26,19 +26,20 @@ if TYPE_CHECKING:
 
     Source = str | Engine | AsyncEngine | Connection | AsyncConnection | None
 
-
 _T = TypeVar("_T")
 
 ASYNC_SOURCES = frozenset({"AsyncEngine", "AsyncConnection"})
 
 
 class ApplicationInspector:
-    """Looks at the database that `source` leads to, for the image that `config` describes.
+    """Inspects the database of an application for the image that it runs in.
 
-    `source`: a URL, an SQLAlchemy `Engine`, `AsyncEngine`, `Connection` or `AsyncConnection`, or None for DATABASE_URL
-    and what else gate's settings name. `config`: Alembic's configuration file or files, as `alembic -c`. `flags`:
-    settings that override the environment's, by variable. The scripts are read once, at the first look; a look raises
-    `BadScripts`, `BadSettings` or `DatabaseUnavailable`.
+    `source`: a URL, an SQLAlchemy `Engine`, `AsyncEngine`, `Connection` or `AsyncConnection`, or None for the database
+    that gate's settings name. `config`: the configuration file or files, as for `alembic -c`. `section`: the section of
+    it, as for `alembic -n`. `flags`: settings that override the environment, by the variable's name.
+
+    The scripts are read once, at the first inspection. An inspection raises `BadScripts`, `BadSettings` or
+    `DatabaseUnavailable`.
     """
 
     def __init__(
@@ -57,85 +58,79 @@ class ApplicationInspector:
 
     @property
     def is_async(self) -> bool:
-        """Whether the source can only be used with `await`."""
+        """Whether the source can be used only with `await`."""
         return type(self._source).__name__ in ASYNC_SOURCES
 
     @property
     def project(self) -> Project:
-        """The image and the settings."""
+        """The settings and the image, read at the first use."""
         if self._project is None:
             url = {"DATABASE_URL": self._source} if isinstance(self._source, str) else {}
             environment = {k: v for k, v in os.environ.items() if not url or k != "DATABASE_URL_FILE"}
-            given = settings.read(environment, {**self._flags, **url})
-            self._project = load_project(given, self._config, self._section)
+            self._project = load_project(
+                settings.read(environment, {**self._flags, **url}), self._config, self._section
+            )
         return self._project
 
-    def inspect(self, *, apart: bool = False) -> Inspection:
-        """Look once, blocking; `apart`: leave no connection in an engine's pool, since a process may fork after it."""
+    def inspect(self, *, detach: bool = False) -> Inspection:
+        """Inspect once, blocking. `detach`: leave no connection in the pool of an engine: the process may fork later.
+
+        Raises `BadSettings` for an asynchronous source, too.
+        """
         if self._source is None or isinstance(self._source, str):
             self._own = self._own or self.project.inspector()
             return self._own.inspect()
         if self.is_async:
-            raise BadSettings("This engine or connection is asynchronous; use `await` and the asynchronous function.")
-        return self._seen(_with_connection(self._source, self._read, apart=apart))
+            raise BadSettings("This engine or connection is asynchronous: await the asynchronous function instead.")
+        return self._compare(_read_through(self._source, self._read, detach=detach))
 
-    async def ainspect(self, *, apart: bool = False) -> Inspection:
-        """Look once without blocking the event loop; `apart`: as above, for an engine that is not asynchronous."""
+    async def ainspect(self, *, detach: bool = False) -> Inspection:
+        """Inspect once without blocking the event loop. `detach`: as above, for an engine that is not asynchronous."""
         source: Any = self._source
         if not self.is_async:
-            return await _in_thread(lambda: self.inspect(apart=apart))
-        await _in_thread(lambda: self.project)  # reading ten thousand scripts would hold the event loop
+            return await _in_thread(lambda: self.inspect(detach=detach))
+        await _in_thread(lambda: self.project)  # reading ten thousand scripts would block the event loop
         if type(source).__name__ == "AsyncConnection":
-            return self._seen(await source.run_sync(self._read))
-        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - whoever brings an engine has it loaded
+            return self._compare(await source.run_sync(self._read))
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - loaded by a caller with an engine
 
         try:
             async with source.connect() as connection:
-                return self._seen(await connection.run_sync(self._read))
+                return self._compare(await connection.run_sync(self._read))
         except SQLAlchemyError as error:
             raise DatabaseUnavailable(f"The database cannot be reached ({type(error).__name__}).") from None
-        except OSError as error:  # asyncpg's refusals are no SQLAlchemyError
+        except OSError as error:  # asyncpg's refused connection is no SQLAlchemyError
             raise DatabaseUnavailable(
                 f"The database cannot be reached: {error.strerror or type(error).__name__}."
             ) from None
 
-    def _seen(self, found: Stamp) -> Inspection:
-        return Inspection(
-            found, comparison.compare(self.project.image.graph, found.rows, other_tables=found.other_tables)
-        )
+    def _compare(self, stamp: Stamp) -> Inspection:
+        graph = self.project.image.graph
+        return Inspection(stamp, comparison.compare(graph, stamp.rows, other_tables=stamp.other_tables))
 
     def _read(self, connection: Connection) -> Stamp:
-        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - whoever brings a connection has it loaded
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - loaded by a caller with a connection
 
-        began_here = not connection.in_transaction()
+        begins_here = not connection.in_transaction()
         try:
             return engine_class(connection.dialect.name).read_stamp_through(connection, self.project.table)
-        except (SQLAlchemyError, UnicodeDecodeError) as error:  # a cluster may hold bytes that are no text
-            raise DatabaseUnavailable(f"The database cannot be looked at ({type(error).__name__}).") from None
+        except (SQLAlchemyError, UnicodeDecodeError) as error:  # a database may hold bytes that are not text
+            raise DatabaseUnavailable(f"The database cannot be inspected ({type(error).__name__}).") from None
         finally:
-            if began_here and connection.in_transaction():
+            if begins_here and connection.in_transaction():
                 connection.rollback()
 
 
-async def _in_thread(work: Callable[[], _T]) -> _T:
-    """In a thread that holds up no exit when it hangs, as the event loop's own do."""
-    outcome: Future[_T] = Future()
-    outcome.set_running_or_notify_cancel()  # whoever waits may go, and the work goes on
-
-    def go() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - carried over to whoever waits
-            outcome.set_exception(error)
-
-    threading.Thread(target=go, daemon=True).start()
-    return await asyncio.wrap_future(outcome)
+async def _in_thread(function: Callable[[], _T]) -> _T:
+    """Wait for a call in a daemon thread: the event loop's own threads would delay the exit if one hangs."""
+    return await asyncio.wrap_future(BackgroundCall(function))
 
 
-def _with_connection(source: Any, read: Callable[[Connection], Stamp], *, apart: bool) -> Stamp:
+def _read_through(source: Any, read: Callable[[Connection], Stamp], *, detach: bool) -> Stamp:
+    """Read through a connection, or through one of an engine."""
     if not hasattr(source, "connect"):
         return read(source)
-    from sqlalchemy import QueuePool  # noqa: PLC0415 - whoever brings an engine has it loaded
+    from sqlalchemy import QueuePool  # noqa: PLC0415 - loaded by a caller with an engine
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - likewise
 
     try:
@@ -143,6 +138,6 @@ def _with_connection(source: Any, read: Callable[[Connection], Stamp], *, apart:
     except SQLAlchemyError as error:
         raise DatabaseUnavailable(f"The database cannot be reached ({type(error).__name__}).") from None
     with connection:
-        if apart and isinstance(source.pool, QueuePool):  # other pools keep none, or the only one (SQLite in memory)
+        if detach and isinstance(source.pool, QueuePool):  # other pools keep none, or the only one (SQLite in memory)
             connection.detach()
         return read(connection)

@@ -1,6 +1,6 @@
-"""Expected heads + stamped revisions -> `Drift`: the verdict as one value.
+"""Compare the stamped revisions with the expected heads: the verdict, as one value of type `Drift`.
 
-The log, `gate check`, the readiness answer and the tests all read this value and nothing else.
+The log, `gate check`, the readiness answer and the tests read this value and nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gate.text import join_ids
 
 
 class Verdict(StrEnum):
-    """How the database's stamp stands to the image's scripts."""
+    """How the stamp of the database compares with the scripts of the image."""
 
     CURRENT = "CURRENT"
     BEHIND = "BEHIND"
@@ -26,12 +26,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What one look found.
+    """The result of a comparison.
 
-    `stamped`: the rows of the version table; `expected`: the image's effective heads; `pending`: what
-    `alembic upgrade heads` would run, in its order; `messages`: what each pending revision says of itself;
-    `unknown`: rows that no script of the image explains; `redundant`: rows that Alembic rejects as
-    overlapping although nothing is pending.
+    `stamped`: the rows of the version table; `expected`: the image's effective heads, which are the rows that Alembic
+    leaves after `upgrade heads`; `pending`: the revisions that `alembic upgrade heads` would run, in its order;
+    `unknown`: rows without a script in the image; `redundant`: rows that Alembic rejects as overlapping, because a
+    descendant is stamped, too; `messages`: the first paragraph of each pending revision's docstring, by its id.
     """
 
     verdict: Verdict
@@ -44,17 +44,20 @@ class Drift:
 
     @property
     def fits(self) -> bool:
-        """Whether a server may be sent requests: not behind, not empty, not diverged."""
+        """Whether the server may receive requests: the verdict is not BEHIND, EMPTY or DIVERGED."""
         return self.verdict not in {Verdict.BEHIND, Verdict.EMPTY, Verdict.DIVERGED}
 
     def __str__(self) -> str:
-        """The drift line, verbatim as in every log line and HTTP answer."""
-        db, expected = (join_ids(ids, ",") or "none" for ids in (self.stamped, self.expected))
-        return f"drift: db={db} expected={expected}"
+        """Render the drift line, which every log line and HTTP answer contains verbatim."""
+        stamped, expected = (join_ids(ids, ",") or "none" for ids in (self.stamped, self.expected))
+        return f"drift: db={stamped} expected={expected}"
 
 
 def compare(image: RevisionGraph, rows: Collection[str] | None, *, other_tables: bool = False) -> Drift:
-    """Judge the rows of the version table (None: there is no such table) against the image."""
+    """Compare the rows of the version table with the image.
+
+    `rows`: None if there is no version table; `other_tables`: whether its schema has any other table.
+    """
     if rows is None:
         verdict = Verdict.UNSTAMPED if other_tables else Verdict.EMPTY
         return _drift(image, verdict, (), image.pending(()))
@@ -77,17 +80,17 @@ def compare(image: RevisionGraph, rows: Collection[str] | None, *, other_tables:
 def half_applied(image: RevisionGraph, rows: Collection[str]) -> bool:
     """Whether a row is an ancestor of another only through `depends_on` and has children of its own.
 
-    Such a child was never applied, else the row would have moved on to it; but Alembic counts it as
-    applied, because the other row depends on it by now (hazards.md 1, last row but three).
+    Such a child was never applied: applying it would have replaced the row. But Alembic counts it as applied, because
+    the other row now depends on it (hazards.md 1, last row but three).
     """
     overlapping = _overlapping(image, rows)
     parents = [parent for row in rows for parent in image.revisions[row].down] if overlapping else []
-    plainly = image.plain_closure(parents)
-    return any(image.children[row] and row not in plainly for row in overlapping)
+    ancestors = image.plain_closure(parents)
+    return any(image.children[row] and row not in ancestors for row in overlapping)
 
 
 def _overlapping(image: RevisionGraph, rows: Collection[str]) -> set[str]:
-    """The rows that are ancestors of another; one walk for all of them, since a foreign table may hold a thousand."""
+    """The rows that are ancestors of another, found in one walk: a table that is not Alembic's may hold a thousand."""
     parents = [parent for row in rows for parent in image.parents[row]] if len(rows) > 1 else []
     return set(rows) & image.closure(parents)
 

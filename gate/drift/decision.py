@@ -1,4 +1,4 @@
-"""Verdict + policy -> what to do next: the README's table as one function."""
+"""Decide by the verdict and the policy what gate does next."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gate.settings.settings import Decision, Policy
 
 
 def decide(verdict: Verdict, policy: Policy) -> Decision:
-    """Read the decision table for one verdict."""
+    """Return the entry of the decision table in the documentation for this verdict and policy."""
     match verdict:
         case Verdict.CURRENT:
             return Decision.GO

@@ -1,4 +1,4 @@
-"""One look: the database's stamp against the image, never longer than promised."""
+"""Inspect one database for one image within a time limit: read its stamp and compare it."""
 
 from __future__ import annotations
 
@@ -13,69 +13,67 @@ from gate.drift import comparison
 from gate.drift.comparison import Drift
 from gate.errors import BadSettings, DatabaseUnavailable, GateError
 from gate.image.revision_graph import RevisionGraph
-from gate.process.threads import BackgroundCall
+from gate.process.threads import BackgroundCall, FrozenCalls
 
 TIMEOUT_MARGIN = 1.0
-"""Seconds beyond both limits after which a look is given up: what hangs then hangs outside the server."""
-
-MAX_FROZEN = 3
-"""Looks that may hang at once: one whose way froze hangs for ever while a new one would be answered."""
+"""Seconds beyond the time-outs of connecting and reading, after which an inspection hangs outside the server."""
 
 
 class Inspection(NamedTuple):
-    """What a look found: the stamp as it stands, and what it means for this image."""
+    """The result of an inspection: the stamp of the database, and how it compares with the image."""
 
     stamp: Stamp
     drift: Drift
 
 
 class Inspector:
-    """Looks at one database for one image, again and again, each time on a connection of its own."""
+    """Inspects one database for one image repeatedly, each time on a new connection."""
 
     def __init__(self, graph: RevisionGraph, table: TableName, database: Database) -> None:
         self.graph, self.table, self.database = graph, table, database
-        self._hanging: list[BackgroundCall[Stamp]] = []
+        self._frozen: FrozenCalls[BackgroundCall[Stamp]] = FrozenCalls()
 
     def inspect(self, limit: float | None = None) -> Inspection:
-        """Look once, within `limit` seconds (None: as long as connecting and reading may take).
+        """Inspect once, within `limit` seconds or the time-outs of connecting and reading, whichever is less.
 
-        Raises `DatabaseUnavailable` if nothing can be seen, `BadSettings` if the settings are why.
+        Raises `DatabaseUnavailable` if the stamp cannot be read, and `BadSettings` if the settings are the cause.
         """
-        own = self.database.hosts() * self.database.connect_timeout + self.database.query_timeout + TIMEOUT_MARGIN
-        found = self._read(min(limit or own, own))
-        return Inspection(found, comparison.compare(self.graph, found.rows, other_tables=found.other_tables))
+        timeout = (
+            self.database.host_count() * self.database.connect_timeout + self.database.query_timeout + TIMEOUT_MARGIN
+        )
+        stamp = self._read_in_thread(min(limit or timeout, timeout))
+        return Inspection(stamp, comparison.compare(self.graph, stamp.rows, other_tables=stamp.other_tables))
 
-    def _read(self, limit: float) -> Stamp:
-        """In a thread: name resolution blocks in C, where no signal is answered; the main thread only waits."""
-        deadline = time.monotonic() + limit
+    def _read_in_thread(self, timeout: float) -> Stamp:
+        """Read in a thread, since name resolution blocks in C, where Python handles no signal."""
+        deadline = time.monotonic() + timeout
         try:
-            self._wait_for_the_oldest(limit)
-            looking = BackgroundCall(lambda: self._read_here(deadline))
-            return self._result(looking, max(0.0, deadline - time.monotonic()))
+            self._wait_for_frozen(timeout)
+            return self._result(BackgroundCall(lambda: self._read(deadline)), max(0.0, deadline - time.monotonic()))
         except TimeoutError:
             raise DatabaseUnavailable(
-                f"The database did not answer within {limit:.3g} s ({self.database.url().display}); "
+                f"The database did not answer within {timeout:.3g} s ({self.database.url().display}); "
                 "the connection or the name resolution hangs."
             ) from None
 
-    def _wait_for_the_oldest(self, limit: float) -> None:
-        """If too many hang; what an earlier look found is too old to be believed."""
-        self._hanging = [each for each in self._hanging if each.is_under_way]
-        if len(self._hanging) >= MAX_FROZEN:
+    def _wait_for_frozen(self, timeout: float) -> None:
+        """Wait for the oldest frozen call if there are too many; its stamp is too old to be used."""
+        oldest = self._frozen.oldest_if_full()
+        if oldest is not None:
             with suppress(GateError):
-                self._hanging[0].result(limit)
+                oldest.result(timeout)
 
-    def _result(self, looking: BackgroundCall[Stamp], limit: float) -> Stamp:
+    def _result(self, call: BackgroundCall[Stamp], timeout: float) -> Stamp:
         try:
-            return looking.result(limit)
+            return call.result(timeout)
         except TimeoutError:
-            self._hanging.append(looking)
+            self._frozen.add(call)
             raise
 
-    def _read_here(self, deadline: float) -> Stamp:
+    def _read(self, deadline: float) -> Stamp:
         try:
             return engine_of(self.database).read_stamp(self.table, deadline)
         except BadSettings as error:
             if self.database.source is None or not self.database.source.path:
                 raise
-            raise DatabaseUnavailable(str(error)) from None  # a mounted secret that is just being replaced
+            raise DatabaseUnavailable(str(error)) from None  # the mounted secret may just be being replaced

@@ -1,4 +1,4 @@
-"""What every command needs, put together from arguments, environment and files."""
+"""The settings, the Alembic configuration and the image, from which every command starts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_TABLE = "alembic_version"
 
 
 class Project(NamedTuple):
-    """One image in its surroundings."""
+    """An image with the settings and the Alembic configuration that apply to it."""
 
     settings: Settings
     configuration: Configuration
@@ -32,61 +32,66 @@ class Project(NamedTuple):
 
     @property
     def table(self) -> TableName:
-        """The version table: the setting, else env.py's literal, else Alembic's default."""
-        told, found = self.settings, self.image.version_table
+        """The version table: the setting, else the literal in env.py, else Alembic's default."""
+        settings, in_env_py = self.settings, self.image.version_table
         return TableName(
-            told.version_table or found.table or DEFAULT_TABLE,
-            told.version_table_schema or found.schema,
-            computed=found.computed and not (told.version_table or told.version_table_schema),
+            settings.version_table or in_env_py.table or DEFAULT_TABLE,
+            settings.version_table_schema or in_env_py.schema,
+            computed=in_env_py.computed and not (settings.version_table or settings.version_table_schema),
         )
 
     @property
     def has_migration_url(self) -> bool:
-        """Whether migrating goes another way than the server."""
+        """Whether MIGRATION_DATABASE_URL is set, so that a migration connects by another URL than the server."""
         return self.settings.migration_database_url is not None
 
     @property
-    def serves_elsewhere(self) -> bool:
-        """Whether the server will connect another way than a migration does, and gate knows how.
+    def has_separate_server_url(self) -> bool:
+        """Whether the server connects by another URL than a migration does, and gate knows that URL.
 
-        `sqlalchemy.url` does not count: it is the migrations' own, and often a developer's.
+        `sqlalchemy.url` does not count: it is for migrations, and often names a developer's database.
         """
         return self.has_migration_url and bool(self.settings.database_url or location.named_by_libpq(os.environ))
 
     def inspector(self, *, migrating: bool = False) -> Inspector:
-        """Look as the server connects, or as a migration does; raises `BadSettings` if no database is named."""
+        """Create an inspector that connects as the server does or, if `migrating`, as a migration does.
+
+        Raises `BadSettings` if nothing names a database, if its URL cannot be read, or if its driver is missing.
+        """
         source = self.settings.migration_database_url if migrating else None
-        place = self._database(source or self.settings.database_url)
-        engine_of(place).load_driver()
-        return Inspector(self.image.graph, self.table, place)
+        database = self._locate(source or self.settings.database_url)
+        engine_of(database).load_driver()
+        return Inspector(self.image.graph, self.table, database)
 
-    def _database(self, source: UrlSource | None) -> Database:
-        limits = (self.settings.connect_timeout, self.settings.query_timeout)
+    def _locate(self, source: UrlSource | None) -> Database:
+        timeouts = (self.settings.connect_timeout, self.settings.query_timeout)
         try:
-            return location.locate(source, os.environ, self.configuration.url, limits)
+            return location.locate(source, os.environ, self.configuration.url, timeouts)
         except BadSettings as error:
-            raise BadSettings(*filter(None, (str(error), self.configuration.url_mistake))) from None
+            raise BadSettings(*filter(None, (str(error), self.configuration.url_error))) from None
 
-    def remarks(self) -> dict[str, str]:
-        """What is worth saying once before the first look, by event name."""
-        found = {}
+    def warnings(self) -> dict[str, str]:
+        """Warnings to log once before the first inspection, by event name."""
+        warnings = {}
         if self.image.asked_alembic:
-            found["gate.asked_alembic"] = f"{self.image.asked_alembic}; gate asked Alembic, which ran the scripts."
-        if self.table.computed:
-            found["gate.computed_version_table"] = (
-                f"env.py computes the version table's name or schema; gate looks for {self.table.table}. Set "
-                "GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA if it is another one."
+            warnings["gate.asked_alembic"] = (
+                f"{self.image.asked_alembic}; gate loaded the scripts through Alembic, which runs them."
             )
-        return found
+        if self.table.computed:
+            warnings["gate.computed_version_table"] = (
+                f"env.py computes the name or the schema of the version table; gate reads {self.table.table}. If that "
+                "is not the version table, set GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA."
+            )
+        return warnings
 
 
 def load_project(
     settings: Settings, config: Sequence[str] = (), section: str | None = None, *, whole: bool = False
 ) -> Project:
-    """Read the configuration and the image.
+    """Read the Alembic configuration and the scripts of the image.
 
-    `config` and `section`: as `alembic -c` and `-n`; `whole`: check the syntax of every line of every script.
-    Raises `BadSettings` and `BadScripts`.
+    `config`: the configuration files, as for `alembic -c`; `section`: the section, as for `alembic -n`; `whole`: check
+    the syntax of every line of every script. Raises `BadSettings` and `BadScripts`.
     """
     _remember_passwords(settings)
     configuration = alembic_config.read(config, settings.alembic_config, section)
@@ -94,7 +99,7 @@ def load_project(
 
 
 def _remember_passwords(settings: Settings) -> None:
-    """Register the passwords before a script can print them; a mistake in a URL is reported when it is used."""
+    """Register the passwords before a script can print them; a malformed URL is reported when it is used."""
     redaction.remember(redaction.spellings(os.environ.get("PGPASSWORD", "")))
     for source in (settings.database_url, settings.migration_database_url):
         with suppress(BadSettings):

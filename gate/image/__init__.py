@@ -1,1 +1,1 @@
-"""What this image expects: its migration scripts, read as text."""
+"""What this image expects: its Alembic configuration, migration scripts and revision graph."""

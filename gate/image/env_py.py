@@ -1,4 +1,4 @@
-"""env.py as text -> where it says that the stamp is. It is parsed with `ast` and never run."""
+"""The source of env.py -> the version table that it configures. It is parsed with `ast` and never executed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from gate.text import is_text
 
 
 class VersionTable(NamedTuple):
-    """Where env.py says that the stamp is; `computed` = it does not say so in literals."""
+    """The version table that env.py configures.
+
+    `table` and `schema` are None where env.py names none; `computed`: env.py passes a value that is not a literal, or
+    different ones.
+    """
 
     table: str | None = None
     schema: str | None = None
@@ -19,9 +23,10 @@ class VersionTable(NamedTuple):
 
 
 def read_env_py(source: bytes, path: str) -> VersionTable:
-    """Read the literals that env.py hands to `context.configure(version_table=…, version_table_schema=…)`.
+    """Read the arguments of `context.configure(version_table=…, version_table_schema=…)`.
 
-    It does not matter by which way they reach the call: as keywords, or through a dict that is unpacked.
+    They may be keyword arguments or items of a dict that the call unpacks. Raises `BadScripts` with file and line for
+    a syntax error.
     """
     module = parse(source, path)
     bound = bindings(module)
@@ -31,11 +36,12 @@ def read_env_py(source: bytes, path: str) -> VersionTable:
     return VersionTable(
         _only(table),
         _only(schema),
-        computed=any(len(found) > 1 or any(not _is_name(v) for v in found) for found in (table, schema)),
+        computed=any(len(values) > 1 or any(not _is_name(v) for v in values) for values in (table, schema)),
     )
 
 
 def _passed(module: ast.Module, name: str) -> Iterator[ast.expr]:
+    """Yield the expressions that any call, dict or item assignment gives to a name."""
     for node in ast.walk(module):
         match node:
             case ast.keyword(arg=str(arg), value=value) if arg == name:
@@ -55,6 +61,7 @@ def _value(node: ast.expr, bound: dict[str, Value | Opaque], local: set[str]) ->
 
 
 def _bound_in_functions(module: ast.Module) -> set[str]:
+    """Return the names of arguments and local variables: inside a function they hide the module's."""
     functions = [n for n in ast.walk(module) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)]
     arguments = {a.arg for f in functions for a in ast.walk(f.args) if isinstance(a, ast.arg)}
     stored = {n.id for f in functions for n in ast.walk(f) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
@@ -62,10 +69,10 @@ def _bound_in_functions(module: ast.Module) -> set[str]:
 
 
 def _is_name(value: Value | Opaque) -> bool:
-    """Whether it can be sent to a server: no half of a surrogate can."""
+    """Return whether a value can be sent to a server: a lone surrogate cannot."""
     return value is None or (isinstance(value, str) and is_text(value))
 
 
-def _only(found: set[Value | Opaque]) -> str | None:
-    values = [value for value in found if isinstance(value, str) and is_text(value)]
-    return values[0] if len(found) == len(values) == 1 else None
+def _only(values: set[Value | Opaque]) -> str | None:
+    names = [value for value in values if isinstance(value, str) and is_text(value)]
+    return names[0] if len(values) == len(names) == 1 else None

@@ -1,13 +1,33 @@
-"""The plain script, as Alembic's template writes it: read by pattern, in a tenth of the time that `ast` takes.
+"""A plain migration script, as Alembic's template writes it -> its revision, with patterns instead of `ast`.
 
-It is taken only where the pattern explains every line that could bind a name in the module; anything else, however
-harmless, is None and belongs to `script_text`, which decides. A test holds the two to the same reading.
+The patterns take a tenth of the time of `ast`. With them and with the trust in bytecode (`script_directory`), a check
+of 100 scripts takes 76 ms instead of 198 ms, and one of 1,000 scripts 115 ms instead of 1297 ms. They accept only the
+following grammar, in which nothing but an assignment of the head can bind one of the four names:
+
+    script      = [ docstring ] head body
+    docstring   = { blank } quotes text quotes NEWLINE                     triple quotes, no backslash
+    head        = { blank | import | assignment }
+    blank       = [ comment ] NEWLINE
+    import      = "import" names NEWLINE                                   never of one of the four names
+                | "from" module "import" names [ comment ] NEWLINE
+    assignment  = name [ ":" annotation ] "=" literal [ comment ] NEWLINE
+    name        = "revision" | "down_revision" | "branch_labels" | "depends_on"
+    literal     = "None" | string | "(" [ string { "," string } [ "," ] ] ")"
+    string      = "'" text "'" | '"' text '"'                              one line, no prefix, no backslash
+    body        = { blank | definition | decorator | continuation }
+    definition  = ( "def " | "async def " | "class " ) rest of the line    never of one of the four names
+    decorator   = "@" rest of the line
+    continuation = ( SPACE | TAB | ")" ) rest of the line
+
+`read` returns None for any other script, and for one that contains one of `_SUSPECTS`; `script_parser` then reads it.
+tests/unit/image/test_script_parser.py asserts that both return the same revision.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+from codecs import BOM_UTF8
 
 from gate.image.revision_graph import Revision
 
@@ -28,13 +48,15 @@ _NOT_PLAIN = re.compile(
     rb"\n(?:[^ \t\n#)@dac]|d(?!ef )|a(?!sync def )|c(?!lass )"
     rb"|(?:def|async def|class)[ \t]+(?:revision|down_revision|branch_labels|depends_on)\b)"
 )
-"""A line of the body that is neither a definition nor a part of one, or that defines one of the names."""
+"""A line of the body that the grammar does not allow, or a definition of one of the four names."""
 
 _IMPORTED = re.compile(
     rb"^(?:import|from)\b[^\n]*\b(?:revision|down_revision|branch_labels|depends_on)\b", re.MULTILINE
 )
+"""An import of one of the four names."""
+
 _ODD_DEFINITION = re.compile(rb"^(?:async def|def|class)[ \t]*(?:\\|[^\n(:]*[^\x00-\x7f])", re.MULTILINE)
-"""A definition whose name stands on another line, or is spelt in letters that Python normalises."""
+"""A definition whose name is on the next line, or contains non-ASCII letters, which Python normalizes (NFKC)."""
 
 _SUSPECTS = (
     b"\r",
@@ -51,12 +73,15 @@ _SUSPECTS = (
     b"__getattr__",
     b"__dict__",
 )
-_RUNNING = (b"exec", b"eval", b"vars")
-_RUNS = rb"\b(?:exec|eval|vars)\b"
+"""Line ends and encodings that the patterns do not handle, and words with which code can bind any name."""
+
+_SUSPECT_WORDS = (b"exec", b"eval", b"vars")
+_WHOLE_SUSPECT_WORD = rb"\b(?:exec|eval|vars)\b"
+"""Suspects only as whole words: most migrations call `op.execute`."""
 
 
 def read(source: bytes, path: str) -> Revision | None:
-    """The revision of a plain script; None if anything in it is not plain."""
+    """Return the revision of a plain script; None if the script is not plain."""
     if _is_suspect(source):
         return None
     docstring = _DOCSTRING.match(source)
@@ -69,26 +94,26 @@ def read(source: bytes, path: str) -> Revision | None:
         return None
     try:
         message = docstring["text"].decode() if docstring else ""
-        found = {name: _value(text) for name, text in _ASSIGNED.findall(source[begin:end])}
+        values = {name: _value(text) for name, text in _ASSIGNED.findall(source[begin:end])}
     except UnicodeDecodeError:
         return None
-    return _revision(found, " ".join(message.strip().split("\n\n")[0].split()), path)
+    return _revision(values, " ".join(message.strip().split("\n\n")[0].split()), path)
 
 
 def _is_suspect(source: bytes) -> bool:
-    """Whether something in it may bind names by another way than it seems, or is no plain UTF-8 text."""
+    """Return whether a script may bind names in another way than by its head, or is not plain UTF-8 text."""
     for token in _SUSPECTS:
         if token in source:
             return True
-    runs = any(token in source for token in _RUNNING)
-    return source.startswith(b"\xef\xbb\xbf") or (runs and re.search(_RUNS, source) is not None)
+    may_contain_word = any(word in source for word in _SUSPECT_WORDS)
+    return source.startswith(BOM_UTF8) or (may_contain_word and re.search(_WHOLE_SUSPECT_WORD, source) is not None)
 
 
-def _revision(found: dict[bytes, str | tuple[str, ...] | None], message: str, path: str) -> Revision | None:
-    id_ = found.get(b"revision")
-    if not isinstance(id_, str) or b"down_revision" not in found:
+def _revision(values: dict[bytes, str | tuple[str, ...] | None], message: str, path: str) -> Revision | None:
+    id_ = values.get(b"revision")
+    if not isinstance(id_, str) or b"down_revision" not in values:
         return None
-    down, depends_on, labels = (_tuple(found.get(n)) for n in (b"down_revision", b"depends_on", b"branch_labels"))
+    down, depends_on, labels = (_tuple(values.get(n)) for n in (b"down_revision", b"depends_on", b"branch_labels"))
     return Revision(id_, down, depends_on, labels, message, path)
 
 

@@ -1,7 +1,7 @@
-"""The revision graph of an image: heads, closure, and what an upgrade would run.
+"""The revision graph of an image: heads, ancestors, and the revisions that an upgrade would apply, in order.
 
-Pure: values in, values out. The words and the rules are Alembic's (its `script/revision.py`): a revision's
-parents are its `down_revision` and its `depends_on`; an effective head is a revision that is nobody's parent.
+Pure: values in, values out. The terms and the rules are those of `alembic.script.revision`: the parents of a revision
+are its `down_revision` and its `depends_on`; an effective head is a revision that is no parent of another.
 """
 
 from __future__ import annotations
@@ -14,18 +14,26 @@ from typing import NamedTuple
 
 from gate.errors import BadScripts
 
-FORBIDDEN = "@-+:"
-"""Characters that Alembic refuses in an id, since they mean something in a revision's address."""
+FORBIDDEN_CHARACTERS = "@-+:"
+"""Characters that Alembic rejects in an id: its revision syntax uses them (`_revision_illegal_chars`)."""
 
-RESERVED = frozenset({"base", "head", "heads"})
-"""Alembic's symbols: it takes a revision of that name for something else."""
+RESERVED_IDS = frozenset({"base", "head", "heads"})
+"""Symbols of Alembic's revision syntax; a revision with such an id could not be addressed."""
 
-SHORTEST_PARTIAL = 4
-"""Alembic matches a partial id only with names of at least this length."""
+MIN_PARTIAL_LENGTH = 4
+"""Characters; Alembic resolves a partial id only to ids and labels of at least this length."""
+
+
+MAX_SHOWN = 5
+"""Revisions of a cycle that a message names."""
 
 
 class Revision(NamedTuple):
-    """One migration script. `path` names the file, `message` is the first paragraph of its docstring."""
+    """One migration script.
+
+    `down`: its down_revision, as a tuple; `labels`: its branch labels; `message`: the first paragraph of its
+    docstring; `path`: its file.
+    """
 
     id: str
     down: tuple[str, ...] = ()
@@ -36,10 +44,10 @@ class Revision(NamedTuple):
 
 
 class RevisionGraph:
-    """All revisions of an image.
+    """All revisions of an image; `parents` and `heads` are ids.
 
-    Raises `BadScripts`, naming the files, for what Alembic could not work with either: no revision at all,
-    an id or a label given twice, a missing parent, a cycle.
+    Raises `BadScripts`, which names the files, if there is no revision, an id or a label occurs twice, a parent is
+    missing, or there is a cycle.
     """
 
     def __init__(self, revisions: Iterable[Revision]) -> None:
@@ -50,22 +58,13 @@ class RevisionGraph:
         _reject_cycles(self.parents, self.revisions)
         self.heads = self._heads()
 
-    def _heads(self) -> tuple[str, ...]:
-        """The effective heads, in the order of the files."""
-        inner = {parent for parents in self.parents.values() for parent in parents}
-        return tuple(id_ for id_ in self.revisions if id_ not in inner)
-
-    @cached_property
-    def _down(self) -> dict[str, tuple[str, ...]]:
-        return {r.id: r.down for r in self.revisions.values()}
-
     @cached_property
     def children(self) -> Mapping[str, tuple[str, ...]]:
-        """For each id those whose `down_revision` names it (`depends_on` does not count)."""
+        """For each id the revisions whose down_revision names it."""
         return {id_: tuple(above) for id_, above in children_of(self._down).items()}
 
     def resolve(self, row: str) -> str | None:
-        """The id that a row of the version table stands for; Alembic takes a unique prefix, too."""
+        """Return the id that a row denotes by an id, a label or a unique prefix of one; None if there is none."""
         if row in self._names:
             return self._names[row].id
         at = bisect_left(self._partial, row)
@@ -74,23 +73,32 @@ class RevisionGraph:
 
     @cached_property
     def _partial(self) -> list[str]:
-        """The names that a part of them may stand for, sorted: those with a common beginning stand together."""
-        return sorted(name for name in self._names if len(name) >= SHORTEST_PARTIAL)
+        """The ids and labels that a prefix may denote, sorted, so that those with a common prefix are adjacent."""
+        return sorted(name for name in self._names if len(name) >= MIN_PARTIAL_LENGTH)
 
     def closure(self, ids: Iterable[str]) -> set[str]:
-        """The ids and all their ancestors, through `down_revision` and `depends_on`."""
+        """Return the ids and all their ancestors, through down_revision and depends_on."""
         return set(walk(ids, self.parents))
 
     def plain_closure(self, ids: Iterable[str]) -> set[str]:
-        """The ids and their ancestors through `down_revision` alone."""
+        """Return the ids and their ancestors through down_revision only."""
         return set(walk(ids, self._down))
 
     def pending(self, applied: Collection[str]) -> tuple[str, ...]:
-        """What `alembic upgrade heads` would run on a database with these rows, in that order."""
+        """Return the revisions that `alembic upgrade heads` would apply to a database with these ids, in its order."""
         if set(self.heads) <= set(applied):
             return ()
         missing = self.closure(self.heads) - self.closure(applied)
-        return self._order.of(missing)
+        return self._order.sort(missing)
+
+    def _heads(self) -> tuple[str, ...]:
+        """Return the effective heads, in the order of the files."""
+        inner = {parent for parents in self.parents.values() for parent in parents}
+        return tuple(id_ for id_ in self.revisions if id_ not in inner)
+
+    @cached_property
+    def _down(self) -> dict[str, tuple[str, ...]]:
+        return {r.id: r.down for r in self.revisions.values()}
 
     @cached_property
     def _order(self) -> UpgradeOrder:
@@ -105,91 +113,99 @@ class RevisionGraph:
             if name not in self._names:
                 raise BadScripts(_missing_parent(revision, "depends_on", name, self.revisions))
         if not revision.depends_on and len(revision.down) <= 1:
-            return revision.down  # as nearly all are: ten thousand copies would be a megabyte
+            return revision.down  # the common case: 10,000 copies would take a megabyte
         resolved = [self._names[name].id for name in revision.depends_on]
         return tuple(dict.fromkeys((*revision.down, *resolved)))
 
 
 def _by_id(revisions: Iterable[Revision]) -> dict[str, Revision]:
-    found: dict[str, Revision] = {}
+    by_id: dict[str, Revision] = {}
     for revision in revisions:
         _reject_bad_id(revision)
-        if (other := found.setdefault(revision.id, revision)) is not revision:
+        if (other := by_id.setdefault(revision.id, revision)) is not revision:
             raise BadScripts(
-                f"Revision {revision.id!r} stands in two files, {other.path} and {revision.path}; "
-                "Alembic would silently take one of them. Remove one or give it an id of its own."
+                f"Revision {revision.id!r} is in two files, {other.path} and {revision.path}; Alembic would silently "
+                "use one of them. Remove one file or change its id."
             )
-    if not found:
+    if not by_id:
+        # Two empty sets of revisions are equal: an empty image would pass on every database.
         raise BadScripts(
-            "The image has no revisions: no migration script was found. An image without scripts never "
-            "passes; copy the versions folder into the image or correct script_location."
+            "The image has no revisions: no migration script was found. Copy the versions folder into the image, or "
+            "correct script_location."
         )
-    return found
+    return by_id
 
 
 def _reject_bad_id(revision: Revision) -> None:
-    if bad := [c for c in FORBIDDEN if c in revision.id]:
-        raise BadScripts(f"{revision.path}: Alembic allows no {bad[0]!r} in the revision id {revision.id!r}.")
-    if revision.id in RESERVED:
-        raise BadScripts(f"{revision.path}: Alembic reserves the name {revision.id!r}; give the revision another id.")
+    if bad := [c for c in FORBIDDEN_CHARACTERS if c in revision.id]:
+        raise BadScripts(f"{revision.path}: Alembic does not allow {bad[0]!r} in the revision id {revision.id!r}.")
+    if revision.id in RESERVED_IDS:
+        raise BadScripts(f"{revision.path}: Alembic reserves the revision id {revision.id!r}; change it.")
     if revision.id in revision.down or revision.id in revision.depends_on:
         raise BadScripts(f"{revision.path}: revision {revision.id!r} is its own parent; correct it.")
 
 
 def _by_label(revisions: Mapping[str, Revision]) -> dict[str, Revision]:
-    found: dict[str, Revision] = {}
+    by_label: dict[str, Revision] = {}
     for revision in revisions.values():
         for label in revision.labels:
-            if other := revisions.get(label) or found.get(label):
-                raise BadScripts(f"The branch label {label!r} of {revision.path} is taken by {other.path}; rename one.")
-            found[label] = revision
-    return found
+            if other := revisions.get(label) or by_label.get(label):
+                raise BadScripts(f"{revision.path} and {other.path} both use the branch label {label!r}; rename one.")
+            by_label[label] = revision
+    return by_label
 
 
-def _missing_parent(revision: Revision, what: str, name: str, known: Mapping[str, Revision]) -> str:
+def _missing_parent(revision: Revision, variable: str, name: str, known: Mapping[str, Revision]) -> str:
     return (
-        f"{revision.path}: {what} {name!r} of revision {revision.id!r} is in none of the {len(known)} scripts of "
-        "this image; copy the missing script into the image or correct the line."
+        f"{revision.path}: {variable} {name!r} of revision {revision.id!r} is in none of the {len(known)} scripts of "
+        "this image; copy the missing script into the image, or correct the line."
     )
 
 
 def _reject_cycles(parents: Mapping[str, tuple[str, ...]], revisions: Mapping[str, Revision]) -> None:
-    waiting = {id_: len(above) for id_, above in parents.items()}
+    # Kahn's algorithm: what remains is in a cycle or descends from one.
+    open_parents = {id_: len(ids) for id_, ids in parents.items()}
     children = children_of(parents)
-    free = [id_ for id_, count in waiting.items() if not count]
-    while free:
-        for child in children[free.pop()]:
-            waiting[child] -= 1
-            if not waiting[child]:
-                free.append(child)
-    if stuck := sorted(id_ for id_, count in waiting.items() if count):
-        files = ", ".join(revisions[id_].path for id_ in stuck[:5])
-        raise BadScripts(f"The revisions {', '.join(stuck[:5])} form a cycle or stand above one ({files}); break it.")
+    ready = [id_ for id_, count in open_parents.items() if not count]
+    while ready:
+        for child in children[ready.pop()]:
+            open_parents[child] -= 1
+            if not open_parents[child]:
+                ready.append(child)
+    if rest := sorted(id_ for id_, count in open_parents.items() if count):
+        files = ", ".join(revisions[id_].path for id_ in rest[:MAX_SHOWN])
+        raise BadScripts(
+            f"The revisions {', '.join(rest[:MAX_SHOWN])} form a cycle or descend from one; correct down_revision or "
+            f"depends_on in {files}."
+        )
 
 
-Above = Mapping[str, Collection[str]]
-"""For each id those that stand beside it by some relation."""
+Edges = Mapping[str, Collection[str]]
+"""For each id the ids that are related to it, such as its parents."""
 
 
 class UpgradeOrder:
-    """`plain`: parents through `down_revision`; `dependencies`: through `depends_on`; `parents`: through either."""
+    """The order in which Alembic applies revisions (`_topological_sort` in `alembic.script.revision`).
+
+    `plain`: parents through down_revision; `dependencies`: through depends_on; `parents`: through either.
+    """
 
     def __init__(
         self,
         heads: tuple[str, ...],
         parents: Mapping[str, tuple[str, ...]],
         plain: Mapping[str, tuple[str, ...]],
-        dependencies: Above,
+        dependencies: Edges,
     ) -> None:
         self.heads, self.parents, self.plain, self.dependencies = heads, parents, plain, dependencies
         self._dependents = Counter(id_ for ids in dependencies.values() for id_ in ids)
 
-    def of(self, missing: set[str]) -> tuple[str, ...]:
-        """The steps that apply these revisions."""
-        return tuple(reversed(self._down(set(missing))))
+    def sort(self, revisions: set[str]) -> tuple[str, ...]:
+        """Return the revisions in the order in which Alembic applies them."""
+        return tuple(reversed(self._walk_down(set(revisions))))
 
-    def _down(self, todo: set[str]) -> list[str]:
-        """One branch as long as possible, never a parent before its last child."""
+    def _walk_down(self, todo: set[str]) -> list[str]:
+        """Follow one branch as far as possible; visit a parent only after all its children."""
         children = children_of(self.parents)
         open_children = {id_: sum(child in todo for child in children[id_]) for id_ in todo}
         tips = [head for head in self.heads if head in todo]
@@ -197,7 +213,7 @@ class UpgradeOrder:
         at = 0
         while tips:
             if open_children[tips[at]]:
-                at = _first_above(tips, at, children, todo)
+                at = _first_descendant(tips, at, children, todo)
                 continue
             walked.append(tips[at])
             todo.remove(tips[at])
@@ -216,38 +232,38 @@ class UpgradeOrder:
         return at
 
     def _direct_parents(self, id_: str) -> tuple[str, ...]:
-        """The parents less those dependencies that an ancestor brings along already."""
+        """Return the parents without the dependencies that an ancestor has as well."""
         return tuple(p for p in self.parents[id_] if p in self.plain[id_] or not self._is_inherited(p, id_))
 
-    def _is_inherited(self, dependency: str, heir: str) -> bool:
-        """Most are not, since nobody else has them; the others are found near by, as a rule."""
-        if self._dependents[dependency] == 1:
+    def _is_inherited(self, dependency: str, id_: str) -> bool:
+        """Return whether an ancestor of a revision has the same dependency."""
+        if self._dependents[dependency] == 1:  # the common case, without a walk over all ancestors
             return False
-        return any(dependency in self.dependencies[id_] for id_ in walk(self.plain[heir], self.plain))
+        return any(dependency in self.dependencies[ancestor] for ancestor in walk(self.plain[id_], self.plain))
 
 
-def _first_above(tips: list[str], at: int, children: Above, todo: set[str]) -> int:
-    """The first tip that stands above this one: what has not been walked yet above it is searched, and no more."""
-    above = set(walk([tips[at]], children, todo))
-    return next(n for n, tip in enumerate(tips) if n != at and tip in above)
+def _first_descendant(tips: list[str], at: int, children: Edges, todo: set[str]) -> int:
+    """Return the index of the first tip that descends from this one, through revisions that are not visited yet."""
+    descendants = set(walk([tips[at]], children, todo))
+    return next(n for n, tip in enumerate(tips) if n != at and tip in descendants)
 
 
 def children_of(parents: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
-    """Who names whom, the other way round."""
-    found: dict[str, list[str]] = {id_: [] for id_ in parents}
-    for id_, above in parents.items():
-        for parent in above:
-            found[parent].append(id_)
-    return found
+    """Invert a mapping from ids to their parents."""
+    children: dict[str, list[str]] = {id_: [] for id_ in parents}
+    for id_, ids in parents.items():
+        for parent in ids:
+            children[parent].append(id_)
+    return children
 
 
-def walk(ids: Iterable[str], nexts: Above, within: Collection[str] | None = None) -> Iterator[str]:
-    """These ids and all that can be reached from them, each once."""
+def walk(ids: Iterable[str], edges: Edges, within: Collection[str] | None = None) -> Iterator[str]:
+    """Yield these ids and all that can be reached from them, each once; `within` limits the walk to these ids."""
     seen: set[str] = set()
     todo = list(ids)
     while todo:
         id_ = todo.pop()
         if id_ not in seen and (within is None or id_ in within):
             seen.add(id_)
-            todo.extend(nexts[id_])
+            todo.extend(edges[id_])
             yield id_

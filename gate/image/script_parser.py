@@ -1,4 +1,8 @@
-"""One migration script as text -> its revision. It is parsed with `ast` and never run."""
+"""The source of one migration script -> its revision. It is parsed with `ast` and never executed.
+
+Alembic imports each script and reads four names of the module (`Script` in `alembic.script.base`). Here the values of
+those names are followed through the module's statements; a value that only executing the code can produce is `OPAQUE`.
+"""
 
 from __future__ import annotations
 
@@ -11,36 +15,62 @@ from typing import Final, NamedTuple, TypeVar
 from gate.errors import BadScripts
 from gate.image.revision_graph import Revision
 
+NAMES = ("revision", "down_revision", "depends_on", "branch_labels")
+"""The names that Alembic reads; the first three determine the graph."""
+
+Value = str | tuple[str, ...] | None
+
+
+class Opaque:
+    """The type of `OPAQUE`, the value of an expression that only executing the code can evaluate."""
+
+
+OPAQUE: Final = Opaque()
+
 _T = TypeVar("_T")
-_LEGACY = re.compile(r"([a-f0-9]+)\.py$")
 
 
 class NotLiteral(NamedTuple):
-    """A script that reading does not explain: `name` is computed in `path`, `line`."""
+    """A script that must be executed to be understood: it computes `name` in `path`, line `line`.
+
+    `star`: the module whose star import may set the name, "" for any other expression.
+    """
 
     path: str
     line: int
     name: str
+    star: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why the script cannot be read as text, and how it can be."""
+        if self.star:
+            return (
+                f"`from {self.star} import *` may set {self.name}, so the script cannot be read as text; import the "
+                f"names that it uses, or assign {self.name} below the import"
+            )
+        return f"{self.name} is computed and cannot be read as text"
 
 
 class Script(NamedTuple):
-    """A revision as read; `opaque_labels` = its branch labels are computed."""
+    """A parsed script; `opaque_labels`: the script computes its branch labels."""
 
     revision: Revision
     opaque_labels: bool = False
 
 
 def read_script(source: bytes, path: str, file_name: str) -> Script | NotLiteral:
-    """Read one migration script.
+    """Parse one migration script.
 
-    Raises `BadScripts` with file and line for what Python itself could not read, and for a script without
-    a revision or a down_revision.
+    `path`: for messages; `file_name`: for scripts of the legacy form, whose id is their file's name. Raises
+    `BadScripts` with file and line for a syntax error, and for a script without a revision or a down_revision.
     """
     module = parse(source, path)
     bound = bindings(module)
     for name in NAMES[:3]:
         if isinstance(bound.get(name), Opaque):
-            return NotLiteral(path, line_of(module, name), name)
+            line = line_of(module, name)
+            return NotLiteral(path, line, name, _star_import(module, line))
     labels = bound.get("branch_labels")
     revision = Revision(
         id=_id(bound, path, file_name),
@@ -54,12 +84,12 @@ def read_script(source: bytes, path: str, file_name: str) -> Script | NotLiteral
 
 
 def check_syntax(source: bytes, path: str) -> None:
-    """See that Python can read the whole script, without building a tree of it."""
-    _parse_or_reject(lambda: symtable.symtable(source, path, "exec"), path)  # type: ignore[arg-type] # bytes as well
+    """Raise `BadScripts` for a syntax error anywhere in the script; faster than `parse`, since it builds no tree."""
+    _parse_or_reject(lambda: symtable.symtable(source, path, "exec"), path)  # type: ignore[arg-type] # it takes bytes
 
 
 def parse(source: bytes, path: str) -> ast.Module:
-    """Parse as Python would, whatever encoding the file declares."""
+    """Parse a module in the encoding that it declares; raises `BadScripts` with file and line."""
     return _parse_or_reject(lambda: ast.parse(source, path), path)
 
 
@@ -74,6 +104,10 @@ def _parse_or_reject(parse: Callable[[], _T], path: str) -> _T:
         ) from None
 
 
+_LEGACY = re.compile(r"([a-f0-9]+)\.py$")
+"""File names of scripts without a `revision`, as Alembic accepts them (`_legacy_rev` in `alembic.script.base`)."""
+
+
 def _id(bound: dict[str, Value | Opaque], path: str, file_name: str) -> str:
     value = bound.get("revision")
     legacy = _LEGACY.match(file_name)
@@ -81,12 +115,12 @@ def _id(bound: dict[str, Value | Opaque], path: str, file_name: str) -> str:
         return value
     if "revision" not in bound and legacy:
         return legacy[1]
-    raise BadScripts(f'{path}, line 1: the script sets no revision id; Alembic needs `revision = "…"` in it.')
+    raise BadScripts(f'{path}, line 1: the script does not set a revision id; add `revision = "…"`.')
 
 
 def _down(bound: dict[str, Value | Opaque], path: str) -> tuple[str, ...]:
     if "down_revision" not in bound:
-        raise BadScripts(f"{path}, line 1: the script sets no down_revision; write `down_revision = None` for a base.")
+        raise BadScripts(f"{path}, line 1: the script does not set down_revision; a base needs `down_revision = None`.")
     return _tuple(bound["down_revision"])
 
 
@@ -101,42 +135,35 @@ def _message(module: ast.Module) -> str:
     return " ".join(text.strip().split("\n\n")[0].split())
 
 
-Value = str | tuple[str, ...] | None
-NAMES = ("revision", "down_revision", "depends_on", "branch_labels")
 REFLECTION = frozenset("globals locals vars exec eval setattr __import__ __globals__ f_globals __dict__".split())
-"""With these a module can assign what no reader of text can see."""
-
-
-class Opaque:
-    """What stands for a value that only running the code would tell."""
-
-
-OPAQUE: Final = Opaque()
+"""A statement that uses one of these may assign any name of the module."""
 
 
 def bindings(module: ast.Module) -> dict[str, Value | Opaque]:
-    """The module's names and what they stand for when its last statement has run."""
+    """Return the names of a module with their values after its last statement."""
     bound: dict[str, Value | Opaque] = {}
     for statement in module.body:
         match statement:
             case ast.Assign(targets=targets, value=value):
-                found = evaluate(value, bound)
+                result = evaluate(value, bound)
                 bound.update(dict.fromkeys(_bound_by(value), OPAQUE))
                 for target in targets:
-                    _assign(target, found, bound)
+                    _assign(target, result, bound)
             case ast.AnnAssign(target=target, value=ast.expr() as value, annotation=annotation):
-                found = evaluate(value, bound)
+                result = evaluate(value, bound)
                 bound.update(dict.fromkeys((*_bound_by(value), *_bound_by(annotation)), OPAQUE))
-                _assign(target, found, bound)
+                _assign(target, result, bound)
             case ast.AnnAssign(annotation=annotation):
                 bound.update(dict.fromkeys(_bound_by(annotation), OPAQUE))
-            case ast.ImportFrom(names=[ast.alias(name="*")]):
+            case ast.ImportFrom(names=[ast.alias(name="*")]) if _may_export_names(statement):
                 bound.update(dict.fromkeys((*bound, *NAMES), OPAQUE))
+            case ast.ImportFrom(names=[ast.alias(name="*")]):
+                bound.update(dict.fromkeys(bound.keys() - set(NAMES), OPAQUE))
             case _:
                 bound.update(dict.fromkeys(_bound_by(statement), OPAQUE))
         if _reflects(statement):
             bound.update(dict.fromkeys(NAMES, OPAQUE))
-    if "__getattr__" in bound:  # it answers for every name that the module lacks (PEP 562)
+    if "__getattr__" in bound:  # it returns a value for each name that the module lacks (PEP 562)
         bound.update(dict.fromkeys((name for name in NAMES if name not in bound), OPAQUE))
     return bound
 
@@ -156,7 +183,7 @@ def _assign(target: ast.expr, value: Value | Opaque, bound: dict[str, Value | Op
 
 
 def evaluate(node: ast.expr, bound: dict[str, Value | Opaque]) -> Value | Opaque:
-    """What an expression stands for where these names are bound."""
+    """Return the value of an expression, given the values of the names that it uses."""
     match node:
         case ast.Constant(value=str() | None as value):
             return value
@@ -171,7 +198,7 @@ def evaluate(node: ast.expr, bound: dict[str, Value | Opaque]) -> Value | Opaque
 
 
 def _bound_by(node: ast.AST) -> Iterator[str]:
-    """Every name that a statement may bind in its own scope."""
+    """Yield every name that a node may bind in the scope that contains it."""
     match node:
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
             yield name
@@ -186,7 +213,7 @@ def _bound_by(node: ast.AST) -> Iterator[str]:
             return
         case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
             yield from (alias.asname or alias.name.split(".")[0] for alias in aliases)
-            if any(alias.name == "*" for alias in aliases):
+            if any(alias.name == "*" for alias in aliases) and _may_export_names(node):
                 yield from NAMES
         case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
             yield name
@@ -199,7 +226,7 @@ def _bound_by(node: ast.AST) -> Iterator[str]:
 
 
 def _bound_around_body(node: ast.AST) -> Iterator[str]:
-    """What decorators, defaults, annotations and bases bind: they run where the definition stands."""
+    """Yield the names that decorators, defaults, annotations and bases bind: they belong to the enclosing scope."""
     for name, value in ast.iter_fields(node):
         for part in value if isinstance(value, list) and name != "body" else [value]:
             if isinstance(part, ast.AST):
@@ -207,12 +234,40 @@ def _bound_around_body(node: ast.AST) -> Iterator[str]:
 
 
 def _reflects(statement: ast.stmt) -> bool:
+    """Return whether a statement may bind names that its text does not show."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.Import | ast.ImportFrom):
         return False
     names = (getattr(node, "id", None) or getattr(node, "attr", None) for node in ast.walk(statement))
     return any(name in REFLECTION for name in names)
 
 
+STAR_MODULES = frozenset(
+    """
+    alembic alembic.op collections datetime decimal enum math os os.path re sqlalchemy sqlalchemy.orm sqlalchemy.schema
+    sqlalchemy.sql sqlalchemy.sql.expression sqlalchemy.sql.functions sqlalchemy.sql.sqltypes sqlalchemy.types typing
+    uuid
+    """.split()
+)
+"""Modules whose star import binds none of the four names (`alembic.command`, for one, exports `revision`)."""
+
+STAR_PACKAGE = "sqlalchemy.dialects."
+"""Likewise each module below it."""
+
+
+def _may_export_names(node: ast.AST) -> bool:
+    """Return whether a star import may bind one of the four names: only of a well-known module it is certain."""
+    module = node.module or "" if isinstance(node, ast.ImportFrom) and not node.level else ""
+    return module not in STAR_MODULES and not module.startswith(STAR_PACKAGE)
+
+
+def _star_import(module: ast.Module, line: int) -> str:
+    """Return the module of the star import in this line, "" if there is none."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom) and node.lineno == line and node.names[0].name == "*":
+            return "." * node.level + (node.module or "")
+    return ""
+
+
 def line_of(module: ast.Module, name: str) -> int:
-    """The last line that binds a name."""
+    """Return the last line that binds a name."""
     return max((s.lineno for s in module.body if name in {*_bound_by(s)}), default=1)

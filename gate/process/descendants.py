@@ -1,4 +1,4 @@
-"""A process that dies with its parent, and one that leaves no descendant behind."""
+"""Linux process trees: a process that dies with its parent, and one that leaves no descendants behind."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 """linux/prctl.h"""
 
 KILL_TIMEOUT = 2.0
-"""Seconds in which killed descendants must be gone; one that may not be killed (setuid) is left alone then."""
+"""Seconds for which killed descendants are waited for; one that may not be killed (setuid) is then left alone."""
 
 POLL_INTERVAL = 0.01
-"""Seconds between two looks whether they are."""
+"""Seconds between two scans of /proc meanwhile."""
 
 
 def die_with(parent: int) -> None:
-    """Let the kernel kill this process when its parent dies; end it at once if that has happened."""
+    """Let the kernel kill this process when its parent, a process id, dies; exit at once if it has died already."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def adopt_orphans() -> None:
-    """Let every descendant whose parent dies become a child of this process, instead of process 1's."""
+    """Become the parent of every descendant whose own parent dies, instead of process 1 (prctl(2))."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def kill_descendants() -> list[int]:
-    """Kill all that this process started, directly or not, until nothing of it is left; give their process ids."""
+    """Kill all descendants of this process until none is left, for at most `KILL_TIMEOUT`; return their process ids."""
     killed: set[int] = set()
     deadline = time.monotonic() + KILL_TIMEOUT
     while (living := descendants(os.getpid())) and time.monotonic() < deadline:
@@ -46,19 +46,19 @@ def kill_descendants() -> list[int]:
 
 
 def descendants(ancestor: int) -> list[int]:
-    """The living processes below this one, by a scan of /proc: not every kernel lists a process's children."""
+    """Return the living descendants of a process, by a scan of /proc: its `children` files are optional (proc(5))."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with suppress(OSError):
                 state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
                 children.setdefault(int(parent), []).extend([int(entry.name)] if state not in "ZX" else [])
-    found, open_ = [], [ancestor]
-    while open_:
-        below = children.get(open_.pop(), [])
-        found += below
-        open_ += below
-    return found
+    result, unvisited = [], [ancestor]
+    while unvisited:
+        below = children.get(unvisited.pop(), [])
+        result += below
+        unvisited += below
+    return result
 
 
 def _reap() -> None:

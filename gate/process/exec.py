@@ -1,4 +1,4 @@
-"""Becoming the server: `exec` with everything that gate touched put back."""
+"""Replaces this process by the server, with the signals, streams and environment that gate was started with."""
 
 from __future__ import annotations
 
@@ -18,35 +18,38 @@ EXECUTE_BITS = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
 def find_command(program: str) -> None:
-    """See that there is such a command, so that nothing is migrated for one that is misspelt.
+    """Check that the command can be executed, so that no migration runs for one that is misspelt.
 
-    Raises `CommandNotFound` (127) or `CommandNotExecutable` (126), as a shell has them.
+    Raises `CommandNotFound` (127) or `CommandNotExecutable` (126): the exit codes of POSIX's shell.
     """
     if not program:
         raise CommandNotFound(
-            "The command '' was not found: it is an empty word. Is the variable unset that should name it?"
+            "The command '' was not found: it is empty. Check that the variable which names it is set."
         )
     folders = [""] if os.path.dirname(program) else os.get_exec_path()
-    refusals = [_exec_errno(os.path.join(folder, program)) for folder in folders]
-    if 0 not in refusals:
-        number = next((each for each in refusals if each not in {errno.ENOENT, errno.ENOTDIR}), errno.ENOENT)
+    numbers = [_exec_errno(os.path.join(folder, program)) for folder in folders]
+    if 0 not in numbers:
+        number = next((each for each in numbers if each not in {errno.ENOENT, errno.ENOTDIR}), errno.ENOENT)
         raise _explain(program, OSError(number, os.strerror(number)))
 
 
-def _exec_errno(place: str) -> int:
-    """The error of an exec that is bound to fail, 0 where it may not. Root may read what it may not execute."""
+def _exec_errno(path: str) -> int:
+    """Return the error that an exec of this file would end with, 0 if it may succeed.
+
+    POSIX lets `access` succeed for root on a file without an execute bit, so the bits are checked, too.
+    """
     try:
-        mode = os.stat(place).st_mode
+        mode = os.stat(path).st_mode
     except OSError as error:
         return error.errno or errno.ENOENT
-    may = os.access(place, os.X_OK, effective_ids=os.access in os.supports_effective_ids)
-    return 0 if stat.S_ISREG(mode) and mode & EXECUTE_BITS and may else errno.EACCES
+    is_permitted = os.access(path, os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+    return 0 if stat.S_ISREG(mode) and mode & EXECUTE_BITS and is_permitted else errno.EACCES
 
 
 def execute(command: Sequence[str]) -> NoReturn:
-    """Replace this process by the command; the process id, the folder, standard streams and arguments stay.
+    """Replace this process by the command; its process id, working directory and standard streams stay.
 
-    Raises what `find` does: what was there when gate began may be gone, or name an interpreter that is not there.
+    Raises what `find_command` raises: the file may have been removed since, or name an interpreter that does not exist.
     """
     _flush()
     stdio.close_opened_streams()
@@ -60,15 +63,15 @@ def execute(command: Sequence[str]) -> NoReturn:
 
 
 def original_environment() -> dict[str, str]:
-    """The environment as gate was given it: Python adds LC_CTYPE in a container without a locale (PEP 538)."""
-    given = dict(os.environ)
+    """Return the environment that gate was started with: without a locale, Python adds LC_CTYPE to it (PEP 538)."""
+    environment = dict(os.environ)
     with suppress(OSError):
         variables = Path("/proc/self/environ").read_bytes().split(b"\0")
-        given.pop("LC_CTYPE", None)
-        own = [os.fsdecode(v).partition("=")[2] for v in variables if v.startswith(b"LC_CTYPE=")]
-        if own:
-            given["LC_CTYPE"] = own[0]
-    return given
+        environment.pop("LC_CTYPE", None)
+        values = [os.fsdecode(v).partition("=")[2] for v in variables if v.startswith(b"LC_CTYPE=")]
+        if values:
+            environment["LC_CTYPE"] = values[0]
+    return environment
 
 
 def _flush() -> None:

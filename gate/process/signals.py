@@ -1,4 +1,4 @@
-"""Signals: answered at once while gate works, and as gate found them when it hands over."""
+"""Signals: handled at once while gate runs, and reset before the server starts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from types import FrameType
 from gate.errors import Interrupted
 
 TERMINATION_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-"""As PID 1 gate is deaf to every signal without a handler, so each that means "end" gets one."""
+"""The kernel drops a signal to process 1 that has no handler (pid_namespaces(7)), so each of these gets one."""
 
 
 def install_handlers() -> None:
-    """Let a signal raise `Interrupted` in the main thread; one that was ignored (nohup) stays so, but for SIGTERM."""
+    """Let each termination signal raise `Interrupted` in the main thread.
+
+    A signal that is ignored already, as under nohup, stays ignored, except for SIGTERM.
+    """
     for number in TERMINATION_SIGNALS:
         if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
@@ -25,10 +28,10 @@ def _interrupt(number: int, _: FrameType | None) -> None:
 
 
 def restore_defaults() -> None:
-    """Ignored signals back to default, the mask cleared.
+    """Reset ignored signals to their default and clear the signal mask, since both survive an exec.
 
-    A handler is reset by the kernel at the exec. An ordinary process drops its own before, so that a signal between
-    here and there ends it as it should; PID 1 would be deaf to it then, and keeps its handlers.
+    The kernel resets handlers at the exec. Any process but process 1 drops them here, so that a signal just before the
+    exec ends it; process 1 keeps them, since it would miss a signal without a handler.
     """
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         current = signal.getsignal(number)

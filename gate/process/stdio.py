@@ -1,4 +1,4 @@
-"""Standard streams: what `gate check` says on them, and those that were closed before the start."""
+"""Standard streams: prints results and errors, and opens those that were closed when gate started."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import suppress
 
 from gate.text import printable
 
-STANDARD = (0, 1, 2)
+STANDARD_DESCRIPTORS = (0, 1, 2)
 
 _opened: set[int] = set()
 
 
 def print_result(text: str) -> bool:
-    """Print on standard output; whether it could be written. Who closed the pipe has read enough."""
+    """Print on standard output, and return whether that worked. A closed pipe counts as read."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -27,28 +27,31 @@ def print_result(text: str) -> bool:
 
 
 def print_error(*lines: str) -> None:
-    """Print lines on standard error, each as one; where that is closed or full, nobody can be told."""
+    """Print lines on standard error, and ignore that it is closed or full."""
     with suppress(OSError):
         for line in lines:
             print(f"gate: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def open_closed_streams() -> None:
-    """Put /dev/null where nothing is: the next file, lock or connection would take that number and be printed into."""
-    for descriptor in STANDARD:
+    """Open /dev/null for each closed standard stream.
+
+    Otherwise the next file, lock or connection would get its number, and output would be written into it.
+    """
+    for descriptor in STANDARD_DESCRIPTORS:
         try:
             os.fstat(descriptor)
         except OSError as error:
             if error.errno == errno.EBADF:
-                _opened.add(os.open(os.devnull, os.O_RDWR))  # the lowest number that is free
-                os.set_inheritable(descriptor, True)  # noqa: FBT003 - gate's children write and read, too
+                _opened.add(os.open(os.devnull, os.O_RDWR))  # gets the lowest free number (open(2)): this one
+                os.set_inheritable(descriptor, True)  # noqa: FBT003 - the children of gate use it, too
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False, encoding="utf-8")
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False, encoding="utf-8")
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False, encoding="utf-8")
 
 
 def close_opened_streams() -> None:
-    """Let the server find closed what gate found closed; until then gate can still say that it did not start."""
+    """Let the exec close what `open_closed_streams` opened; an exec that fails can still be reported."""
     for descriptor in _opened:
         with suppress(OSError):
-            os.set_inheritable(descriptor, False)  # noqa: FBT003 - as the standard library has it
+            os.set_inheritable(descriptor, False)  # noqa: FBT003 - the parameter of os.set_inheritable is positional

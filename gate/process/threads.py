@@ -1,77 +1,105 @@
-"""Work in a thread, so that signals are answered and deadlines kept while it hangs in C."""
+"""Calls in daemon threads: the caller keeps its deadline and handles signals while the call hangs in C."""
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Generic, Protocol, TypeVar
+
+from gate.errors import ResourceShortage
 
 _T = TypeVar("_T")
 
+MAX_FROZEN = 3
+"""Calls that may hang at once: each keeps a connection, and a frozen network path hangs while a new one answers."""
 
-class BackgroundCall(Generic[_T]):
-    """Work that has been begun and whose outcome can be waited for, more than once if need be."""
 
-    def __init__(self, work: Callable[[], _T]) -> None:
-        self._outcome: queue.SimpleQueue[_T | BaseException] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._go, args=(work,), daemon=True)
-        self._thread.start()
+class BackgroundCall(Future[_T]):
+    """A call that starts at once in a daemon thread, as a `concurrent.futures.Future` of its result.
 
-    @property
-    def is_under_way(self) -> bool:
-        """Whether its thread still works; in a process forked meanwhile there is no such thread."""
+    A thread waits with `result(timeout)`, in seconds, which raises `TimeoutError`; an event loop with
+    `asyncio.wrap_future`. If no thread can be started, the result is a `ResourceShortage`. The call cannot be
+    cancelled: it goes on after its caller has given up. Its thread does not delay the exit of the process.
+    """
+
+    def __init__(self, function: Callable[[], _T]) -> None:
+        super().__init__()
+        self.set_running_or_notify_cancel()  # from now on, `cancel` has no effect
+        self._thread = threading.Thread(target=self._run, args=(function,), daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self.set_exception(ResourceShortage.of(error) or error)
+
+    def running(self) -> bool:
+        """Whether the thread is alive. In a forked child it is not, so the result may never come."""
         return self._thread.is_alive()
 
-    def _go(self, work: Callable[[], _T]) -> None:
+    def _run(self, function: Callable[[], _T]) -> None:
         try:
-            self._outcome.put(work())
-        except BaseException as error:  # noqa: BLE001 - carried over to the waiting thread, whatever it is
-            self._outcome.put(error)
-
-    @property
-    def done(self) -> bool:
-        """Whether `result` would give or raise something at once."""
-        return not self._outcome.empty()
-
-    def result(self, limit: float) -> _T:
-        """Give what the work gave, or raise what it raised; `TimeoutError` after `limit` seconds."""
-        try:
-            outcome = self._outcome.get(timeout=limit)
-        except queue.Empty:
-            raise TimeoutError from None
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
+            result = function()
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            self.set_exception(error)
+        else:
+            self.set_result(result)
 
 
-def try_for(limit: float, work: Callable[[], _T]) -> _T | None:
-    """What the work gives; None if it failed, or did not end in so many seconds. For what is good to have."""
+def try_for(timeout: float, function: Callable[[], _T]) -> _T | None:
+    """Return the result of the call, or None if it fails or takes longer than `timeout` seconds."""
     try:
-        return BackgroundCall(work).result(limit)
-    except Exception:  # noqa: BLE001 - whatever it is, gate goes on without
+        return BackgroundCall(function).result(timeout)
+    except Exception:  # noqa: BLE001 - the caller can do without the result
         return None
 
 
-class PeriodicCall:
-    """Work that is begun again and again, so many seconds apart, and never while the last of it is under way."""
+class Running(Protocol):
+    """Anything that may still be running: a `BackgroundCall`, for example."""
 
-    def __init__(self, work: Callable[[], None], every: float) -> None:
-        self._work, self._every = work, every
-        self._errand: BackgroundCall[None] | None = None
+    def running(self) -> bool:
+        """Whether it is; false after a fork."""
+
+
+_R = TypeVar("_R", bound=Running)
+
+
+class FrozenCalls(Generic[_R]):
+    """The calls that were given up and may still hang, so that no more than `MAX_FROZEN` of them pile up."""
+
+    def __init__(self) -> None:
+        self._calls: list[_R] = []
+
+    def add(self, call: _R) -> None:
+        """Remember a call that was given up."""
+        self._calls.append(call)
+
+    def oldest_if_full(self) -> _R | None:
+        """Return the oldest frozen call if no other may begin, else None."""
+        self._calls = [call for call in self._calls if call.running()]
+        return self._calls[0] if len(self._calls) >= MAX_FROZEN else None
+
+
+class PeriodicCall:
+    """A background call that is repeated every `interval` seconds, and never overlaps itself."""
+
+    def __init__(self, function: Callable[[], None], interval: float) -> None:
+        self._function, self._interval = function, interval
+        self._call: BackgroundCall[None] | None = None
         self._next = 0.0
 
     def attend(self) -> None:
-        """Begin it if it is time; raises what it raised."""
-        if self._errand and self._errand.done:
-            outcome, self._errand = self._errand, None
-            outcome.result(0)
+        """Start the call if it is due; raises what the last one raised. One that found no thread is made later."""
+        if self._call and self._call.done():
+            ended, self._call = self._call, None
+            with suppress(ResourceShortage):
+                ended.result()
         now = time.monotonic()
-        if self._errand is None and now >= self._next:
-            self._next = now + self._every
-            self._errand = BackgroundCall(self._work)
+        if self._call is None and now >= self._next:
+            self._next = now + self._interval
+            self._call = BackgroundCall(self._function)
 
     def soon(self) -> None:
-        """Begin it as soon as the last of it is over."""
+        """Make the call due as soon as the last one has ended."""
         self._next = 0.0

@@ -1,4 +1,4 @@
-"""What was last seen -> HTTP status and body; nothing in it is a secret or a file's name.
+"""Readiness -> HTTP answer. An answer contains no password, file name, host or role.
 
 UNKNOWN is ready: otherwise one migration would take every old pod out of service at once.
 """
@@ -18,47 +18,51 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+"""The types of ASGI 3.0."""
 
-PATH = "/health/ready"
+READINESS_PATH = "/health/ready"
 
-_NOTHING = re.compile(r"(?i)q=0(?:\.0*)?")
-"""The weight of what is not acceptable (RFC 9110, 12.4.2)."""
+JSON, TEXT, HTML = "application/json", "text/plain; charset=utf-8", "text/html; charset=utf-8"
+"""Content types."""
 
 RETRY_AFTER = 5
-"""Seconds after which it is worth asking again."""
+"""Seconds after which a client should ask again."""
+
+_ZERO_WEIGHT = re.compile(r"(?i)q=0(?:\.0*)?")
+"""Marks a media type as not acceptable (RFC 9110, section 12.4.2)."""
 
 
 class Readiness(NamedTuple):
-    """One verdict on readiness.
+    """Whether requests may be sent to this process, and why.
 
-    `drift` None = nothing was ever seen; `age`: seconds since it was seen; `away`: seconds for which the database or
-    the scripts could not be looked at since, None = the last look succeeded; `migrating`: who is, as a sentence;
-    `held`: gate stands in front of the server, whatever the verdict.
+    `drift`: the last verdict, None if no check has succeeded yet. `age`: seconds since that verdict. `away`: seconds
+    for which checks have failed since then, None if the last one succeeded. `reason`: why there is no verdict.
+    `migrating`: who migrates, as a sentence. `server_started`: false while gate still waits or migrates.
     """
 
     drift: Drift | None = None
     age: float | None = None
     away: float | None = None
-    reason: str = "nothing was seen yet"
+    reason: str = "the schema has not been checked yet"
     migrating: str | None = None
-    held: bool = False
+    server_started: bool = True
 
     @property
     def ready(self) -> bool:
         """Whether requests may be sent here."""
-        return self.drift is not None and self.drift.fits and not self.held
+        return self.drift is not None and self.drift.fits and self.server_started
 
     @property
     def line(self) -> str:
-        """One line for people and probes."""
+        """The verdict in one line, for people and for probes that ask for plain text."""
         if self.drift is None:
             return f"not ready: {self.reason}"
-        stands = f" (database away for {self.away:.0f} s, the last verdict stands)" if self.away is not None else ""
-        return f"{self.drift}{stands}"
+        away = f" (database away for {self.away:.0f} s; this is the last verdict)" if self.away is not None else ""
+        return f"{self.drift}{away}"
 
 
 class Answer(NamedTuple):
-    """One HTTP answer."""
+    """An HTTP answer; names of headers are in lower case."""
 
     status: HTTPStatus
     headers: tuple[tuple[str, str], ...]
@@ -66,44 +70,59 @@ class Answer(NamedTuple):
 
 
 def answer(readiness: Readiness, method: str = "GET", accept: str = "") -> Answer:
-    """Answer `GET` or `HEAD` in JSON, or in plain text to who asks for that; 405 to everything else."""
+    """Answer `GET` and `HEAD` in JSON, or in plain text if the `Accept` header prefers it; 405 for other methods."""
     if method not in {"GET", "HEAD"}:
-        return _answer(
-            HTTPStatus.METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", b"GET or HEAD\n", ("allow", "GET, HEAD")
-        )
+        return make_answer(HTTPStatus.METHOD_NOT_ALLOWED, TEXT, b"GET or HEAD\n", ("allow", "GET, HEAD"))
     status = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
-    if prefers_text(accept):
-        kind, body = "text/plain; charset=utf-8", f"{readiness.line}\n".encode()
-    else:
-        kind, body = "application/json", json.dumps(fields(readiness)).encode()
     retry = () if readiness.ready else (("retry-after", str(RETRY_AFTER)),)
-    return _answer(status, kind, b"" if method == "HEAD" else body, *retry, length=len(body))
+    if prefers_text(accept):
+        return make_answer(status, TEXT, f"{readiness.line}\n".encode(), *retry, method=method)
+    return make_answer(status, JSON, json.dumps(fields(readiness)).encode(), *retry, method=method)
 
 
-def _answer(status: HTTPStatus, kind: str, body: bytes, *more: tuple[str, str], length: int | None = None) -> Answer:
-    size = len(body) if length is None else length
-    headers = (("content-type", kind), ("content-length", str(size)), ("cache-control", "no-store"), *more)
-    return Answer(status, headers, body)
+def make_answer(
+    status: HTTPStatus, content_type: str, body: bytes, *headers: tuple[str, str], method: str = "GET"
+) -> Answer:
+    """Make an answer that no cache stores; for `HEAD`, it has the headers of the body and not the body."""
+    standard = (("content-type", content_type), ("content-length", str(len(body))), ("cache-control", "no-store"))
+    return Answer(status, (*standard, *headers), b"" if method == "HEAD" else body)
+
+
+def alive(method: str = "GET") -> Answer:
+    """Answer a liveness probe: 200, whatever the verdict."""
+    return make_answer(HTTPStatus.OK, JSON, b'{"status": "ok"}', method=method)
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Send an answer through ASGI."""
+    headers = [(name.encode(), value.encode()) for name, value in answer.headers]
+    await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+def accept_header(scope: Scope) -> str:
+    """Return the first `Accept` header of an ASGI request, "" without one."""
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), "")
 
 
 def prefers_text(accept: str) -> bool:
-    """Whether who sends this `Accept` asks for plain text and not for JSON; what has the weight 0 is not asked for."""
+    """Whether this `Accept` header lists plain text and not JSON; a type with the weight 0 counts as not listed."""
     if "text/plain" not in accept.lower():
-        return False  # nearly everybody, at every request
-    kinds = {kind.strip().lower() for kind, *given in (part.split(";") for part in accept.split(",")) if _weighs(given)}
-    return "text/plain" in kinds and "application/json" not in kinds
+        return False  # the common case, without a parse at each request
+    types = {name.strip().lower() for name, *rest in (part.split(";") for part in accept.split(",")) if _weighs(rest)}
+    return "text/plain" in types and "application/json" not in types
 
 
 def _weighs(parameters: Collection[str]) -> bool:
-    return not any(_NOTHING.fullmatch(each.strip()) for each in parameters)
+    return not any(_ZERO_WEIGHT.fullmatch(each.strip()) for each in parameters)
 
 
 def fields(readiness: Readiness) -> dict[str, object]:
-    """What the answer says, as JSON has it."""
+    """The fields of the answer in JSON."""
     drift = readiness.drift
-    found: dict[str, object] = {"status": "ready" if readiness.ready else "not ready", "detail": readiness.line}
+    result: dict[str, object] = {"status": "ready" if readiness.ready else "not ready", "detail": readiness.line}
     if drift is not None:
-        found |= {
+        result |= {
             "verdict": drift.verdict,
             "stamped": first_ids(drift.stamped),
             "expected": first_ids(drift.expected),
@@ -112,5 +131,5 @@ def fields(readiness: Readiness) -> dict[str, object]:
             "database_away_seconds": None if readiness.away is None else round(readiness.away, 1),
         }
     if readiness.migrating:
-        found["migrating"] = readiness.migrating
-    return found
+        result["migrating"] = readiness.migrating
+    return result

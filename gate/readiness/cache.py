@@ -1,4 +1,4 @@
-"""One look for many questions: the last verdict, reused, shared, and kept while the database is away."""
+"""One check for many requests: the last verdict is reused, shared, and kept while the database is away."""
 
 from __future__ import annotations
 
@@ -13,188 +13,190 @@ from dataclasses import dataclass, field
 from gate.database.stamp import VersionTableLocked
 from gate.drift.comparison import Verdict
 from gate.drift.inspector import Inspection
-from gate.errors import BadScripts, BadSettings, DatabaseUnavailable, GateError
+from gate.errors import BadScripts, BadSettings, DatabaseUnavailable, GateError, ResourceShortage
+from gate.process.threads import BackgroundCall, FrozenCalls
 from gate.readiness.answer import Readiness
 
 CURRENT_TTL_FACTOR = 6.0
-"""Once CURRENT, a verdict is reused for so many times the ttl: a stamp hardly ever goes back."""
+"""The verdict CURRENT is reused for this many times the ttl, since a database is hardly ever downgraded."""
 
 ANSWER_TIMEOUT = 0.5
-"""Seconds that a question waits for a look in flight before it takes the last verdict: probes have about one."""
+"""Seconds that a request waits for a check before it takes the last verdict: probes wait for about one second."""
 
 FIRST_ANSWER_TIMEOUT = 3.0
 """The same while there is no verdict yet."""
 
 REUSE_SECONDS = 1.0
-"""Seconds for which the very same `Readiness` is given again, so that its answer need not be made anew."""
-
-MAX_FROZEN = 3
-"""Looks that were given up and still hang: each keeps a connection of the application's pool."""
+"""Seconds for which the same `Readiness` object is returned, so that its answer need not be rendered again."""
 
 
 @dataclass(eq=False, slots=True)
 class InFlightCheck:
-    """One look under way, for all who wait for it; done in a thread, or in a task of the event loop."""
+    """A check under way, in a thread or in a task of an event loop.
 
-    landed: Future[None] = field(default_factory=Future)
-    began: float = field(default_factory=time.monotonic)
-    thread: threading.Thread | None = None
-    task: asyncio.Task[None] | None = None
+    `finished`: done once the outcome was recorded; requests in any thread and event loop wait for it.
+    """
 
-    @property
-    def is_up(self) -> bool:
-        """Whether it still flies; in a process forked meanwhile there is no such thread."""
-        return self.thread.is_alive() if self.thread else self.task is not None and not self.task.done()
+    finished: Future[None] = field(default_factory=Future)
+    started_at: float = field(default_factory=time.monotonic)
+    work: BackgroundCall[None] | asyncio.Task[None] | None = None
+
+    def running(self) -> bool:
+        """Whether it may still finish; a forked process does not have its thread."""
+        if isinstance(self.work, BackgroundCall):
+            return self.work.running()
+        return self.work is not None and not self.work.done()
 
 
 class VerdictCache:
-    """Remembers what the last look saw. Thread-safe; at most one look is in flight.
+    """Remembers the outcome of the last check. Thread-safe; at most one check is in flight.
 
-    `limit`: seconds after which a look is given up, as if the database were away.
+    `ttl`: seconds for which a verdict is reused. `timeout`: seconds after which a check is given up, as if the database
+    were away; its outcome is then ignored, since it would be out of date.
     """
 
-    def __init__(self, ttl: float, limit: float) -> None:
+    def __init__(self, ttl: float, timeout: float) -> None:
         self._ttl = ttl
-        self._limit = limit
+        self._timeout = timeout
         self._lock = threading.Lock()
-        self._looked_at = float("-inf")
-        self._seen: tuple[float, Inspection] | None = None
+        self._checked_at = float("-inf")
+        self._last: tuple[float, Inspection] | None = None
         self._away_since: float | None = None
-        self._waiting_since: float | None = time.monotonic()
-        self._reason = "nothing was seen yet"
+        self._unfit_since: float | None = time.monotonic()
+        self._reason = Readiness().reason
         self.failure: Exception | None = None
-        self._flight: InFlightCheck | None = None
-        self._lost: list[InFlightCheck] = []
-        self._given: tuple[float, Readiness] = (float("-inf"), Readiness())
+        self._in_flight: InFlightCheck | None = None
+        self._frozen: FrozenCalls[InFlightCheck] = FrozenCalls()
+        self._rendered: tuple[float, Readiness] = (float("-inf"), Readiness())
 
-    def fresh(self, inspect: Callable[[], Inspection]) -> Readiness:
-        """The verdict now, after a look if one is due; waits for it only a little."""
-        flight = self._flying(lambda flight: self._in_thread(inspect, flight))
-        if flight is not None:
+    def refresh(self, inspect: Callable[[], Inspection]) -> Readiness:
+        """Return the verdict, after a check if one is due; a check that takes long goes on without the caller."""
+        check = self._begin(lambda check: BackgroundCall(lambda: self._run(check, inspect)))
+        if check is not None:
             with suppress(TimeoutError):
-                flight.landed.result(self._patience())
-        return self.now()
+                check.finished.result(self._answer_timeout())
+        return self.current()
 
-    async def afresh(self, inspect: Callable[[], Inspection]) -> Readiness:
-        """The same without blocking an event loop."""
-        return await self._awaited(self._flying(lambda flight: self._in_thread(inspect, flight)))
+    async def refresh_in_thread(self, inspect: Callable[[], Inspection]) -> Readiness:
+        """Do as `refresh` does, without blocking the event loop."""
+        return await self._wait(self._begin(lambda check: BackgroundCall(lambda: self._run(check, inspect))))
 
-    async def afresh_by(self, inspect: Callable[[], Awaitable[Inspection]]) -> Readiness:
-        """The same where the look itself is asynchronous."""
-        return await self._awaited(self._flying(lambda flight: self._in_task(inspect, flight)))
+    async def refresh_async(self, inspect: Callable[[], Awaitable[Inspection]]) -> Readiness:
+        """Do as `refresh` does, with a check that is itself asynchronous."""
+        return await self._wait(self._begin(lambda check: asyncio.create_task(self._run_async(check, inspect))))
 
-    def now(self) -> Readiness:
-        """The verdict as it stands, without a look."""
-        made, readiness = self._given
-        moment = time.monotonic()
-        if moment - made > REUSE_SECONDS:
-            readiness = self._readiness(moment)
-            self._given = (moment, readiness)
+    def current(self) -> Readiness:
+        """Return the last verdict, without a check."""
+        rendered_at, readiness = self._rendered
+        now = time.monotonic()
+        if now - rendered_at > REUSE_SECONDS:
+            readiness = self._readiness(now)
+            self._rendered = (now, readiness)
         return readiness
 
-    def waiting(self) -> float:
-        """Seconds for which the schema has not fitted, 0 while it does."""
-        return 0.0 if self._waiting_since is None else time.monotonic() - self._waiting_since
+    def waiting_seconds(self) -> float:
+        """Return the seconds since the schema last fitted, 0 while it fits."""
+        return 0.0 if self._unfit_since is None else time.monotonic() - self._unfit_since
 
     def record(self, inspection: Inspection) -> None:
-        """Take in what a look saw."""
+        """Record the outcome of a check."""
         self.failure = None
-        moment = time.monotonic()
-        self._seen, self._away_since = (moment, inspection), None
-        self._waiting_since = None if inspection.drift.fits else (self._waiting_since or moment)
-        self._looked_at, self._given = moment, (float("-inf"), Readiness())
+        now = time.monotonic()
+        self._last, self._away_since = (now, inspection), None
+        self._unfit_since = None if inspection.drift.fits else (self._unfit_since or now)
+        self._checked_at, self._rendered = now, (float("-inf"), Readiness())
 
     def record_failure(self, error: Exception) -> None:
-        """Take in that a look saw nothing; the last verdict stands."""
+        """Record that a check failed; the last verdict is kept."""
         self.failure = error
-        moment = time.monotonic()
-        self._away_since = moment if self._away_since is None else self._away_since
-        self._reason = _reason(error)
-        self._looked_at, self._given = moment, (float("-inf"), Readiness())
+        now = time.monotonic()
+        self._away_since = now if self._away_since is None else self._away_since
+        self._reason = _public_reason(error)
+        self._checked_at, self._rendered = now, (float("-inf"), Readiness())
 
-    def _readiness(self, moment: float) -> Readiness:
-        away = None if self._away_since is None else moment - self._away_since
-        if self._seen is None:
+    def _readiness(self, now: float) -> Readiness:
+        away = None if self._away_since is None else now - self._away_since
+        if self._last is None:
             return Readiness(away=away, reason=self._reason, migrating=self._migrating())
-        at, inspection = self._seen
-        return Readiness(inspection.drift, moment - at, away, migrating=self._migrating())
+        checked_at, inspection = self._last
+        return Readiness(inspection.drift, now - checked_at, away, migrating=self._migrating())
 
     def _migrating(self) -> str | None:
-        """Who is; of one that locks the version table a look sees nothing else."""
+        """Return who migrates; while a migrator locks the version table, only the error of the check says so."""
         if isinstance(self.failure, VersionTableLocked):
             return str(self.failure.migrator)
-        migrator = self._seen[1].stamp.migrator if self._seen else None
+        migrator = self._last[1].stamp.migrator if self._last else None
         return str(migrator) if migrator else None
 
-    def _due(self) -> bool:
-        calm = self._seen is not None and self._away_since is None and self._seen[1].drift.verdict is Verdict.CURRENT
-        return time.monotonic() - self._looked_at >= self._ttl * (CURRENT_TTL_FACTOR if calm else 1)
+    def _is_due(self) -> bool:
+        is_current = (
+            self._last is not None and self._away_since is None and self._last[1].drift.verdict is Verdict.CURRENT
+        )
+        return time.monotonic() - self._checked_at >= self._ttl * (CURRENT_TTL_FACTOR if is_current else 1)
 
-    def _patience(self) -> float:
-        return ANSWER_TIMEOUT if self._seen else FIRST_ANSWER_TIMEOUT
+    def _answer_timeout(self) -> float:
+        return ANSWER_TIMEOUT if self._last else FIRST_ANSWER_TIMEOUT
 
-    async def _awaited(self, flight: InFlightCheck | None) -> Readiness:
-        if flight is not None:
-            await asyncio.wait({asyncio.wrap_future(flight.landed)}, timeout=self._patience())
-        return self.now()
+    async def _wait(self, check: InFlightCheck | None) -> Readiness:
+        if check is not None:
+            await asyncio.wait({asyncio.wrap_future(check.finished)}, timeout=self._answer_timeout())
+        return self.current()
 
-    def _flying(self, begin: Callable[[InFlightCheck], None]) -> InFlightCheck | None:
-        """The look in flight, begun here if one is due."""
+    def _begin(
+        self, start: Callable[[InFlightCheck], BackgroundCall[None] | asyncio.Task[None]]
+    ) -> InFlightCheck | None:
+        """Return the check in flight, after starting one if it is due; None if there is none to wait for."""
         with self._lock:
-            self._give_up_what_is_late()
-            if self._flight is None and len(self._lost) < MAX_FROZEN and self._due():
-                self._flight = InFlightCheck()
-                begin(self._flight)
-            return self._flight
+            self._give_up_if_overdue()
+            if self._in_flight is None and self._frozen.oldest_if_full() is None and self._is_due():
+                self._in_flight = InFlightCheck()
+                work = self._in_flight.work = start(self._in_flight)
+                if isinstance(work, BackgroundCall) and work.done():
+                    # Its outcome needs this lock, so it has none: no thread could be started.
+                    self._in_flight = None
+                    self.record_failure(ResourceShortage())
+            return self._in_flight
 
-    def _give_up_what_is_late(self) -> None:
-        flight = self._flight
-        if flight is not None and not flight.is_up:
-            self._flight = None
-        elif flight is not None and time.monotonic() - flight.began > self._limit:
-            self._flight = None
-            self._lost.append(flight)
-            if flight.task is not None:
-                flight.task.cancel()
+    def _give_up_if_overdue(self) -> None:
+        check = self._in_flight
+        if check is not None and not check.running():
+            self._in_flight = None
+        elif check is not None and time.monotonic() - check.started_at > self._timeout:
+            self._in_flight = None
+            self._frozen.add(check)
+            if isinstance(check.work, asyncio.Task):
+                check.work.cancel()
             self.record_failure(DatabaseUnavailable())
-        self._lost = [each for each in self._lost if each.is_up]
 
-    def _in_thread(self, inspect: Callable[[], Inspection], flight: InFlightCheck) -> None:
-        def fly() -> None:
-            try:
-                found: Inspection | Exception = inspect()
-            except Exception as error:  # noqa: BLE001 - a probe is answered whatever happens
-                found = error
-            self._land(flight, found)
+    def _run(self, check: InFlightCheck, inspect: Callable[[], Inspection]) -> None:
+        try:
+            outcome: Inspection | Exception = inspect()
+        except Exception as error:  # noqa: BLE001 - a probe is answered, whatever a check raises
+            outcome = error
+        self._finish(check, outcome)
 
-        flight.thread = threading.Thread(target=fly, daemon=True)
-        flight.thread.start()
+    async def _run_async(self, check: InFlightCheck, inspect: Callable[[], Awaitable[Inspection]]) -> None:
+        try:
+            outcome: Inspection | Exception = await inspect()
+        except Exception as error:  # noqa: BLE001 - likewise
+            outcome = error
+        self._finish(check, outcome)
 
-    def _in_task(self, inspect: Callable[[], Awaitable[Inspection]], flight: InFlightCheck) -> None:
-        async def fly() -> None:
-            try:
-                found: Inspection | Exception = await inspect()
-            except Exception as error:  # noqa: BLE001 - likewise
-                found = error
-            self._land(flight, found)
-
-        flight.task = asyncio.create_task(fly())
-
-    def _land(self, flight: InFlightCheck, found: Inspection | Exception) -> None:
-        """Take in what it found, unless it was given up: that is too old to be believed."""
+    def _finish(self, check: InFlightCheck, outcome: Inspection | Exception) -> None:
+        """Record the outcome, unless the check was given up."""
         with self._lock:
-            if self._flight is flight:
-                self._flight = None
-                self.record_failure(found) if isinstance(found, Exception) else self.record(found)
-        flight.landed.set_result(None)
+            if self._in_flight is check:
+                self._in_flight = None
+                self.record_failure(outcome) if isinstance(outcome, Exception) else self.record(outcome)
+        check.finished.set_result(None)
 
 
-def _reason(error: Exception) -> str:
-    """Why nothing was seen, without names of files, hosts or roles: this goes out over HTTP."""
+def _public_reason(error: Exception) -> str:
+    """Say why a check failed, without names of files, hosts or roles, since anybody may read the answer."""
     if isinstance(error, BadScripts):
         return "the migration scripts of this image are unusable; its log or `gate check` says why"
     if isinstance(error, BadSettings):
         return "the settings are wrong; the log or `gate check` says why"
     if isinstance(error, GateError):
-        return "the database cannot be looked at; the log or `gate check` says why"
-    return "looking failed; the log says why"
+        return "the database cannot be inspected; the log or `gate check` says why"
+    return "the check failed; the log says why"

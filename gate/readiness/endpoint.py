@@ -1,4 +1,4 @@
-"""What the application's own process does with readiness: remember it, answer with it, say so once at the start."""
+"""Readiness inside an application: checks the database, caches the verdict, answers, and logs at the start."""
 
 from __future__ import annotations
 
@@ -21,18 +21,24 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger("gate")
-"""The standard library's, since this is somebody else's process and its logging is configured already."""
+"""The standard library's, since the application has configured logging already."""
 
 DEFAULT_TTL, DEFAULT_TIMEOUT = 10.0, 10.0
-"""Of the settings, where they are wrong: the look itself will tell that."""
+"""Seconds, used if the settings are wrong; the check reports that."""
 
 
 class ReadinessEndpoint:
-    """Readiness for one application, however its server asks.
+    """The base of `gate.asgi.Ready` and `gate.wsgi.Ready`, which take the same parameters.
 
-    `source`: a URL, an SQLAlchemy `Engine` or `AsyncEngine` (no connection beside its pool's is made), or None for
-    DATABASE_URL. `config`, `section`: as `alembic -c` and `-n`. `flags`: settings by variable. `ttl`: seconds for which
-    a verdict is reused (None: GATE_TTL). `startup_timeout`: seconds that the look at the start may take.
+    - `source`: an SQLAlchemy `Engine` or `AsyncEngine`, whose pool the checks use; a database URL; or None for
+      `DATABASE_URL` and the other variables that `gate check` reads.
+    - `config`, `section`: Alembic's configuration file or files and its section, as for `alembic -c` and `alembic -n`;
+      by default `ALEMBIC_CONFIG`, else `alembic.ini` or `pyproject.toml` in the working directory.
+    - `flags`: settings that override the environment, by variable: `{"GATE_QUERY_TIMEOUT": "2"}`.
+    - `ttl`: seconds for which a verdict is reused, `GATE_TTL` by default; six times as long once it is CURRENT.
+    - `startup_timeout`: seconds that the check at the start may take.
+
+    No error is raised for wrong settings or scripts: the answer is 503, and the log says why.
     """
 
     def __init__(
@@ -46,44 +52,44 @@ class ReadinessEndpoint:
         startup_timeout: float = 5.0,
     ) -> None:
         self.inspector = ApplicationInspector(source, config, section, flags)
-        told, limit = _read_limits()
-        self.cache = VerdictCache(told if ttl is None else ttl, limit + TIMEOUT_MARGIN)
+        default_ttl, timeout = _read_limits()
+        self.cache = VerdictCache(default_ttl if ttl is None else ttl, timeout + TIMEOUT_MARGIN)
         self.startup_timeout = startup_timeout
         self._answers: tuple[Readiness | None, dict[tuple[str, bool], Answer]] = (None, {})
 
     def answer(self, readiness: Readiness, method: str, accept: str) -> Answer:
-        """The HTTP answer; made once for each verdict and kind of question."""
-        made_for, answers = self._answers
-        if made_for is not readiness:
-            made_for, answers = self._answers = (readiness, {})
+        """Return the HTTP answer; it is rendered once for each verdict, method and content type."""
+        rendered_for, answers = self._answers
+        if rendered_for is not readiness:
+            rendered_for, answers = self._answers = (readiness, {})
         key = (method, prefers_text(accept))
         if key not in answers and len(answers) < len(("GET", "HEAD")) * 2:
             answers[key] = answer(readiness, method, accept)
         return answers.get(key) or answer(readiness, method, accept)
 
-    def told_at_start(self, inspection: Inspection) -> None:
-        """Log CRITICAL on drift; the start goes on (advisory)."""
+    def record_startup(self, inspection: Inspection) -> None:
+        """Cache the verdict of the check at the start and log it: drift is CRITICAL, and the application starts."""
         self.cache.record(inspection)
         drift, stamp = inspection.drift, inspection.stamp
         if drift.verdict in {Verdict.CURRENT, Verdict.UNSTAMPED}:
             logger.info("%s", drift)
         else:
-            advice = messages.next_step(drift, stamp.migrator, standby=stamp.standby)
-            logger.critical("%s. %s %s", drift, messages.finding(drift, stamp.database), advice)
+            remedy = messages.remedy(drift, stamp.migrator, standby=stamp.standby)
+            logger.critical("%s. %s %s", drift, messages.finding(drift, stamp.database), remedy)
         if drift.redundant:
             logger.warning("%s. %s", drift, messages.redundant_rows(drift))
 
-    def failed_at_start(self, error: Exception) -> None:
-        """Log CRITICAL that nothing could be seen; the start goes on."""
+    def record_startup_failure(self, error: Exception) -> None:
+        """Cache and log that the check at the start failed: CRITICAL, and the application starts."""
         self.cache.record_failure(error)
-        why = str(error) if isinstance(error, GateError) else type(error).__name__
-        logger.critical("The schema could not be checked at the start: %s", why)
+        reason = str(error) if isinstance(error, GateError) else type(error).__name__
+        logger.critical("The schema could not be checked at the start: %s", reason)
 
 
 def _read_limits() -> tuple[float, float]:
-    """For how long a verdict is reused, and how long connecting and reading may take together."""
+    """Return the ttl and the time-out of a check, both in seconds."""
     try:
-        told = settings.read(os.environ)
+        values = settings.read(os.environ)
     except GateError:
         return DEFAULT_TTL, DEFAULT_TIMEOUT
-    return told.ttl, told.connect_timeout + told.query_timeout
+    return values.ttl, values.connect_timeout + values.query_timeout

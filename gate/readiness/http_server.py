@@ -1,6 +1,7 @@
-"""HTTP by uvicorn, for `gate serve` and for the holding child. The only room that knows it.
+"""HTTP by uvicorn, for `gate serve` and for the placeholder. The only module that imports uvicorn.
 
-A flood, half requests and slow readers cost a bounded number of connections, and who asks in the midst is answered.
+A flood of connections, unfinished requests and slow readers hold a bounded number of connections for a bounded time,
+so that probes are answered meanwhile.
 """
 
 from __future__ import annotations
@@ -17,56 +18,54 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gate.process.signals import TERMINATION_SIGNALS
+from gate.readiness.listener import BACKLOG
 
 MAX_CONNECTIONS = 256
-"""Open at once: a further one takes the place of the one that has been waited for longest."""
+"""Open connections; a further one replaces the one that has been waiting for a request for longest."""
 
 ACCEPT_BATCH = 32
-"""Accepted in one turn of the event loop: a few turns' worth are not counted yet, and must not cost all descriptors."""
-
-BACKLOG = 128
-"""Connections that the kernel keeps until they are accepted."""
+"""Connections that asyncio accepts in one turn of the event loop, before `MAX_CONNECTIONS` can take effect."""
 
 KEEP_ALIVE_TIMEOUT = 5
-"""Seconds for which a connection is kept for a further request."""
+"""Seconds for which an idle connection is kept open for a further request."""
 
 REQUEST_TIMEOUT = 6.0
-"""Seconds in which a request must have come and its answer be taken."""
+"""Seconds within which a request must arrive and its answer must be read."""
 
-_open: dict[Connection, None] = {}
-"""Those that still owe a request, in the order in which they began to; there is one server in a process."""
+_connections: dict[Connection, None] = {}
+"""Open connections, the one that has been waiting for a request for longest first; a process has one server."""
 
 
 class Connection(H11Protocol):
-    """One connection, given up when no request is answered on it in time."""
+    """A connection that is aborted unless a request is answered on it every `REQUEST_TIMEOUT` seconds."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        """Take it in, in place of the oldest if there are too many."""
+        """Register the connection, and abort the one that has been waiting for longest if there are too many."""
         super().connection_made(transport)
-        self._given_up = self.loop.call_later(REQUEST_TIMEOUT, transport.abort)
-        _open[self] = None
-        if len(_open) > MAX_CONNECTIONS:
-            oldest = next(iter(_open))
-            del _open[oldest]
+        self._timer = self.loop.call_later(REQUEST_TIMEOUT, transport.abort)
+        _connections[self] = None
+        if len(_connections) > MAX_CONNECTIONS:
+            oldest = next(iter(_connections))
+            del _connections[oldest]
             oldest.transport.abort()
 
     def on_response_complete(self) -> None:
-        """A further request has as long again."""
-        self._given_up.cancel()
-        self._given_up = self.loop.call_later(REQUEST_TIMEOUT, self.transport.abort)
-        if self in _open:
-            _open[self] = _open.pop(self)
+        """Restart the time-out for the next request."""
+        self._timer.cancel()
+        self._timer = self.loop.call_later(REQUEST_TIMEOUT, self.transport.abort)
+        if self in _connections:
+            _connections[self] = _connections.pop(self)
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
-        self._given_up.cancel()
-        _open.pop(self, None)
+        """Forget the connection."""
+        self._timer.cancel()
+        _connections.pop(self, None)
         super().connection_lost(exc)
 
 
 class Server(uvicorn.Server):
-    """Serves one application until a signal, and then hands that on to who listened before."""
+    """Serves one application until a signal, which it then raises again for the handler that was there before."""
 
     def __init__(self, application: Any, log_level: str) -> None:
         config = uvicorn.Config(
@@ -78,11 +77,11 @@ class Server(uvicorn.Server):
         self._ended_by: int | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept; what goes wrong on a connection is its peer's business and no line of log."""
+        """Start to accept. A connection that fails is its client's business: asyncio does not log it."""
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         await super().startup(sockets)
         for listening in sockets or ():
-            listening.listen(BACKLOG)
+            listening.listen(BACKLOG)  # uvicorn has set ACCEPT_BATCH, asyncio's number of accepts in a turn
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Remember the first signal."""
@@ -91,13 +90,16 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """End at each signal that means so; process 1 survives one that is raised again without a handler."""
-        heard = [number for number in TERMINATION_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, self.handle_exit) for number in heard}
+        """Stop at any termination signal, not only at uvicorn's SIGINT and SIGTERM, and then raise it again.
+
+        As process 1, `gate serve` has a handler for each of them: without one, the kernel drops a signal to process 1.
+        """
+        handled = [number for number in TERMINATION_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        previous = {number: signal.signal(number, self.handle_exit) for number in handled}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
         if self._ended_by is not None:
             signal.raise_signal(self._ended_by)

@@ -1,81 +1,60 @@
-"""GATE_PLACEHOLDER: answering on the server's port while gate waits, from a child that is gone before the server comes.
+"""The placeholder (GATE_PLACEHOLDER): a child process that answers on the server's port while gate waits or migrates.
 
-This is the parent's side: it binds the port, so that a taken one is told at the start, and tells the child what to say.
+The parent binds the port, so that an address in use is reported at the start, and sends the child each new state. The
+child has exited, and the port is free, before the server starts.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from contextlib import suppress
-from importlib.util import find_spec
 
 from gate import log
-from gate.errors import BadSettings
+from gate.errors import BadSettings, ResourceShortage, starting_process
 from gate.readiness.answer import Readiness, fields
-
-BACKLOG = 128
+from gate.readiness.listener import listen, require_http_extra
 
 RESTART_INTERVAL = 10.0
 """Seconds between two starts of the child."""
 
 
 class Placeholder:
-    """The holding child; until it is started, and without an address, all of this does nothing."""
+    """The parent's side of the placeholder; all its methods do nothing until `start` was called with an address."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
-        self._place: tuple[tuple[str, int], str] | None = None
-        self._began = float("-inf")
-        self._told = b""
-        self._rest = b""
+        self._options: tuple[tuple[str, int], str] | None = None
+        self._started_at = float("-inf")
+        self._published = b""
+        self._unsent = b""
 
     def start(self, address: tuple[str, int] | None, health_path: str) -> None:
-        """Begin to answer, once; raises `BadSettings` if the port is taken or the extra for HTTP is missing."""
-        if address and self._place is None:
+        """Start to answer on a host and port, unless it does already; `health_path` is the path of the liveness probe.
+
+        Raises `BadSettings` if the port is in use or the extra `http` is not installed.
+        """
+        if address and self._options is None:
             self._child = _start(address, health_path)
-            self._place, self._began = (address, health_path), time.monotonic()
+            self._options, self._started_at = (address, health_path), time.monotonic()
 
-    def _mend(self) -> None:
-        """Start another if the child has ended: else the port is refused, and whoever probes it kills gate."""
-        is_dead = self._child is None or self._child.poll() is not None
-        if self._place is None or not is_dead or time.monotonic() < self._began + RESTART_INTERVAL:
-            return
-        how = f" (exit code {self._child.returncode})" if self._child else ""
-        place = self._place
-        self.stop()
-        self._place, self._began, self._told, self._rest = place, time.monotonic(), b"", b""
-        try:
-            self._child, outcome = _start(*place), "started another"
-        except (BadSettings, OSError) as error:
-            outcome = f"could not start another and tries again ({error})"
-        text = f"What answers on the port of GATE_PLACEHOLDER has ended{how}; gate {outcome}, and waits on."
-        log.emit("warning", "gate.placeholder_restarted", text)
-
-    def tell(self, readiness: Readiness) -> None:
-        """Let it answer with this; a child that is slow or gone never holds up the waiting."""
-        self._mend()
+    def publish(self, readiness: Readiness) -> None:
+        """Answer with this from now on; never blocks, even if the child is slow or has exited."""
+        self._restart_if_exited()
         line = json.dumps(fields(readiness)).encode() + b"\n"
         if self._child is None or self._child.stdin is None:
             return
         with suppress(BlockingIOError, BrokenPipeError):
-            self._write(self._child.stdin.fileno())
-            if line != self._told:
-                self._rest = self._told = line
-                self._write(self._child.stdin.fileno())
-
-    def _write(self, descriptor: int) -> None:
-        """As much as the pipe takes; the rest comes before the next line, since half a line would be none."""
-        while self._rest:
-            self._rest = self._rest[os.write(descriptor, self._rest) :]
+            self._send(self._child.stdin.fileno())
+            if line != self._published:
+                self._unsent = self._published = line
+                self._send(self._child.stdin.fileno())
 
     def stop(self) -> None:
-        """End the child and reap it: the port is free when this returns."""
+        """Kill the child and reap it: when this returns, the port is free."""
         if self._child is not None:
             self._child.kill()
             self._child.wait()
@@ -83,61 +62,45 @@ class Placeholder:
                 with suppress(OSError):
                     self._child.stdin.close()
             self._child = None
-        self._place = None
+        self._options = None
+
+    def _restart_if_exited(self) -> None:
+        """Replace a child that has exited: without an answer, a liveness probe would end in the death of gate."""
+        has_exited = self._child is None or self._child.poll() is not None
+        if self._options is None or not has_exited or time.monotonic() < self._started_at + RESTART_INTERVAL:
+            return
+        code = f" (exit code {self._child.returncode})" if self._child else ""
+        options = self._options
+        self.stop()
+        self._options, self._started_at, self._published, self._unsent = options, time.monotonic(), b"", b""
+        try:
+            self._child = _start(*options)
+            text = f"The placeholder server exited{code}; gate restarted it."
+        except (BadSettings, ResourceShortage, OSError) as error:
+            text = (
+                f"The placeholder server exited{code} and cannot be restarted ({error}). "
+                f"gate goes on without it and tries again in {RESTART_INTERVAL:.0f} s."
+            )
+        log.emit("warning", "gate.placeholder_restarted", text)
+
+    def _send(self, descriptor: int) -> None:
+        """Write what the pipe takes. The rest of a line is sent before the next line, since half a line is not JSON."""
+        while self._unsent:
+            self._unsent = self._unsent[os.write(descriptor, self._unsent) :]
 
 
 def _start(address: tuple[str, int], health_path: str) -> subprocess.Popen[bytes]:
-    require_http("GATE_PLACEHOLDER")
+    require_http_extra("GATE_PLACEHOLDER")
     with listen(address, "GATE_PLACEHOLDER") as listening:
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "gate.readiness.placeholder_server",
-            str(listening.fileno()),
-            str(os.getpid()),
-            health_path,
-        ]
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            pass_fds=[listening.fileno()],
-            start_new_session=True,
-        )
+        module, descriptor = "gate.readiness.placeholder_server", listening.fileno()
+        with starting_process("the process that answers on the port of GATE_PLACEHOLDER"):
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, str(descriptor), str(os.getpid()), health_path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[descriptor],
+                start_new_session=True,
+            )
     assert child.stdin
     os.set_blocking(child.stdin.fileno(), False)
     return child
-
-
-def listen(address: tuple[str, int], what: str) -> socket.socket:
-    """Listen there, on every address of IPv4 and IPv6 if no host is named; raises `BadSettings`."""
-    host, port = address
-    try:
-        return _dual(port) if not host and socket.has_dualstack_ipv6() else _single(host, port)
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise BadSettings(
-            f"{what}: gate cannot listen on {host or '*'}:{port}: {why}. Free the port or name another."
-        ) from None
-
-
-def _single(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=BACKLOG)
-
-
-def _dual(port: int) -> socket.socket:
-    try:
-        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
-    except OSError as error:
-        if error.errno != errno.EADDRNOTAVAIL:  # the kernel knows IPv6, and this network has none of it
-            raise
-    return _single("", port)
-
-
-def require_http(what: str) -> None:
-    """Raise `BadSettings` if the extra for HTTP is not installed."""
-    missing = [name for name in ("uvicorn", "prometheus_client") if find_spec(name) is None]
-    if missing:
-        raise BadSettings(f"{what} needs {' and '.join(missing)}: install schema-gate[http].")

@@ -1,1 +1,1 @@
-"""Environment and flags -> one frozen value."""
+"""Environment variables and flags -> one frozen value."""

@@ -1,26 +1,30 @@
-"""One command line as a value, and the commands that there are."""
+"""The command line as a value, and the table of commands."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 COMMANDS = {
-    "run": "pass the gate, then become CMD",
-    "wait": "pass the gate without migrating, then exit 0",
-    "migrate": "upgrade under the lock if anything is pending, then exit 0",
-    "check": "check the schema once: one verdict, an exit code",
-    "heads": "print the heads that the image expects; needs no database",
-    "serve": "serve the readiness endpoint as a process of its own (sidecar)",
+    "run": "wait until the schema fits, or upgrade it, then become CMD",
+    "wait": "wait until the schema fits, never migrate, then exit 0",
+    "migrate": "upgrade under a lock if revisions are pending, then exit 0",
+    "check": "check the schema once: print the verdict, exit 0 if it fits",
+    "heads": "print the heads that the image expects; connects to no database",
+    "serve": "serve the readiness endpoint as a separate process (sidecar)",
 }
+"""Commands and their meanings, as `gate --help` and docs/commands.md show them."""
+
 DEFAULT_PORT = 8080
+"""TCP port of `gate serve` without `--listen`."""
 
 
 class Arguments(NamedTuple):
-    """What one command line asks for.
+    """One parsed command line.
 
-    `config`: Alembic's configuration files (-c); `name`: the section of alembic.ini (-n); `x`: arguments for env.py
-    (-x); `listen`: host ("" = every address) and port; `server`: the words behind `--`; `flags`: the settings that
-    were given as flags, by variable.
+    `config`: Alembic configuration files (`-c`); `name`: section of alembic.ini (`-n`); `x`: arguments for env.py
+    (`-x`); `json`: print JSON (`--json`); `busy`: report a running migration (`--busy`); `listen`: host ("" = all
+    addresses) and port of `gate serve`; `server`: the command after `--`; `flags`: settings given as flags, by
+    variable.
     """
 
     command: str
@@ -31,4 +35,4 @@ class Arguments(NamedTuple):
     busy: bool = False
     listen: tuple[str, int] = ("", DEFAULT_PORT)
     server: tuple[str, ...] = ()
-    flags: dict[str, str] = {}  # noqa: RUF012 - never changed; a NamedTuple's fields belong to each instance
+    flags: dict[str, str] = {}  # noqa: RUF012 - the parser always passes its own dict; nothing mutates the default

@@ -1,4 +1,4 @@
-"""One variable's text -> its value, or a mistake that says how it must be written."""
+"""The text of one variable -> its value, or an error that says which values are valid."""
 
 from __future__ import annotations
 
@@ -13,49 +13,51 @@ from gate.settings.database_url import UrlSource
 from gate.settings.variables import KNOWN, SETTINGS, similar_settings
 from gate.text import is_text
 
-_T = TypeVar("_T")
 TRUE = frozenset({"1", "true", "yes", "on"})
+FALSE = frozenset({"0", "false", "no", "off"})
+
 MAX_SECONDS = 10.0**9
-"""Seconds, 31 years: what every clock and thread can count."""
+"""Seconds, about 31 years: within the range of every clock and of `threading.TIMEOUT_MAX`."""
 
 MAX_QUERY_SECONDS = 86400.0
-"""Seconds: libpq counts milliseconds in 31 bits."""
+"""Seconds, one day: `tcp_user_timeout` and `statement_timeout` are numbers of milliseconds with 31 bits."""
 
 MAX_PORT_DIGITS = 5
-"""Digits."""
+MAX_SHOWN_LENGTH = 40
+"""Characters of an invalid value that an error message shows."""
 
-FALSE = frozenset({"0", "false", "no", "off"})
+_T = TypeVar("_T")
 
 
 class Reader:
-    """Reads variable by variable, and keeps every mistake."""
+    """Reads one variable at a time and collects the errors, so that `raise_errors` reports all of them together."""
 
     def __init__(self, environment: Mapping[str, str], flags: Mapping[str, str]) -> None:
         self._environment = environment
         self._flags = flags
-        self._mistakes: list[str] = []
+        self._errors: list[str] = []
 
     def text(self, variable: str) -> str | None:
-        """The text, None if it is unset or empty; a flag wins over the variable."""
+        """Return the stripped text, None if it is unset or empty; a flag overrides the variable."""
         value = self._flags.get(variable, self._environment.get(variable, ""))
         return value.strip() or None
 
-    def name(self, variable: str) -> str | None:
-        """A name that can be sent to a server."""
+    def identifier(self, variable: str) -> str | None:
+        """Return the name of a database object."""
         name = self.text(variable)
         if name is not None and not is_text(name):
-            self._mistake(variable, "must be UTF-8 text")
+            self._add_error(variable, "must be UTF-8 text")
         return name
 
-    def switch(self, variable: str) -> bool:
-        """On or off."""
+    def boolean(self, variable: str) -> bool:
+        """Return whether a switch is on; unset means off."""
         value = (self.text(variable) or "off").lower()
         if value not in TRUE | FALSE:
-            self._mistake(variable, "must be 1, true, yes or on, or 0, false, no or off")
+            self._add_error(variable, "must be one of 1, true, yes, on, 0, false, no, off")
         return value in TRUE
 
-    def seconds(self, variable: str, default: _T, least: float = 0, most: float = MAX_SECONDS) -> float | _T:
-        """A number of seconds within bounds."""
+    def seconds(self, variable: str, default: _T, minimum: float = 0, maximum: float = MAX_SECONDS) -> float | _T:
+        """Return a number of seconds from `minimum` to `maximum`."""
         text = self.text(variable)
         if text is None:
             return default
@@ -63,55 +65,55 @@ class Reader:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not (least <= value <= most):
-            until = "on" if most == MAX_SECONDS else f"to {most:.0f}"
-            self._mistake(variable, f"must be a number of seconds from {least:g} {until}, such as 30 or 2.5")
+        if not (minimum <= value <= maximum):
+            bounds = f"at least {minimum:g}" if maximum == MAX_SECONDS else f"from {minimum:g} to {maximum:.0f}"
+            self._add_error(variable, f"must be a number of seconds, {bounds}")
         return value
 
     def choice(self, variable: str, words: str) -> str:
-        """One of these words, the first if none is given."""
-        known = words.split()
-        value = (self.text(variable) or known[0]).lower()
-        if value not in known:
-            self._mistake(variable, f"must be one of {', '.join(known)}")
-            return known[0]
+        """Return one of the words, in lower case; the first is the default."""
+        choices = words.split()
+        value = (self.text(variable) or choices[0]).lower()
+        if value not in choices:
+            self._add_error(variable, f"must be one of {', '.join(choices)}")
+            return choices[0]
         return value
 
     def address(self, variable: str) -> tuple[str, int] | None:
-        """`[host]:port`."""
+        """Return the host ("" = all addresses) and the port of `[host]:port`."""
         text = self.text(variable)
         if text is None:
             return None
-        found = listening_address(text)
-        if found is None:
-            self._mistake(variable, "must be [host]:port, such as :8000 or 127.0.0.1:8000")
-        return found
+        address = parse_address(text)
+        if address is None:
+            self._add_error(variable, "must be [host]:port, such as :8000 or 127.0.0.1:8000")
+        return address
 
-    def path(self, variable: str, default: str) -> str:
-        """The path of a URL."""
+    def url_path(self, variable: str, default: str) -> str:
+        """Return the path of a URL."""
         path = self.text(variable) or default
         if not path.startswith("/"):
-            self._mistake(variable, "must be a path that begins with /")
+            self._add_error(variable, "must be a path that begins with /")
         return path
 
-    def words(self, variable: str) -> tuple[str, ...]:
-        """Words as a shell splits them."""
+    def command(self, variable: str) -> tuple[str, ...]:
+        """Return a command, split into words with the rules of a POSIX shell."""
         text = self.text(variable)
         if text is None:
             return ()
-        import shlex  # noqa: PLC0415 - few give any
+        import shlex  # noqa: PLC0415 - few deployments set a command
 
         try:
             return tuple(shlex.split(text))
         except ValueError as error:
-            self._mistake(variable, f"cannot be split into words as a shell does ({error})")
+            self._add_error(variable, f"cannot be split into words as a shell does ({error})")
             return ()
 
     def url(self, variable: str) -> UrlSource | None:
-        """A database URL, or the file that holds it."""
+        """Return a database URL, or the path of the file that contains it (`…_FILE`)."""
         text, path = self.text(variable), self.text(f"{variable}_FILE")
         if text and path:
-            self._mistakes.append(f"{variable} and {variable}_FILE are both set; unset one of them.")
+            self._errors.append(f"{variable} and {variable}_FILE are both set; unset one of them.")
         elif path:
             return UrlSource(f"{variable}_FILE", path=path)
         elif text:
@@ -122,30 +124,33 @@ class Reader:
         try:
             database_url.parse(text, variable)
         except BadSettings as error:
-            self._mistakes.append(str(error))
+            self._errors.append(str(error))
         return UrlSource(variable, text)
 
-    def look_for_misspellings(self) -> None:
-        """An unknown GATE_ name that is one edit away from a known one is a mistake."""
+    def reject_misspelled(self) -> None:
+        """Add an error for each unknown GATE_ variable that is one edit away from a setting.
+
+        Other unknown variables are ignored: Kubernetes sets GATE_PORT and others for a Service that is called `gate`.
+        """
         for variable in sorted(self._environment):
             if variable.startswith("GATE_") and variable not in KNOWN and self._environment[variable].strip():
-                mistakes = (f"{variable} is no setting; do you mean {meant}?" for meant in similar_settings(variable))
-                self._mistakes.extend(mistakes)
+                similar = similar_settings(variable)
+                self._errors.extend(f"{variable} is not a setting; did you mean {name}?" for name in similar)
 
-    def complain(self) -> None:
-        """Raise `BadSettings` with every mistake."""
-        if self._mistakes:
-            raise BadSettings(*self._mistakes)
+    def raise_errors(self) -> None:
+        """Raise `BadSettings` with one line for each error."""
+        if self._errors:
+            raise BadSettings(*self._errors)
 
-    def _mistake(self, variable: str, rule: str) -> None:
-        flag = next((s.flag for s in SETTINGS if s.variable == variable), "")
+    def _add_error(self, variable: str, rule: str) -> None:
+        flag = next((setting.flag for setting in SETTINGS if setting.variable == variable), "")
         name = flag if variable in self._flags else variable
-        value = self.text(variable) or ""
-        self._mistakes.append(f"{name} {rule}; it is {redaction.hide(value)[:40]!r}.")
+        value = redaction.hide(self.text(variable) or "")[:MAX_SHOWN_LENGTH]
+        self._errors.append(f"{name} {rule}; got {value!r}.")
 
 
-def listening_address(text: str) -> tuple[str, int] | None:
-    """`[host]:port` as host ("" = every address) and port; None if it is not one."""
+def parse_address(text: str) -> tuple[str, int] | None:
+    """Parse `[host]:port` into host ("" = all addresses) and port; return None if the text is invalid."""
     host, _, port = text.strip().rpartition(":")
     is_port = port.isdecimal() and len(port) <= MAX_PORT_DIGITS and 0 < int(port) < 1 << 16
     return (host.strip("[]"), int(port)) if is_port else None

@@ -1,4 +1,7 @@
-"""The one table of the variables: names, defaults, meanings and flags; the help and the README are held to it."""
+"""The table of all settings: variable, default, meaning and flag.
+
+`--help` and docs/settings.md show these texts, so each is one line, names its unit, and uses no `|`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ from typing import NamedTuple
 
 
 class Setting(NamedTuple):
-    """One variable: its default as shown, its meaning, and its flag, if it has one, with the flag's metavar."""
+    """One setting: its variable, its default as shown to people, its meaning, and its flag with the flag's metavar.
+
+    `flag` and `metavar` are "" for a setting that has no flag. No URL has one: a process list shows flags.
+    """
 
     variable: str
     default: str
@@ -16,91 +22,117 @@ class Setting(NamedTuple):
 
 
 SETTINGS = (
-    Setting("RUN_MIGRATIONS", "off", "`gate run` upgrades the schema itself; `1 true yes on` / `0 false no off`"),
+    Setting("RUN_MIGRATIONS", "off", "let `gate run` upgrade the schema: `1 true yes on` or `0 false no off`"),
     Setting(
         "DATABASE_URL",
-        "",
-        "where the schema is: a SQLAlchemy or libpq URL; else `PG*`, else `sqlalchemy.url`",
+        "libpq's `PG*` variables, else `sqlalchemy.url`",
+        "database to check, as a SQLAlchemy or libpq URL",
     ),
-    Setting("DATABASE_URL_FILE", "", "a file that holds it (a mounted secret), read again at each connect"),
-    Setting("MIGRATION_DATABASE_URL", "`DATABASE_URL`", "a direct or more privileged URL for migrating"),
-    Setting("MIGRATION_DATABASE_URL_FILE", "", "a file that holds it, read again at each connect"),
-    Setting("ALEMBIC_CONFIG", "`alembic.ini`, `pyproject.toml`", "the Alembic configuration, as for `alembic`"),
+    Setting("DATABASE_URL_FILE", "", "file that contains `DATABASE_URL` (a mounted secret), read at each connection"),
+    Setting(
+        "MIGRATION_DATABASE_URL",
+        "`DATABASE_URL`",
+        "URL for migrating: without a pooler, or for a role with more privileges",
+    ),
+    Setting("MIGRATION_DATABASE_URL_FILE", "", "file that contains `MIGRATION_DATABASE_URL`, read at each connection"),
+    Setting("ALEMBIC_CONFIG", "`alembic.ini`, `pyproject.toml`", "Alembic configuration file, as for `alembic`"),
     Setting(
         "GATE_VERSION_TABLE",
         "env.py's, else `alembic_version`",
-        "the version table's name",
+        "name of Alembic's version table",
         "--version-table",
         "NAME",
     ),
     Setting(
         "GATE_VERSION_TABLE_SCHEMA",
         "env.py's, else the search_path",
-        "the version table's schema",
+        "schema of Alembic's version table",
         "--version-table-schema",
         "NAME",
     ),
-    Setting("GATE_TIMEOUT", "0", "limit for the whole wait in seconds, 0 = none", "--timeout", "SECONDS"),
-    Setting("GATE_POLL_MAX", "10", "longest pause between two looks in seconds", "--poll-max", "SECONDS"),
-    Setting("GATE_CONNECT_TIMEOUT", "5", "limit for connecting to one host in seconds", "--connect-timeout", "SECONDS"),
-    Setting("GATE_QUERY_TIMEOUT", "5", "limit for reading the stamp in seconds", "--query-timeout", "SECONDS"),
+    Setting(
+        "GATE_TIMEOUT", "0", "maximum time to wait for the schema, in seconds; 0 = no limit", "--timeout", "SECONDS"
+    ),
+    Setting("GATE_POLL_MAX", "10", "maximum pause between two checks, in seconds", "--poll-max", "SECONDS"),
+    Setting(
+        "GATE_CONNECT_TIMEOUT", "5", "maximum time to connect to one host, in seconds", "--connect-timeout", "SECONDS"
+    ),
+    Setting(
+        "GATE_QUERY_TIMEOUT", "5", "maximum time to read the version table, in seconds", "--query-timeout", "SECONDS"
+    ),
     Setting(
         "GATE_MIGRATION_LOCK_TIMEOUT",
-        "900 for `migrate`, none for `run`",
-        "how long to wait for another migrator in seconds, 0 = none",
+        "900 for `migrate`, 0 for `run`",
+        "maximum time to wait for another migrator, in seconds; 0 = no limit",
         "--migration-lock-timeout",
         "SECONDS",
     ),
-    Setting("GATE_LOCK", "auto", "`auto`, or `none` to migrate without a lock"),
+    Setting("GATE_LOCK", "auto", "`auto`: migrate under a lock in the database; `none`: migrate without a lock"),
     Setting(
-        "GATE_MIGRATION_TIMEOUT", "0", "limit for one upgrade in seconds, 0 = none", "--migration-timeout", "SECONDS"
+        "GATE_MIGRATION_TIMEOUT",
+        "0",
+        "maximum time for one upgrade, in seconds; 0 = no limit",
+        "--migration-timeout",
+        "SECONDS",
     ),
     Setting(
-        "GATE_ON_UNKNOWN", "go", "what if the image does not know the stamp: `go wait refuse`", "--on-unknown", "ACTION"
+        "GATE_ON_UNKNOWN",
+        "go",
+        "action when the image does not know the stamped revision: `go`, `wait` or `refuse`",
+        "--on-unknown",
+        "ACTION",
     ),
     Setting(
         "GATE_ON_UNSTAMPED",
         "go",
-        "what if tables stand there without a stamp: `go wait refuse`",
+        "action when the database has tables but no version table: `go`, `wait` or `refuse`",
         "--on-unstamped",
         "ACTION",
     ),
     Setting(
         "GATE_ON_FAILURE",
         "exit",
-        "what `gate run` does after a failure (65, 75, 76, 78): `exit stay`",
+        "action of `gate run` on exit code 65, 75, 76 or 78: `exit`, or `stay` and keep checking",
         "--on-failure",
         "ACTION",
     ),
     Setting(
-        "GATE_UPGRADE_COMMAND", "", "run this for the upgrade instead of gate's own", "--upgrade-command", "COMMAND"
+        "GATE_UPGRADE_COMMAND",
+        "",
+        "command to run instead of gate's own upgrade, such as `flask db upgrade`",
+        "--upgrade-command",
+        "COMMAND",
     ),
-    Setting("GATE_PLACEHOLDER", "", "`[host]:port` on which to answer while waiting or migrating"),
-    Setting("GATE_HEALTH_PATH", "/health", "the liveness path there"),
-    Setting("GATE_TTL", "10", "how long a readiness verdict is reused in seconds; `CURRENT` six times as long"),
+    Setting("GATE_PLACEHOLDER", "", "`[host]:port` of an HTTP server that answers while gate waits or migrates"),
+    Setting("GATE_HEALTH_PATH", "/health", "liveness path of that HTTP server"),
+    Setting("GATE_TTL", "10", "time to reuse a readiness verdict, in seconds; `CURRENT` is reused six times as long"),
     Setting(
         "GATE_LOG_FORMAT",
         "auto",
-        "`auto json console`; auto = console on a terminal, JSON otherwise",
+        "log format: `json`, `console`, or `auto` (console on a terminal, JSON otherwise)",
         "--log-format",
         "FORMAT",
     ),
-    Setting("GATE_LOG_LEVEL", "info", "`debug info warning error critical`", "--log-level", "LEVEL"),
-    Setting("GATE_TERMINATION_LOG", "`/dev/termination-log` if it exists", "the file that keeps the last verdict"),
     Setting(
-        "GATE_BYPASS", "off", "`run`, `wait` and `migrate` skip everything: the way out when gate itself is in the way"
+        "GATE_LOG_LEVEL",
+        "info",
+        "minimum log level: `debug`, `info`, `warning`, `error` or `critical`",
+        "--log-level",
+        "LEVEL",
     ),
+    Setting("GATE_TERMINATION_LOG", "`/dev/termination-log` if it exists", "file to write the current verdict to"),
+    Setting("GATE_BYPASS", "off", "emergency switch: `run`, `wait` and `migrate` check and migrate nothing"),
 )
 KNOWN = frozenset(setting.variable for setting in SETTINGS)
 
 
 def similar_settings(variable: str) -> list[str]:
-    """The settings that an unknown variable may be a misspelling of."""
+    """Return the settings that are one edit away from an unknown variable."""
     return sorted(known for known in KNOWN if one_edit_apart(variable, known))
 
 
 def one_edit_apart(one: str, other: str) -> bool:
-    """Whether a single insertion, deletion, replacement or swap of neighbours leads from one to the other."""
+    """Return whether one insertion, deletion, substitution or transposition of neighbours turns one into the other."""
     if len(one) > len(other):
         one, other = other, one
     if one == other or len(other) - len(one) > 1:
@@ -108,5 +140,5 @@ def one_edit_apart(one: str, other: str) -> bool:
     start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
     if len(one) < len(other):
         return one[start:] == other[start + 1 :]
-    swapped = one[:start] + one[start : start + 2][::-1] + one[start + 2 :]
-    return one[start + 1 :] == other[start + 1 :] or swapped == other
+    transposed = one[:start] + one[start : start + 2][::-1] + one[start + 2 :]
+    return one[start + 1 :] == other[start + 1 :] or transposed == other

@@ -1,42 +1,33 @@
-"""Look, decide, act, look again: the whole story."""
+"""The waiting loop: inspect, decide, act, and repeat until the server may start."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gate.database.lock import Migrator
 from gate.database.stamp import VersionTableLocked
-from gate.drift.comparison import Drift
 from gate.drift.decision import decide
 from gate.drift.inspector import Inspection, Inspector
-from gate.errors import DatabaseUnavailable, GateError, LockBusy, MigrationFailed, Refused, TimedOut
+from gate.errors import DatabaseUnavailable, LockBusy, MigrationFailed, Refused, TimedOut
 from gate.migration.plan import Plan
 from gate.process import gc_tuning
-from gate.readiness.answer import Readiness
 from gate.readiness.placeholder import Placeholder
 from gate.settings.settings import Decision, Policy
 from gate.waiting import backoff
-from gate.waiting.announcer import Announcer, log_passed, refusal, summary
-from gate.waiting.backoff import Pause
+from gate.waiting.announcer import Announcer, log_passed
+from gate.waiting.backoff import Deadline, Pause
 from gate.waiting.other_migrator import OtherMigrator
-
-DATABASE_AWAY = "the database cannot be looked at; the log says why"
+from gate.waiting.outcome import Outcome, readiness, refusal, timeout_message
 
 MIN_INSPECTION_TIMEOUT = 1.0
-"""Seconds that a look gets however near the end of GATE_TIMEOUT is."""
-
-MIN_TIMEOUT = 0.001
-"""Seconds of a limit that has passed already: 0 would mean none."""
+"""Seconds that an inspection may take even when GATE_TIMEOUT is about to end."""
 
 
 @dataclass(slots=True)
 class WaitLoop:
-    """Everything that passing takes.
+    """Inspects the database until its schema fits, and upgrades it if there is a plan.
 
-    `last` looks as the server will connect, where that is another way; `limit`: seconds of the whole since `began`, by
-    the monotonic clock, 0 = none.
+    `inspector` connects as a migration does if gate may migrate, else as the server does. `server_inspector` connects
+    as the server does, where that differs. `plan`: how to upgrade; None = never.
     """
 
     policy: Policy
@@ -45,112 +36,91 @@ class WaitLoop:
     placeholder: Placeholder
     other_migrator: OtherMigrator
     plan: Plan | None = None
-    last: Inspector | None = None
-    limit: float = 0
-    began: float = field(default_factory=time.monotonic)
-    _seen: Inspection | None = field(default=None, init=False)
-    _finding: Inspection | GateError | None = field(default=None, init=False)
-    _elsewhere: bool = field(default=False, init=False)
-    _say: Callable[[Pause], None] = field(default=lambda _: None, init=False)
+    server_inspector: Inspector | None = None
+    deadline: Deadline = field(default_factory=Deadline)
+    _inspected: Inspection | None = field(default=None, init=False)
 
     def run(self) -> None:
-        """Return when the schema fits, or as the policy has it.
+        """Return when the schema fits, or the policy lets the server start without that.
 
-        Raises every `GateError` that ends the waiting.
+        Raises `Refused`, `TimedOut`, and every `GateError` of a step but `DatabaseUnavailable`.
         """
-        left = max(MIN_TIMEOUT, self._time_left()) if self.limit else 0
-        say = lambda pause: self._say(pause)  # noqa: E731, PLW0108 - it is another one after each look
-        try:
-            backoff.until(self._step, cap=self.other_migrator.cap, limit=left, before_pause=say)
-        except TimedOut:
-            found = summary(self._finding, elsewhere=self._elsewhere) if self._finding else ""
-            raise TimedOut(f"The schema did not fit within {self.limit:g} s (GATE_TIMEOUT). {found}".rstrip()) from None
-
-    def _step(self) -> bool:
-        try:
-            inspection = self._look()
-            decision = self._decide(inspection.drift)
-            if decision is Decision.UPGRADE:
-                inspection = self._migrate(inspection)
-                decision = self._decide(inspection.drift)
-            if elsewhere := decision is Decision.GO and self.last is not None:
-                inspection, decision = self._look_a_last_time()
-        except DatabaseUnavailable as error:
-            return self._wait_for_the_database(error)
-        except LockBusy:
-            return self._wait_for_the_lock()
-        return self._act(decision, inspection, elsewhere=elsewhere)
-
-    def _look(self) -> Inspection:
-        inspection = self._seen = self.inspector.inspect(self._patience())
-        migrator = inspection.stamp.migrator
-        self.other_migrator.note(migrator)
-        self.placeholder.tell(
-            Readiness(inspection.drift, age=0, migrating=str(migrator) if migrator else None, held=True)
+        outcome = backoff.poll(
+            self._step,
+            done=lambda outcome: outcome.decision is not Decision.WAIT,
+            max_pause=self.other_migrator.max_pause,
+            before_pause=self._report,
+            timeout=self.deadline.remaining(),
         )
+        if outcome.decision is Decision.WAIT:
+            raise TimedOut(timeout_message(outcome, self.deadline.timeout))
+        if outcome.decision is Decision.REFUSE:
+            raise Refused(refusal(outcome, migrating=self.policy.migrating))
+        assert isinstance(outcome.finding, Inspection)
+        log_passed(outcome.finding)
+        self.announcer.termination.clear()
+
+    def _report(self, outcome: Outcome, pause: Pause) -> None:
+        self.placeholder.publish(readiness(outcome))
+        self.announcer.announce(outcome, pause)
+
+    def _step(self) -> Outcome:
+        try:
+            inspection = self._inspect()
+            if self._decide(inspection) is Decision.UPGRADE:
+                inspection = self._upgrade(inspection)
+            outcome = Outcome(inspection, self._decide(inspection))
+            if outcome.decision is Decision.GO and self.server_inspector:
+                outcome = self._inspect_for_server(self.server_inspector)
+        except LockBusy:
+            return self._wait_for_lock()
+        except DatabaseUnavailable as error:
+            return self._wait_for_database(error)
+        self.other_migrator.record_lock_free()
+        return outcome
+
+    def _inspect(self) -> Inspection:
+        inspection = self._inspected = self.inspector.inspect(self._inspection_timeout())
+        self.other_migrator.record(inspection.stamp.migrator)
         return inspection
 
-    def _look_a_last_time(self) -> tuple[Inspection, Decision]:
-        """Where nothing is migrated, there is only waiting for it."""
-        assert self.last
-        inspection = self.last.inspect(self._patience())
-        decision = self._decide(inspection.drift)
-        return inspection, Decision.WAIT if decision is Decision.UPGRADE else decision
+    def _inspect_for_server(self, inspector: Inspector) -> Outcome:
+        """Inspect the server's own database. gate never migrates there, so it waits where it would upgrade."""
+        inspection = inspector.inspect(self._inspection_timeout())
+        decision = self._decide(inspection)
+        return Outcome(inspection, Decision.WAIT if decision is Decision.UPGRADE else decision, elsewhere=True)
 
-    def _decide(self, drift: Drift) -> Decision:
-        return decide(drift.verdict, self.policy)
+    def _decide(self, inspection: Inspection) -> Decision:
+        return decide(inspection.drift.verdict, self.policy)
 
-    def _migrate(self, inspection: Inspection) -> Inspection:
+    def _upgrade(self, inspection: Inspection) -> Inspection:
         assert self.plan
         if inspection.stamp.migrator and self.plan.locking:
             raise LockBusy
         from gate.migration.migrate import migrate  # noqa: PLC0415 - most starts migrate nothing
 
         gc_tuning.collect_normally()
-        self.other_migrator.tell_its_end(inspection.drift)
+        self.other_migrator.log_unfinished(inspection.drift)
         try:
-            return migrate(self.plan, self.inspector, lambda drift: self._decide(drift) is Decision.UPGRADE)
+            return migrate(
+                self.plan, self.inspector, lambda drift: decide(drift.verdict, self.policy) is Decision.UPGRADE
+            )
         except MigrationFailed as error:
-            raise self.other_migrator.compared(error) from None
+            raise self.other_migrator.compare(error) from None
 
-    def _act(self, decision: Decision, inspection: Inspection, *, elsewhere: bool) -> bool:
-        self._finding, self._elsewhere = inspection, elsewhere
-        self.other_migrator.lets_in()
-        if decision is Decision.GO:
-            log_passed(inspection)
-            self.announcer.termination.clear()
-            return True
-        if decision is Decision.REFUSE:
-            raise Refused(refusal(inspection, migrating=self.policy.migrating, elsewhere=elsewhere))
-        self._say = lambda pause: self.announcer.drifted(inspection, pause, elsewhere=elsewhere)
-        return False
+    def _wait_for_lock(self) -> Outcome:
+        self.other_migrator.record_lock_busy()
+        assert self._inspected
+        return Outcome(self._inspected, locked_out=True)
 
-    def _wait_for_the_database(self, error: DatabaseUnavailable) -> bool:
-        self._finding = error
-        migrator = error.migrator if isinstance(error, VersionTableLocked) else None
-        if migrator:
-            self._note_other_migrator(migrator)
-        drift, who = self._seen.drift if self._seen else None, str(migrator) if migrator else None
-        self.placeholder.tell(Readiness(drift, away=0, reason=DATABASE_AWAY, migrating=who, held=True))
-        self._say = lambda pause: self.announcer.trouble(error, pause)
-        return False
+    def _wait_for_database(self, error: DatabaseUnavailable) -> Outcome:
+        if isinstance(error, VersionTableLocked):
+            self.other_migrator.record(error.migrator)
+            if self.plan and self.plan.locking:
+                self.other_migrator.record_lock_busy()
+        return Outcome(error, last_drift=self._inspected.drift if self._inspected else None)
 
-    def _note_other_migrator(self, migrator: Migrator) -> None:
-        self.other_migrator.note(migrator)
-        if self.plan and self.plan.locking:
-            self.other_migrator.keeps_out()
-
-    def _wait_for_the_lock(self) -> bool:
-        self.other_migrator.keeps_out()
-        inspection, self._elsewhere = self._seen, False
-        self._finding = inspection
-        assert inspection
-        self._say = lambda pause: self.announcer.drifted(inspection, pause, locked_out=True)
-        return False
-
-    def _patience(self) -> float | None:
-        """How long a look may take: GATE_TIMEOUT holds while one hangs, too."""
-        return max(MIN_INSPECTION_TIMEOUT, self._time_left()) if self.limit else None
-
-    def _time_left(self) -> float:
-        return self.began + self.limit - time.monotonic()
+    def _inspection_timeout(self) -> float | None:
+        """Return the seconds that an inspection may take: GATE_TIMEOUT also ends one that hangs."""
+        remaining = self.deadline.remaining()
+        return None if remaining is None else max(MIN_INSPECTION_TIMEOUT, remaining)

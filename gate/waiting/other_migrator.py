@@ -1,4 +1,4 @@
-"""Another migrator: how long it may keep gate out, how soon its end is noticed, and what if it ended in vain."""
+"""Tracks another migrator: lock timeout, polling interval, and whether it failed."""
 
 from __future__ import annotations
 
@@ -16,62 +16,62 @@ from gate.waiting import backoff
 
 @dataclass(slots=True)
 class OtherMigrator:
-    """What one gate has seen of others.
+    """What one gate has seen of other migrators.
 
-    `how_to_end`: the statement that ends a backend; `lock_limit`: seconds for which it may keep gate out, 0 = for ever;
-    `poll_max`: seconds of the longest pause while nobody is at work.
+    `termination_statement` returns the SQL that ends a backend. `lock_timeout`: seconds for which the lock may be held
+    by another (GATE_MIGRATION_LOCK_TIMEOUT), 0 = no limit. `poll_max`: the longest pause in seconds (GATE_POLL_MAX).
     """
 
-    how_to_end: Callable[[int], str]
-    lock_limit: float
+    termination_statement: Callable[[int], str]
+    lock_timeout: float
     poll_max: float
-    _at_work: Migrator | None = field(default=None, init=False)
+    _current: Migrator | None = field(default=None, init=False)
     _last: Migrator | None = field(default=None, init=False)
-    _locked_out_since: float | None = field(default=None, init=False)
-    _watching_since: float | None = field(default=None, init=False)
+    _locked_since: float | None = field(default=None, init=False)
+    _active_since: float | None = field(default=None, init=False)
 
-    def note(self, migrator: Migrator | None) -> None:
-        """Take in who is at work, or that nobody is."""
-        self._at_work, self._last = migrator, migrator or self._last
+    def record(self, migrator: Migrator | None) -> None:
+        """Record the migrator that is active, or that none is."""
+        self._current, self._last = migrator, migrator or self._last
 
-    def keeps_out(self) -> None:
-        """Take in that it has the lock; raises `LockTimeout` if it has kept that too long."""
+    def record_lock_busy(self) -> None:
+        """Record that another migrator holds the lock; raises `LockTimeout` if it has held it for too long."""
         now = time.monotonic()
-        self._locked_out_since = self._locked_out_since or now
-        if self.lock_limit and now - self._locked_out_since >= self.lock_limit:
-            raise LockTimeout(self._holder())
+        self._locked_since = self._locked_since or now
+        if self.lock_timeout and now - self._locked_since >= self.lock_timeout:
+            raise LockTimeout(self._lock_timeout_message())
 
-    def lets_in(self) -> None:
-        """Take in that nobody keeps gate out any more."""
-        self._locked_out_since = None
+    def record_lock_free(self) -> None:
+        """Record that the lock does not keep gate from migrating."""
+        self._locked_since = None
 
-    def _holder(self) -> str:
-        who = self._at_work
-        end = f" If it hangs, end it in the database: {self.how_to_end(who.pid)}." if who else ""
+    def _lock_timeout_message(self) -> str:
+        holder = self._current
+        remedy = f" If it hangs, end it in the database: {self.termination_statement(holder.pid)}." if holder else ""
         return (
-            f"Another migrator kept the lock for longer than {self.lock_limit:g} s (GATE_MIGRATION_LOCK_TIMEOUT): "
-            f"{who or 'it cannot be inspection from here'}.{end}"
+            f"Another migrator held the lock for longer than {self.lock_timeout:g} s (GATE_MIGRATION_LOCK_TIMEOUT): "
+            f"{holder or 'the database does not show which one'}.{remedy}"
         )
 
-    def tell_its_end(self, left: Drift) -> None:
-        """Say so if one was at work and ended without finishing."""
-        if gone := self._last:
-            text = f"Another migrator ({gone}) ended and left {messages.pending_text(left)}; gate tries itself."
-            log.emit("warning", "gate.migration_unfinished", text, revision=gone.revision or None, host=gone.host)
+    def log_unfinished(self, drift: Drift) -> None:
+        """Log that another migrator ended before its work was finished, if there was one; `drift` is what it left."""
+        if last := self._last:
+            text = f"Another migrator ({last}) ended and left {messages.pending_text(drift)}. gate now migrates."
+            log.emit("warning", "gate.migration_unfinished", text, revision=last.revision or None, host=last.host)
 
-    def compared(self, failure: MigrationFailed) -> MigrationFailed:
-        """The failure of gate's own attempt, and whether that was in the same revision as the other's."""
+    def compare(self, failure: MigrationFailed) -> MigrationFailed:
+        """Return the failure of gate's own attempt, with a hint if the other migrator was in the same revision."""
         revision = self._last.revision if self._last else ""
         if not revision or not failure.revision.startswith(revision):
             return failure
-        text = f"{failure} Two migrators have now failed in revision {revision}: a third try will not help."
+        text = f"{failure} Two migrators have now failed in revision {revision}: a third attempt will not help."
         return MigrationFailed(text, failure.revision)
 
-    def cap(self) -> float:
-        """The longest pause in seconds: shorter while a migrator is at work, so that its end is noticed soon."""
-        if not (self._locked_out_since or self._at_work):
-            self._watching_since = None
+    def max_pause(self) -> float:
+        """Return the longest pause in seconds: shorter while a migrator is active, so that its end is noticed soon."""
+        if not (self._locked_since or self._current):
+            self._active_since = None
             return self.poll_max
         now = time.monotonic()
-        self._watching_since = self._watching_since or now
-        return min(backoff.migrator_pause_cap(now - self._watching_since), self.poll_max)
+        self._active_since = self._active_since or now
+        return min(backoff.max_pause_during_migration(now - self._active_since), self.poll_max)

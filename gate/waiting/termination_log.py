@@ -1,4 +1,7 @@
-"""The termination message: the last verdict where Kubernetes looks for it when a container ends."""
+"""The termination message, which Kubernetes shows as the reason when a container ends.
+
+Kubernetes reads it from the container's `terminationMessagePath` and keeps the first 4096 bytes.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,21 @@ from gate.text import printable
 
 DEFAULT_PATH = "/dev/termination-log"
 MAX_BYTES = 4096
-"""Bytes that Kubernetes keeps of it."""
+"""Bytes that Kubernetes keeps of the message."""
 
 
 class TerminationLog:
-    """Rewritten when the verdict changes, emptied before success, so that it never masks the server's own."""
+    """Holds the latest verdict, and is emptied on success, so that it never hides the server's own message.
+
+    `path`: GATE_TERMINATION_LOG; None = Kubernetes' default path if it exists, else nothing is written.
+    """
 
     def __init__(self, path: str | None) -> None:
         self._path = path or (DEFAULT_PATH if os.path.exists(DEFAULT_PATH) else None)
         self._written: str | None = None
 
     def write(self, text: str) -> None:
-        """Put the text there, whole; a file that cannot be written never stops the gate."""
+        """Replace the content by the text. A file that cannot be written never stops gate."""
         if self._path is None or text == self._written:
             return
         self._written = text
@@ -39,6 +45,6 @@ class TerminationLog:
                 os.close(descriptor)
 
     def clear(self) -> None:
-        """Leave nothing for a container that goes on or ended well."""
+        """Empty the file, if it exists."""
         if self._path is not None and (self._written or os.path.exists(self._path)):
             self.write("")

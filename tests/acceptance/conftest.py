@@ -1,4 +1,4 @@
-"""What several acceptance tests need."""
+"""Fixtures of the acceptance tests."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TestDatabase
-from tests.support.pooler import PoolerMaker, poolers
+from tests.support.pooler import PoolerFactory, pooler_factory
 
 
 @pytest.fixture
-def pooler(tmp_path: Path, database: TestDatabase) -> Iterator[PoolerMaker]:
-    """PgBouncers in front of this test's server."""
-    with poolers(tmp_path, database.server) as make:
-        yield make
+def pooler(tmp_path: Path, database: TestDatabase) -> Iterator[PoolerFactory]:
+    """Starts PgBouncer in front of the PostgreSQL of the tests."""
+    with pooler_factory(tmp_path, database.server) as start:
+        yield start

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from demo.embedded_postgres import free_port
 from tests.conftest import SERVER, GateRunner, TestDatabase
-from tests.support.programs import Running, await_true
+from tests.support.programs import RunningProgram, await_true
 
 drawn = settings(
     max_examples=int(os.environ.get("GATE_TEST_EXAMPLES", "200")),
@@ -29,7 +29,7 @@ REQUESTS = st.lists(PIECES | st.binary(max_size=8), max_size=12).map(b"".join)
 
 
 @pytest.fixture(params=["GATE_PLACEHOLDER", "gate serve"])
-def listening(request: pytest.FixtureRequest, gate: GateRunner, database: TestDatabase) -> tuple[Running, int]:
+def listening(request: pytest.FixtureRequest, gate: GateRunner, database: TestDatabase) -> tuple[RunningProgram, int]:
     database.stamp("a1")
     port = free_port()
     if request.param == "GATE_PLACEHOLDER":
@@ -47,7 +47,7 @@ def alive(port: int) -> bool:
         return False
 
 
-def test_any_bytes_leave_the_port_answering_and_the_log_silent(listening: tuple[Running, int]) -> None:
+def test_any_bytes_leave_the_port_answering_and_the_log_silent(listening: tuple[RunningProgram, int]) -> None:
     running, port = listening
 
     @drawn

@@ -1,4 +1,4 @@
-"""The command line, the settings and the files as a user gets them wrong, and what `check` and `heads` print."""
+"""The command line, the settings and the files as users get them wrong, and what `check` and `heads` print."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_malformed_command_line_is_one_sentence_and_2(gate: GateRunner, line: 
     assert ended.err.endswith(".\n")
 
 
-def test_without_any_words_it_prints_the_help_and_passes_nothing(gate: GateRunner) -> None:
+def test_without_arguments_it_prints_the_help_and_passes_nothing(gate: GateRunner) -> None:
     ended = gate()
     assert (ended.code, ended.err) == (2, "")
     assert ended.out == gate("--help").out
@@ -71,10 +71,10 @@ def test_a_mistake_names_the_help_of_its_own_command(gate: GateRunner, line: str
     ended = gate(*line.split())
     assert f"gate {command} does not understand {' '.join(more)!r}" in ended.err
     assert f"`gate {command} --help`" in ended.err
-    assert "behind `--`" not in ended.err
+    assert "after `--`" not in ended.err
 
 
-def test_a_server_without_the_dashes_before_it_is_told_where_they_belong(gate: GateRunner) -> None:
+def test_a_server_without_the_dashes_before_it_is_answered_with_the_right_command(gate: GateRunner) -> None:
     for words in (
         ["uvicorn", "app:app"],
         ["gunicorn", "-c", "conf.py", "app:app"],
@@ -83,21 +83,21 @@ def test_a_server_without_the_dashes_before_it_is_told_where_they_belong(gate: G
         assert f"gate run -- {' '.join(words)}." in gate("run", *words).err
 
 
-def test_no_password_of_a_mistaken_argument_is_told(gate: GateRunner) -> None:
+def test_no_password_in_a_mistaken_argument_is_printed(gate: GateRunner) -> None:
     for words in (
         ["check", "postgresql://u:sesame@h/shop"],
         ["postgresql://u:sesame@h"],
         ["check", "--password=sesame"],
     ):
         ended = gate(*words)
-        assert (ended.code, "sesame" in ended.err, ended.err.endswith("understood.\n")) == (2, False, True)
+        assert (ended.code, "sesame" in ended.err, ended.err.endswith("shows the options.\n")) == (2, False, True)
         assert "***" in ended.err
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_names_the_variables_that_have_no_flag(gate: GateRunner, command: str) -> None:
-    told = gate(command, "--help").out.partition("Variables without a flag: ")[2]
-    named = {name.strip(" .") for name in " ".join(told.split()).split(",")} - {""}
+    variables = gate(command, "--help").out.partition("Variables without a flag: ")[2]
+    named = {name.strip(" .") for name in " ".join(variables.split()).split(",")} - {""}
     assert named <= {s.variable for s in SETTINGS if not s.flag}
     assert ("DATABASE_URL" in named) is (command != "heads")
     assert ("RUN_MIGRATIONS" in named) is (command == "run")
@@ -108,10 +108,10 @@ def test_help_names_the_variables_that_have_no_flag(gate: GateRunner, command: s
 def test_help_shows_each_flag_with_meaning_default_and_variable_in_one_line(gate: GateRunner, command: str) -> None:
     ended = gate(command, "--help")
     assert (ended.code, ended.err) == (0, "")
-    shown = [s for s in SETTINGS if s.flag and f"{s.flag} V" in ended.out]
+    shown = [s for s in SETTINGS if s.flag and f"  {s.flag} {s.metavar} " in ended.out]
     assert bool(shown) is (command != "heads")
     for setting in shown:
-        line = next(text for text in ended.out.splitlines() if f"{setting.flag} V" in text)
+        line = next(text for text in ended.out.splitlines() if text.startswith(f"  {setting.flag} "))
         assert setting.variable in line
         assert setting.default.replace("`", "") in line
 
@@ -121,7 +121,7 @@ def test_no_flag_takes_a_url(gate: GateRunner) -> None:
         assert "url" not in gate(command, "--help").out.lower().replace("database_url", "")
 
 
-def test_the_version_is_told(gate: GateRunner) -> None:
+def test_the_version_is_printed(gate: GateRunner) -> None:
     ended = gate("--version")
     assert (ended.code, ended.out) == (0, "gate 0.1.0\n")
 
@@ -147,17 +147,17 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("command", [("check",), ("wait",), ("migrate",), ("run", "--", "true")])
-def test_all_wrong_settings_are_told_in_one_go(gate: GateRunner, command: tuple[str, ...]) -> None:
+def test_all_wrong_settings_are_reported_together(gate: GateRunner, command: tuple[str, ...]) -> None:
     both = {"MIGRATION_DATABASE_URL": "postgresql://h/d", "MIGRATION_DATABASE_URL_FILE": "/x"}
     ended = gate(*command, **both, **MISTAKES)
     assert (ended.code, ended.out) == (78, "")
     for variable in (*MISTAKES, "MIGRATION_DATABASE_URL_FILE"):
         assert variable in ended.err, variable
-    assert "do you mean GATE_TIMEOUT?" in ended.err
+    assert "did you mean GATE_TIMEOUT?" in ended.err
     assert "Traceback" not in ended.err
 
 
-def test_a_wrong_flag_is_told_by_its_own_name(gate: GateRunner) -> None:
+def test_a_wrong_flag_is_reported_by_its_own_name(gate: GateRunner) -> None:
     ended = gate("wait", "--timeout", "soon")
     assert ended.code == 78
     assert "--timeout must be" in ended.failure
@@ -184,7 +184,7 @@ def no_ini(project: Project) -> str:
 
 def garbled_ini(project: Project) -> str:
     (project.folder / "alembic.ini").write_text("script_location = x")
-    return "alembic.ini is no readable ini file"
+    return "alembic.ini is not a valid ini file"
 
 
 def no_location(project: Project) -> str:
@@ -232,10 +232,10 @@ def test_a_broken_file_is_one_plain_sentence_with_its_name(
     gate: GateRunner, project: Project, database: TestDatabase, breaking: object, command: tuple[str, ...]
 ) -> None:
     assert callable(breaking)
-    told = breaking(project)
+    mistake = breaking(project)
     ended = gate(*command)
     assert (ended.code, ended.out) == (78, "")
-    assert told in ended.err
+    assert mistake in ended.err
     assert len(ended.err.splitlines()) == 1
     assert database.tables() == set()
 
@@ -246,7 +246,7 @@ def test_no_database_named_is_a_mistake_and_says_what_to_set(gate: GateRunner) -
     assert "set DATABASE_URL" in ended.err
 
 
-def test_a_url_of_the_alembic_configuration_with_a_plain_percent_sign_is_told(
+def test_a_url_of_the_alembic_configuration_with_a_plain_percent_sign_is_reported(
     gate: GateRunner, project: Project
 ) -> None:
     with (project.folder / "alembic.ini").open("a") as ini:
@@ -266,7 +266,7 @@ def test_the_url_of_the_alembic_configuration_is_the_last_resort(
 
 
 @pytest.mark.parametrize("content", [None, "", "\n", "nonsense", b"\xff\xfe"])
-def test_a_url_file_that_holds_no_url_is_told_by_name(
+def test_a_url_file_that_holds_no_url_is_reported_by_name(
     gate: GateRunner, tmp_path: Path, content: str | bytes | None
 ) -> None:
     secret = tmp_path / "secret"
@@ -285,7 +285,7 @@ def test_heads_needs_no_database(gate: GateRunner, project: Project) -> None:
     assert json.loads(ended.out) == {"heads": ["a3", "b1"], "revisions": 4}
 
 
-def test_check_as_json_is_one_object_with_everything_that_was_seen(gate: GateRunner, database: TestDatabase) -> None:
+def test_check_as_json_is_one_object_with_the_whole_inspection(gate: GateRunner, database: TestDatabase) -> None:
     database.stamp("a1")
     ended = gate("check", "--json")
     assert (ended.code, ended.err) == (1, "")
@@ -305,8 +305,8 @@ def test_check_as_json_is_one_object_with_everything_that_was_seen(gate: GateRun
 
 
 def test_check_as_json_is_one_object_for_errors_too(gate: GateRunner) -> None:
-    for told, code in (("postgresql://postgres@127.0.0.1:1/shop", 69), ("nonsense", 78)):
-        ended = gate("check", "--json", DATABASE_URL=told)
+    for url, code in (("postgresql://postgres@127.0.0.1:1/shop", 69), ("nonsense", 78)):
+        ended = gate("check", "--json", DATABASE_URL=url)
         found = json.loads(ended.out)
         assert (ended.code, found["verdict"]) == (code, None)
         assert found["error"] in ended.err
@@ -315,7 +315,7 @@ def test_check_as_json_is_one_object_for_errors_too(gate: GateRunner) -> None:
 @pytest.mark.parametrize(
     "words", [["-c", "shop.ini", "heads"], ["--config=shop.ini", "heads"], ["-n", "shop", "heads"], ["-nshop", "heads"]]
 )
-def test_options_may_stand_before_the_command_as_alembic_has_them(
+def test_options_may_come_before_the_command_as_in_alembic(
     gate: GateRunner, project: Project, words: list[str]
 ) -> None:
     text = (project.folder / "alembic.ini").read_text()
@@ -333,7 +333,7 @@ def into(where: str) -> tuple[str, ...]:
 
 
 @UNBUFFERED
-def test_a_verdict_that_cannot_be_written_is_told_and_stays_the_exit_code(
+def test_a_verdict_that_cannot_be_written_is_reported_and_stays_the_exit_code(
     gate: GateRunner, database: TestDatabase, unbuffered: str
 ) -> None:
     for stamp, code in (("a3", 0), ("a2", 1)):
@@ -349,7 +349,7 @@ def test_heads_that_cannot_be_written_are_a_failure(gate: GateRunner, unbuffered
 
 
 @UNBUFFERED
-def test_who_closes_the_pipe_has_read_enough(gate: GateRunner, database: TestDatabase, unbuffered: str) -> None:
+def test_a_pipe_that_its_reader_closed_is_no_error(gate: GateRunner, database: TestDatabase, unbuffered: str) -> None:
     database.stamp("a2")
     reader_gone = ("bash", "-c", '"$@" | exec 0<&-; exit "${PIPESTATUS[0]}"', "bash")
     ended = gate("check", prefix=reader_gone, PYTHONUNBUFFERED=unbuffered)
@@ -408,6 +408,6 @@ def test_a_terminal_that_knows_few_characters_gets_the_others_escaped(gate: Gate
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_bare_command_means_what_the_parser_makes_of_it(name: str) -> None:
+def test_a_bare_command_is_read_as_by_the_parser(name: str) -> None:
     server = ["--", "true"] if name == "run" else []
     assert parse([name, *server]) == parse_options([name])._replace(server=tuple(server[1:]))

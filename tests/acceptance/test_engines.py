@@ -27,8 +27,8 @@ from gate.errors import BadSettings
 from gate.settings.database_url import UrlSource
 from tests.conftest import SERVER, GateRunner
 from tests.support.mariadb import MariaDb
-from tests.support.programs import ROUNDS, Running, alive, await_true, children, kill_at_random
-from tests.support.projects import Project, make_project, until_there
+from tests.support.programs import KILL_ROUNDS, RunningProgram, await_true, children, is_running, kill_at_random
+from tests.support.projects import Project, make_project, wait_for_file
 
 ENV = """
 import os
@@ -138,7 +138,7 @@ def test_a_stamp_that_came_after_the_first_poll_is_seen_on_mariadb(
 SLEEPING = "SELECT id FROM information_schema.processlist WHERE info LIKE '%SLEEP(120)%' AND id <> CONNECTION_ID()"
 
 
-def sleeping_on_mariadb(gate: GateRunner, project: Project, mariadb: MariaDb) -> Running:
+def sleeping_on_mariadb(gate: GateRunner, project: Project, mariadb: MariaDb) -> RunningProgram:
     project.add("a4", "a3", 'op.execute("SELECT SLEEP(120)")')
     migrating = gate.start("migrate")
     migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
@@ -188,7 +188,7 @@ assert not working, "two migrators at work"
 """The first thing that every revision of the harness does."""
 
 
-@pytest.mark.parametrize("number", range(ROUNDS // 3))
+@pytest.mark.parametrize("number", range(KILL_ROUNDS // 3))
 def test_after_a_kill_at_any_moment_every_revision_is_applied_once_on_mariadb(
     tmp_path: Path, maria: tuple[GateRunner, str], mariadb: MariaDb, number: int
 ) -> None:
@@ -343,7 +343,7 @@ def test_who_migrates_on_sqlite_is_seen_though_not_by_name(sqlite: tuple[GateRun
     gate, path = sqlite
     assert gate("check", "--busy").code == 0
     go = path.with_name("go")
-    project.add("a4", "a3", until_there(go))
+    project.add("a4", "a3", wait_for_file(go))
     migrating = gate.start("migrate")
     migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
     assert gate("check", "--busy").code == 75
@@ -405,7 +405,7 @@ def test_sqlites_lock_is_held_for_as_long_as_anything_of_the_migration_lives(
         family = [*children(migrating.pid), *children(children(migrating.pid)[0])]
         migrating.process.kill()
         fcntl.flock(lock, fcntl.LOCK_SH)
-        assert not any(map(alive, family))
+        assert not any(map(is_running, family))
 
 
 def test_env_py_on_another_sqlite_file_is_refused(

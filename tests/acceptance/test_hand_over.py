@@ -1,4 +1,4 @@
-"""After the gate there is the server and nothing of gate's: process, environment, signals, files."""
+"""After the hand-over only the server is left: its process, environment, signals and files are its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from demo.embedded_postgres import free_port
 from tests.conftest import GateRunner, TestDatabase
-from tests.support.programs import GATE
+from tests.support.programs import GATE_COMMAND
 from tests.support.projects import Project
 
 PRINT_ARGUMENTS = "import json, sys; print(json.dumps(sys.argv[1:]))"
@@ -39,7 +39,7 @@ def _current(database: TestDatabase) -> None:
 def bytes_of(gate: GateRunner, *server: str, stdin: bytes = b"", **environment: str) -> bytes:
     """What the server printed, byte for byte."""
     return subprocess.run(
-        [*GATE, "run", "--", *server],
+        [*GATE_COMMAND, "run", "--", *server],
         input=stdin,
         capture_output=True,
         cwd=gate.folder,
@@ -62,7 +62,7 @@ def test_the_server_has_gates_process_id_and_no_children(gate: GateRunner, proje
 
 @pytest.mark.parametrize("locale", [(), ("LANG=C.UTF-8",), ("LC_ALL=C",), ("LC_CTYPE=C",)])
 def test_the_server_gets_the_environment_byte_for_byte(gate: GateRunner, locale: tuple[str, ...]) -> None:
-    told: list[str | bytes] = [
+    variables: list[str | bytes] = [
         f"PATH={os.environ['PATH']}",
         f"DATABASE_URL={gate.url}",
         "EMPTY=",
@@ -74,10 +74,10 @@ def test_the_server_gets_the_environment_byte_for_byte(gate: GateRunner, locale:
     ]
 
     def env(*program: str) -> bytes:
-        command: list[str | bytes] = ["env", "-i", *told, *program, "env", "-0"]
+        command: list[str | bytes] = ["env", "-i", *variables, *program, "env", "-0"]
         return subprocess.run(command, cwd=gate.folder, capture_output=True, check=True, timeout=60).stdout
 
-    assert env(*GATE, "run", "--") == env()
+    assert env(*GATE_COMMAND, "run", "--") == env()
 
 
 def test_the_servers_arguments_are_untouched(gate: GateRunner) -> None:
@@ -131,7 +131,7 @@ def test_the_server_has_default_signal_dispositions(
 
 
 CLOSED = ["0<&-", "1>&-", "2>&-", "0<&- 1>&-", "0<&- 1>&- 2>&-"]
-TELL_WHICH_ARE_OPEN = """
+LIST_OPEN_STREAMS = """
 import os, sys
 open_ = []
 for number in range(3):
@@ -150,12 +150,12 @@ def test_the_server_finds_closed_what_was_closed_and_gate_migrates_all_the_same(
     gate: GateRunner, project: Project, database: TestDatabase, tmp_path: Path, closed: str
 ) -> None:
     project.add("a4", "a3", "print('printed by the migration')")
-    told, close = tmp_path / "open", ("sh", "-c", f'exec "$@" {closed}', "sh")
-    server = (sys.executable, "-c", TELL_WHICH_ARE_OPEN, str(told))
+    report, close = tmp_path / "open", ("sh", "-c", f'exec "$@" {closed}', "sh")
+    server = (sys.executable, "-c", LIST_OPEN_STREAMS, str(report))
     ended = gate("run", "--", *server, prefix=close, RUN_MIGRATIONS="1", GATE_PLACEHOLDER=f"127.0.0.1:{free_port()}")
     assert ended.code == 0, ended.err
     assert database.stamped() == {"a4"}
-    assert told.read_text().split() == [number for number in "012" if number not in closed.replace("&-", "")]
+    assert report.read_text().split() == [number for number in "012" if number not in closed.replace("&-", "")]
 
 
 @pytest.mark.parametrize("closed", CLOSED)
@@ -171,7 +171,7 @@ def test_no_file_descriptor_leaks_to_the_server(gate: GateRunner, project: Proje
     if migrating:
         project.add("a4", "a3")
     ended = gate("run", "--", sys.executable, "-c", LIST_DESCRIPTORS, RUN_MIGRATIONS=migrating)
-    # The descriptor by which the folder itself was listed is closed by the time it is looked at.
+    # The descriptor by which the folder itself was listed is closed by the time it is checked.
     assert {number for number, is_open in json.loads(ended.out).items() if is_open} == {"0", "1", "2"}
 
 
@@ -223,7 +223,7 @@ def test_nothing_is_migrated_for_a_command_that_cannot_be_started(
 
 
 @pytest.mark.parametrize("words", [["gate", "migrate"], ["gate", "check"], ["alembic", "upgrade", "heads"]])
-def test_what_brings_the_schema_is_let_through_at_once(
+def test_a_command_that_manages_the_schema_is_started_at_once(
     gate: GateRunner, database: TestDatabase, words: list[str]
 ) -> None:
     # `docker run IMAGE gate migrate` in an image whose entrypoint is gate: waiting would be for itself.
@@ -235,7 +235,7 @@ def test_what_brings_the_schema_is_let_through_at_once(
     assert database.stamped() == ({"a1"} if "check" in words else {"a3"})
 
 
-def test_a_command_is_looked_for_as_exec_does(gate: GateRunner, database: TestDatabase, tmp_path: Path) -> None:
+def test_a_command_is_found_as_exec_finds_it(gate: GateRunner, database: TestDatabase, tmp_path: Path) -> None:
     database.stamp("a3")
     for folder in ("first", "second", "third"):
         (tmp_path / folder).mkdir()

@@ -23,8 +23,8 @@ from gate import drift_of
 from gate.database.lock import LOCK_CLASS, LockKey
 from gate.errors import DatabaseUnavailable
 from tests.conftest import SERVER, GateRunner, TestDatabase
-from tests.support.forgery import FORGED, HOSTILE, lines_not_of_gate
-from tests.support.programs import Ended, await_true
+from tests.support.hostile_text import FORGED, HOSTILE, unexpected_lines
+from tests.support.programs import ProgramResult, await_true
 from tests.support.projects import Project
 
 LITTLE_MEMORY = ("sh", "-c", 'ulimit -v 600000 && exec "$@"', "sh")
@@ -39,7 +39,7 @@ BAIT = {
 """Texts on which a careless pattern would search for hours."""
 
 
-def everything(gate: GateRunner, message: Path | None = None, **environment: str) -> dict[str, Ended]:
+def everything(gate: GateRunner, message: Path | None = None, **environment: str) -> dict[str, ProgramResult]:
     """What each command says, under a limit for its memory, in each format."""
     told = {"GATE_TERMINATION_LOG": str(message) if message else "", **WAITING, **environment}
     commands = {
@@ -51,9 +51,9 @@ def everything(gate: GateRunner, message: Path | None = None, **environment: str
     return {name: command.wait() for name, command in commands.items()}
 
 
-def assert_nothing_forged(said: Mapping[str, Ended], message: Path | None = None) -> dict[str, object]:
+def assert_nothing_forged(said: Mapping[str, ProgramResult], message: Path | None = None) -> dict[str, object]:
     """Give what `check --json` says."""
-    assert {name: [*lines_not_of_gate(ended)] for name, ended in said.items()} == {name: [] for name in said}
+    assert {name: [*unexpected_lines(ended)] for name, ended in said.items()} == {name: [] for name in said}
     assert all(line.isprintable() for line in said["check"].out.split("\n"))
     assert all(ended.code in {0, 1, 69, 124} for ended in said.values()), said
     assert len("".join(ended.out + ended.err for ended in said.values())) < 1 << 24
@@ -187,7 +187,7 @@ def test_a_false_holder_of_the_lock_forges_nothing(
         found = assert_nothing_forged(everything(gate, message), message)
         assert found["migrating"]
         migrating = gate("migrate", GATE_MIGRATION_LOCK_TIMEOUT="1")
-    assert (migrating.code, [*lines_not_of_gate(migrating)]) == (75, [])
+    assert (migrating.code, [*unexpected_lines(migrating)]) == (75, [])
 
 
 def test_sessions_of_others_outlive_a_migration(gate: GateRunner, database: TestDatabase) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SERVER, GateRunner, TestDatabase
-from tests.support.forgery import HOSTILE, lines_not_of_gate
-from tests.support.programs import Ended
+from tests.support.hostile_text import HOSTILE, unexpected_lines
+from tests.support.programs import ProgramResult
 from tests.support.projects import Project
 
 FORBIDDEN_IN_IDS = str.maketrans("", "", "@-+:")
@@ -23,8 +23,8 @@ def script(id_: str, down: str, message: str) -> bytes:
     return source.encode()
 
 
-def assert_nothing_forged(*ended: Ended) -> None:
-    assert [line for each in ended for line in lines_not_of_gate(each)] == []
+def assert_nothing_forged(*ended: ProgramResult) -> None:
+    assert [line for each in ended for line in unexpected_lines(each)] == []
     assert all(line.isprintable() for each in ended for line in each.out.split("\n"))
 
 

@@ -61,4 +61,4 @@ def test_an_applied_migration_is_noticed_within_one_poll(gate: GateRunner, datab
     waiting = gate.start("wait", GATE_POLL_MAX="0.3")
     waiting.await_event("gate.waiting")
     database.stamp("a3")
-    assert waiting.wait(within=5).code == 0
+    assert waiting.wait(timeout=5).code == 0

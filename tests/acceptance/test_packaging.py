@@ -18,7 +18,7 @@ import pytest
 from demo.embedded_postgres import environment_without_settings, free_port
 from gate import __version__
 from tests.conftest import TestDatabase
-from tests.support.programs import Ended, await_true, start
+from tests.support.programs import ProgramResult, await_true, start
 from tests.support.projects import Project
 
 pytestmark = [pytest.mark.xdist_group("packaging"), pytest.mark.timeout(600)]
@@ -28,8 +28,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TELLING = (
     "tests/unit",
     "tests/integration/test_readiness.py",
-    "tests/acceptance/test_env_forms.py",
-    "tests/acceptance/test_hold.py",
+    "tests/acceptance/test_env_py.py",
+    "tests/acceptance/test_placeholder.py",
     "tests/acceptance/test_incident.py",
     "tests/acceptance/test_signals.py",
 )
@@ -61,7 +61,7 @@ def environment(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def run(command: list[str], folder: Path, **told: str) -> Ended:
+def run(command: list[str], folder: Path, **told: str) -> ProgramResult:
     return start(command, told, folder).wait()
 
 
@@ -166,7 +166,7 @@ def answers(port: int) -> bool:
 
 
 def test_whoever_uses_the_package_sees_its_types(clean: Path, tmp_path: Path) -> None:
-    def checked(text: str) -> Ended:
+    def checked(text: str) -> ProgramResult:
         (tmp_path / "consumer.py").write_text(text)
         command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(clean), "consumer.py"]
         return run(command, tmp_path, MYPYPATH="")

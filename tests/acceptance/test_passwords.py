@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from tests.conftest import SERVER, GateRunner, TestDatabase
-from tests.support.programs import Ended, children
+from tests.support.programs import ProgramResult, children
 from tests.support.projects import Project, make_project
 
 PASSWORD = "s3%cr@t:/w0rd?#&"
@@ -46,7 +46,7 @@ def lower_case(url: str) -> str:
     return f"{user}:{password.lower()}@{place}"
 
 
-def run_all(gate: GateRunner, url: str, **environment: str) -> list[Ended]:
+def run_all(gate: GateRunner, url: str, **environment: str) -> list[ProgramResult]:
     """Every command with this URL, at the same time."""
     told = {"DATABASE_URL": url, "RUN_MIGRATIONS": "1", "GATE_TIMEOUT": "4", "GATE_LOG_LEVEL": "debug", **environment}
     return [each.wait() for each in [gate.start(*command, **told) for command in COMMANDS]]
@@ -57,7 +57,7 @@ def run_all(gate: GateRunner, url: str, **environment: str) -> list[Ended]:
 def test_a_password_full_of_url_characters_works_and_is_shown_nowhere(
     gate: GateRunner, database: TestDatabase, tmp_path: Path, password: str, form: type[str]
 ) -> None:
-    url = form(database.role(password, *MAY_MIGRATE))
+    url = form(database.create_role(password, *MAY_MIGRATE))
     message = tmp_path / "termination-log"
     message.touch()
     first = gate("migrate", DATABASE_URL=url)
@@ -73,7 +73,7 @@ def test_a_password_in_a_mounted_secret_works_and_is_shown_nowhere(
     gate: GateRunner, database: TestDatabase, tmp_path: Path, variable: str
 ) -> None:
     secret = tmp_path / "secret"
-    secret.write_text(database.role(PASSWORD, *MAY_MIGRATE) + "\n")
+    secret.write_text(database.create_role(PASSWORD, *MAY_MIGRATE) + "\n")
     unprivileged = "" if variable == "DATABASE_URL_FILE" else gate.url
     ended = gate("run", "--", *SERVER, DATABASE_URL=unprivileged, RUN_MIGRATIONS="1", **{variable: str(secret)})
     assert (ended.code, ended.out) == (0, "server started\n"), ended.err
@@ -85,7 +85,7 @@ def test_a_password_in_a_mounted_secret_works_and_is_shown_nowhere(
 def test_a_wrong_password_is_told_and_shown_nowhere(
     gate: GateRunner, database: TestDatabase, tmp_path: Path, form: type[str]
 ) -> None:
-    right = database.role(PASSWORD)
+    right = database.create_role(PASSWORD)
     url = form(right.replace(quote(PASSWORD, safe=""), quote(WRONG, safe="")))
     message = tmp_path / "termination-log"
     ended = run_all(gate, url, GATE_TERMINATION_LOG=str(message))
@@ -110,7 +110,7 @@ def test_a_migration_that_raises_the_url_does_not_show_the_password(
     gate: GateRunner, project: Project, database: TestDatabase, tmp_path: Path, password: str, leak: str
 ) -> None:
     project.add("a4", "a3", f"import os\nfrom sqlalchemy import make_url\nraise RuntimeError('no way to ' + {leak})")
-    url, message = database.role(password, *MAY_MIGRATE), tmp_path / "termination-log"
+    url, message = database.create_role(password, *MAY_MIGRATE), tmp_path / "termination-log"
     ended = gate("run", "--", *SERVER, DATABASE_URL=url, RUN_MIGRATIONS="1", GATE_TERMINATION_LOG=str(message))
     assert ended.code == 65
     assert "no way to" in ended.failure
@@ -122,7 +122,7 @@ def test_a_statement_that_holds_the_password_is_not_shown_with_it(
 ) -> None:
     statement = f"ALTER ROLE nobody_here PASSWORD '{PASSWORD}'".replace(":", "\\:")  # no bound parameter of text()
     project.add("a4", "a3", f"op.execute({statement!r})")
-    ended = gate("migrate", DATABASE_URL=database.role(PASSWORD, *MAY_MIGRATE))
+    ended = gate("migrate", DATABASE_URL=database.create_role(PASSWORD, *MAY_MIGRATE))
     assert ended.code == 65
     assert "nobody_here" in ended.failure
     assert betrayed([ended.err], PASSWORD) == []
@@ -144,7 +144,7 @@ def test_a_rotated_password_is_used_at_the_next_connect_and_shown_nowhere(
     leak = LEAKS["the password"]
     project.add("a4", "a3", f"import os\nfrom sqlalchemy import make_url\nraise RuntimeError({leak})")
     secret = tmp_path / "secret"
-    right = database.role(PASSWORD, *MAY_MIGRATE)
+    right = database.create_role(PASSWORD, *MAY_MIGRATE)
     secret.write_text(right.replace(quote(PASSWORD, safe=""), "yesterdays"))
     migrating = gate.start("migrate", DATABASE_URL="", DATABASE_URL_FILE=str(secret))
     migrating.await_event("gate.waiting", lambda e: "refuses the password" in e["message"])
@@ -171,7 +171,7 @@ def test_the_password_is_in_no_process_list_while_migrating(
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:
     project.add("a4", "a3", 'op.execute("SELECT pg_sleep(60)")')
-    migrating = gate.start("migrate", DATABASE_URL=database.role(PASSWORD, *MAY_MIGRATE))
+    migrating = gate.start("migrate", DATABASE_URL=database.create_role(PASSWORD, *MAY_MIGRATE))
     migrating.await_event("gate.revision_started", lambda e: e["revision"] == "a4")
     child = children(migrating.pid)
     lines = [Path(f"/proc/{pid}/cmdline").read_text() for pid in (migrating.pid, *child)]
@@ -192,7 +192,7 @@ def test_a_migration_that_may_not_connect_does_not_show_the_password(
     env = project.folder / "migrations" / "env.py"
     env.write_text(env.read_text().replace(".set(", ".set(database='nowhere', "))
     gate.folder = project.folder
-    ended = gate("migrate", DATABASE_URL=database.role(PASSWORD, *MAY_MIGRATE))
+    ended = gate("migrate", DATABASE_URL=database.create_role(PASSWORD, *MAY_MIGRATE))
     assert ended.code == 65
     assert "nowhere" in ended.failure
     assert betrayed([ended.err], PASSWORD) == []
@@ -207,7 +207,7 @@ def test_a_password_in_libpqs_variable_beside_the_url_is_shown_nowhere(gate: Gat
 def test_a_password_in_libpqs_own_variable_is_shown_nowhere(
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:
-    url = database.role(PASSWORD)
+    url = database.create_role(PASSWORD)
     user = url.split("//")[1].split(":")[0]
     place = {"PGHOST": "127.0.0.1", "PGPORT": str(database.server.port), "PGDATABASE": database.name, "PGUSER": user}
     right = gate("check", DATABASE_URL="", PGPASSWORD=PASSWORD, **place)

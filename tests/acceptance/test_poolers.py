@@ -6,7 +6,7 @@ import pytest
 
 from gate.database.lock import LOCK_CLASS
 from tests.conftest import SERVER, GateRunner, TestDatabase
-from tests.support.pooler import PoolerMaker
+from tests.support.pooler import PoolerFactory
 from tests.support.programs import await_true
 from tests.support.projects import Project
 
@@ -15,7 +15,7 @@ MODES = ("session", "transaction", "statement")
 
 @pytest.mark.parametrize("mode", MODES)
 def test_checking_and_waiting_work_through_every_mode(
-    gate: GateRunner, database: TestDatabase, pooler: PoolerMaker, mode: str
+    gate: GateRunner, database: TestDatabase, pooler: PoolerFactory, mode: str
 ) -> None:
     gate.url = pooler(mode).url(database.name)
     database.stamp("a1")
@@ -28,7 +28,7 @@ def test_checking_and_waiting_work_through_every_mode(
 
 @pytest.mark.parametrize("mode", ["session", "transaction"])
 def test_five_migrators_through_a_pooler_and_one_migrates(
-    gate: GateRunner, project: Project, database: TestDatabase, pooler: PoolerMaker, mode: str
+    gate: GateRunner, project: Project, database: TestDatabase, pooler: PoolerFactory, mode: str
 ) -> None:
     gate.url = pooler(mode).url(database.name)
     database.execute("CREATE TABLE big AS SELECT 1 AS n")
@@ -42,7 +42,7 @@ def test_five_migrators_through_a_pooler_and_one_migrates(
 
 @pytest.mark.parametrize("mode", ["session", "transaction"])
 def test_no_lock_is_left_stranded_in_a_pooled_connection(
-    gate: GateRunner, project: Project, database: TestDatabase, pooler: PoolerMaker, mode: str
+    gate: GateRunner, project: Project, database: TestDatabase, pooler: PoolerFactory, mode: str
 ) -> None:
     gate.url = pooler(mode).url(database.name)
     project.add("a4", "a3", 'op.execute("SELECT pg_sleep(120)")')
@@ -56,7 +56,9 @@ def test_no_lock_is_left_stranded_in_a_pooled_connection(
     assert database.execute(locks) == [(0,)]
 
 
-def test_statement_mode_is_refused_for_migrating(gate: GateRunner, database: TestDatabase, pooler: PoolerMaker) -> None:
+def test_statement_mode_is_refused_for_migrating(
+    gate: GateRunner, database: TestDatabase, pooler: PoolerFactory
+) -> None:
     gate.url = pooler("statement").url(database.name)
     ended = gate("migrate")
     assert ended.code == 78
@@ -64,7 +66,9 @@ def test_statement_mode_is_refused_for_migrating(gate: GateRunner, database: Tes
     assert database.tables() == set()
 
 
-def test_a_pool_of_one_is_refused_for_migrating(gate: GateRunner, database: TestDatabase, pooler: PoolerMaker) -> None:
+def test_a_pool_of_one_is_refused_for_migrating(
+    gate: GateRunner, database: TestDatabase, pooler: PoolerFactory
+) -> None:
     gate.url = pooler("transaction", size=1).url(database.name)
     ended = gate("migrate", GATE_CONNECT_TIMEOUT="2", GATE_QUERY_TIMEOUT="1")
     assert ended.code == 78
@@ -73,7 +77,7 @@ def test_a_pool_of_one_is_refused_for_migrating(gate: GateRunner, database: Test
 
 
 def test_a_direct_url_for_migrating_and_a_pooled_one_for_the_rest(
-    gate: GateRunner, database: TestDatabase, pooler: PoolerMaker
+    gate: GateRunner, database: TestDatabase, pooler: PoolerFactory
 ) -> None:
     gate.url = pooler("statement").url(database.name)
     ended = gate("run", "--", *SERVER, RUN_MIGRATIONS="1", MIGRATION_DATABASE_URL=database.url)

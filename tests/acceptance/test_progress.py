@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from demo.embedded_postgres import environment_without_settings
 from tests.conftest import GateRunner, TestDatabase
-from tests.support.programs import DEADLINE, GATE
+from tests.support.programs import GATE_COMMAND, TIMEOUT
 from tests.support.projects import Project
 
 
@@ -19,7 +19,7 @@ def test_a_terminal_shows_a_line_that_replaces_itself(gate: GateRunner, project:
     ours, theirs = pty.openpty()
     environment = environment_without_settings() | {"DATABASE_URL": gate.url}
     migrating = subprocess.Popen(
-        [*GATE, "migrate"], cwd=gate.folder, env=environment, stderr=theirs, stdin=subprocess.DEVNULL
+        [*GATE_COMMAND, "migrate"], cwd=gate.folder, env=environment, stderr=theirs, stdin=subprocess.DEVNULL
     )
     os.close(theirs)
     shown = b""
@@ -27,7 +27,7 @@ def test_a_terminal_shows_a_line_that_replaces_itself(gate: GateRunner, project:
         while chunk := os.read(ours, 65536):
             shown += chunk
     os.close(ours)
-    assert migrating.wait(DEADLINE) == 0
+    assert migrating.wait(TIMEOUT) == 0
     assert re.search(rb"\r\x1b\[K4/4 a4 \d+ s", shown)
     assert b"INFO     gate.migrated: The schema is current" in shown
 

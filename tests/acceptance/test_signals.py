@@ -1,4 +1,4 @@
-"""A signal is answered at once, whatever gate does just now."""
+"""A signal ends gate at once, whatever gate is doing."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SERVER, GateRunner, TestDatabase
-from tests.support.namespaces import need_namespaces, silent_host, silent_name_server
-from tests.support.programs import Running, await_true, children
+from tests.support.namespaces import require_namespaces, silent_host, silent_name_server
+from tests.support.programs import RunningProgram, await_true, children
 from tests.support.projects import Project, make_project
 
-PATIENT = {"GATE_CONNECT_TIMEOUT": "60", "GATE_QUERY_TIMEOUT": "60"}
-"""Limits that a look which hangs does not reach while a test watches."""
+LONG_TIMEOUTS = {"GATE_CONNECT_TIMEOUT": "60", "GATE_QUERY_TIMEOUT": "60"}
+"""Timeouts longer than a test, so that a check hangs for as long as the test runs."""
 
-AT_ONCE = 2.0
-"""Seconds in which gate promises to have ended."""
+MAX_SECONDS_TO_END = 2.0
+"""Seconds within which gate promises to end."""
 
 ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-def ends_at_once(gate: Running, number: signal.Signals) -> None:
+def ends_at_once(gate: RunningProgram, number: signal.Signals) -> None:
     began = time.monotonic()
     gate.signal(number)
     ended = gate.wait()
-    assert time.monotonic() - began < AT_ONCE
+    assert time.monotonic() - began < MAX_SECONDS_TO_END
     assert ended.code == 128 + number
     assert ended.out == ""
     assert ended.event("gate.ended")["exit_code"] == 128 + number
@@ -58,26 +58,26 @@ def test_a_signal_while_waiting_for_the_lock_ends_gate_at_once(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_a_look_hangs_in_name_resolution_ends_gate_at_once(
+def test_a_signal_while_a_check_hangs_in_name_resolution_ends_gate_at_once(
     gate: GateRunner, tmp_path: Path, number: signal.Signals
 ) -> None:
-    need_namespaces()
+    require_namespaces()
     with silent_name_server(tmp_path) as (server, prefix):
         url = "postgresql://postgres@db.nowhere.test/shop"
-        looking = gate.start("run", "--", *SERVER, prefix=prefix, DATABASE_URL=url, **PATIENT)
-        server.recv(512)  # gate asks for the name, and nobody answers
-        ends_at_once(looking, number)
+        checking = gate.start("run", "--", *SERVER, prefix=prefix, DATABASE_URL=url, **LONG_TIMEOUTS)
+        server.recv(512)  # gate asks for the name and gets no answer
+        ends_at_once(checking, number)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_a_host_swallows_packets_ends_gate_at_once(gate: GateRunner, number: signal.Signals) -> None:
     with silent_host() as host:
         url = f"postgresql://postgres@127.0.0.1:{host.getsockname()[1]}/shop"
-        looking = gate.start("run", "--", *SERVER, DATABASE_URL=url, **PATIENT)
+        checking = gate.start("run", "--", *SERVER, DATABASE_URL=url, **LONG_TIMEOUTS)
         connection, _ = host.accept()
         with connection:
             assert connection.recv(8)  # gate has said hello and waits for the answer
-            ends_at_once(looking, number)
+            ends_at_once(checking, number)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -118,7 +118,7 @@ def test_a_signal_while_a_migration_computes_ends_it_and_rolls_back(
     migrating.signal(signal.SIGTERM)
     ended = migrating.wait()
     assert ended.code == 143
-    assert time.monotonic() - began < AT_ONCE
+    assert time.monotonic() - began < MAX_SECONDS_TO_END
     await_true(lambda: database.backends() == [], lambda: f"left in the server: {database.backends()}")
     assert database.tables() == set()
 

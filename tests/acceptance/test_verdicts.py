@@ -57,7 +57,7 @@ def test_unstamped_is_upgraded_when_migrating(gate: GateRunner, database: TestDa
     assert database.stamped() == {"a3"}
 
 
-def test_an_upgrade_onto_tables_of_create_all_says_that_stamp_is_the_cure(
+def test_an_upgrade_onto_tables_of_create_all_names_stamp_as_the_remedy(
     gate: GateRunner, database: TestDatabase
 ) -> None:
     database.execute("CREATE TABLE t_a1 (id int)")
@@ -190,7 +190,7 @@ def test_redundant_rows_are_current_with_a_warning(gate: GateRunner, database: T
     assert "a2" in line["message"]
 
 
-def test_a_partial_id_stands_for_its_revision_as_for_alembic(
+def test_a_partial_id_means_its_revision_as_for_alembic(
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:
     project.add("bbbb1234", "a3")
@@ -201,7 +201,7 @@ def test_a_partial_id_stands_for_its_revision_as_for_alembic(
 def test_heads_that_depend_on_each_other_pass_after_a_migration(
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:
-    # Alembic removes the depended-on head a3 from the table; comparing with get_heads() would then fail for ever.
+    # Alembic removes the depended-on head a3 from the table; comparing with get_heads() would then always fail.
     project.add("b1", None, depends_on="a3")
     project.add("c1", "a1")
     assert gate("migrate").code == 0

@@ -27,7 +27,7 @@ from gate.database.stamp import TableName
 from gate.drift.inspector import Inspection
 from gate.errors import BadSettings, DatabaseUnavailable
 from tests.conftest import TestDatabase
-from tests.support.programs import Running, await_true, start
+from tests.support.programs import RunningProgram, await_true, start
 from tests.support.projects import Project, make_project
 
 FASTAPI = """
@@ -95,7 +95,9 @@ def started() -> Iterator[ExitStack]:
         yield stack
 
 
-def serve(started: ExitStack, project: Project, source: str, words: tuple[str, ...], url: str) -> tuple[Running, str]:
+def serve(
+    started: ExitStack, project: Project, source: str, words: tuple[str, ...], url: str
+) -> tuple[RunningProgram, str]:
     port = free_port()
     (project.folder / "app.py").write_text(source.format(url=url.replace("postgresql:", "postgresql+psycopg:")))
     where = str(port) if words[-1] == "--port" else f"127.0.0.1:{port}"
@@ -234,7 +236,7 @@ def test_nothing_ever_seen_is_503_and_says_no_more_than_that(tmp_path: Path) -> 
     ready = Ready(url, config=str(project.folder / "alembic.ini"))
     code, body = asyncio.run(ask(ready))
     assert code == 503
-    assert "cannot be looked at" in body
+    assert "cannot be inspected" in body
     assert "sesame" not in body
     assert "127.0.0.1" not in body
 

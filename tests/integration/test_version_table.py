@@ -93,7 +93,7 @@ def test_a_version_table_that_this_role_may_not_see_names_schema_and_grant(
 ) -> None:
     database.execute("CREATE SCHEMA app")
     database.stamp("a3", table="app.alembic_version")
-    url = database.role("x", f"ALTER ROLE {{role}} SET search_path = {path}")
+    url = database.create_role("x", f"ALTER ROLE {{role}} SET search_path = {path}")
     found = look(gate, DATABASE_URL=url)
     assert (found["code"], found["verdict"]) == (69, None)
     assert f"GRANT USAGE ON SCHEMA app TO {role_of(url)}" in found["error"]
@@ -102,7 +102,7 @@ def test_a_version_table_that_this_role_may_not_see_names_schema_and_grant(
 def test_the_grants_that_are_named_are_the_cure_one_after_the_other(gate: GateRunner, database: TestDatabase) -> None:
     database.execute("CREATE SCHEMA app")
     database.stamp("a3", table="app.alembic_version")
-    url = database.role("x")
+    url = database.create_role("x")
     role = role_of(url)
     told = {"DATABASE_URL": url, "GATE_VERSION_TABLE_SCHEMA": "app"}
     unseen = look(gate, **told)
@@ -118,7 +118,7 @@ def test_the_grants_that_are_named_are_the_cure_one_after_the_other(gate: GateRu
 
 def test_the_right_to_read_the_one_column_is_enough(gate: GateRunner, database: TestDatabase) -> None:
     database.stamp("a3")
-    url = database.role("x", "GRANT SELECT (version_num) ON alembic_version TO {role}")
+    url = database.create_role("x", "GRANT SELECT (version_num) ON alembic_version TO {role}")
     assert look(gate, DATABASE_URL=url)["verdict"] == "CURRENT"
 
 
@@ -126,7 +126,7 @@ def test_a_server_whose_role_may_not_read_the_stamp_waits_and_starts_once_it_may
     gate: GateRunner, database: TestDatabase
 ) -> None:
     database.stamp("a3")
-    url = database.role("x")
+    url = database.create_role("x")
     waiting = gate.start("run", "--", *SERVER, DATABASE_URL=url)
     line = waiting.await_event("gate.waiting")
     assert line["level"] == "critical"
@@ -136,7 +136,7 @@ def test_a_server_whose_role_may_not_read_the_stamp_waits_and_starts_once_it_may
 
 
 def test_a_role_without_a_usable_schema_is_no_empty_database(gate: GateRunner, database: TestDatabase) -> None:
-    url = database.role("x", "ALTER ROLE {role} SET search_path = nowhere")
+    url = database.create_role("x", "ALTER ROLE {role} SET search_path = nowhere")
     found = look(gate, DATABASE_URL=url)
     assert (found["code"], found["verdict"]) == (69, None)
     assert "search_path" in found["error"]

@@ -22,7 +22,7 @@ from demo.embedded_postgres import EmbeddedPostgres
 from tests.nightly.debian_postgres import PROGRAMS, DebianPostgres
 from tests.support.docs import PAGES, ROOT, blocks, sections, table
 from tests.support.mariadb import MariaDb
-from tests.support.programs import Ended, start
+from tests.support.programs import ProgramResult, start
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -154,7 +154,7 @@ class Recipe:
         [ini], [self.settings] = blocks(section, "ini"), blocks(section, "sh")
         (self.folder / "alembic.ini").write_text(ini.replace(PACKAGES_OF_THE_PAGE, str(packages)))
 
-    def gate(self, *arguments: str) -> Ended:
+    def gate(self, *arguments: str) -> ProgramResult:
         """Run gate after the recipe's own lines, as a container's shell does."""
         return self._run([str(GATE), *arguments])
 
@@ -189,7 +189,7 @@ class Recipe:
     def version_table(self) -> str:
         return VERSION_TABLES.get(self.name, "alembic_version")
 
-    def _run(self, command: Sequence[str]) -> Ended:
+    def _run(self, command: Sequence[str]) -> ProgramResult:
         script = ["/bin/sh", "-ec", f'{self.settings}\nexec "$@"', "sh", *command]
         environment = {
             "DATABASE_URL": self.database.url,

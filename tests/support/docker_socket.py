@@ -1,11 +1,12 @@
-"""Podman's Docker-compatible socket for Watchtower, which was written for Docker's.
+"""Relays Docker's API from Watchtower to podman's Docker-compatible socket.
 
-Three things that Docker does and podman 4.3 does not stand between them, and this relay mends them, nothing else:
+The relay corrects three differences between podman 4.3 and Docker, and nothing else:
 
-- podman describes a container's limits as RLIMIT_NOFILE and creates none from that name, only from `nofile`;
-- Watchtower creates a container by its name with the slash in front, which podman does not take for a name;
-- a command that is to run in a container without a stream attached is refused, and one that was attached cannot be
-  started as well. Watchtower does both. The relay attaches, reads to the end, and says to both that it is well.
+- podman reports a container's limits as RLIMIT_NOFILE, but accepts only `nofile` when it creates a container;
+- Watchtower creates containers with a slash before the name, which podman rejects;
+- Watchtower both attaches to a command in a container and starts it. podman refuses to start a command without an
+  attached stream, and to start one that is attached. The relay attaches, reads to the end of the output, and answers
+  both requests with success.
 """
 
 from __future__ import annotations
@@ -57,14 +58,14 @@ class _Relay(BaseHTTPRequestHandler):
         elif re.search(r"/exec/[^/]+/start$", path):
             self._start()
             return
-        self._answer(*self._ask(body))
+        self._respond(*self._forward(body))
 
-    do_GET = do_POST = do_DELETE = do_HEAD = do_PUT = relay  # noqa: N815 - as http.server names them
+    do_GET = do_POST = do_DELETE = do_HEAD = do_PUT = relay  # noqa: N815 - http.server requires these names
 
     def _start(self) -> None:
         if "Upgrade" in self.headers:
             self._attach()
-        self._answer(200, [], b"")
+        self._respond(200, [], b"")
 
     def _attach(self) -> None:
         body = b'{"Detach": false, "Tty": false}'
@@ -76,16 +77,16 @@ class _Relay(BaseHTTPRequestHandler):
             while podman.recv(65536):
                 pass
 
-    def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         podman = _Podman(self.server.podman)
         headers = {"Content-Type": self.headers.get("Content-Type") or "application/json", "Connection": "close"}
         podman.request(self.command, self.path, body or None, headers)
         response = podman.getresponse()
-        found = response.status, response.getheaders(), response.read()
+        result = response.status, response.getheaders(), response.read()
         podman.close()
-        return found
+        return result
 
-    def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    def _respond(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         self.send_response(status)
         for name, value in headers:
             if name.lower() not in {"content-length", "transfer-encoding", "connection", "date", "server"}:
@@ -106,7 +107,7 @@ def _with_docker_limits(container: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def docker_socket(folder: Path) -> Iterator[str]:
-    """Give the address of a socket that answers as Docker's does."""
+    """Yield the address of a socket that answers as Docker's does."""
     own, relayed = folder / "podman.sock", folder / "docker.sock"
     service = subprocess.Popen(
         ["podman", "system", "service", "--time=0", f"unix://{own}"],

@@ -1,4 +1,4 @@
-"""README.md and the pages in docs/, as the tests read them: tables, code blocks, log lines."""
+"""Reads tables, code blocks and log lines of README.md and the pages in docs/."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ ALL = "\n".join((README, *PAGES.values()))
 
 
 def table(*heading: str, text: str = "\n".join(PAGES.values())) -> list[list[str]]:
-    """The rows of the one table in the pages whose heading begins so."""
+    """Return the rows of the only table whose header starts with `heading`."""
     lines = text.splitlines()
-    found = [at for at, line in enumerate(lines) if _cells(line)[: len(heading)] == list(heading)]
-    assert len(found) == 1, f"{len(found)} tables with the heading {heading}"
+    starts = [n for n, line in enumerate(lines) if _cells(line)[: len(heading)] == list(heading)]
+    assert len(starts) == 1, f"{len(starts)} tables with the heading {heading}"
     rows = []
-    for line in lines[found[0] + 2 :]:
+    for line in lines[starts[0] + 2 :]:
         if not line.startswith("|"):
             break
         rows.append(_cells(line))
@@ -27,7 +27,7 @@ def table(*heading: str, text: str = "\n".join(PAGES.values())) -> list[list[str
 
 
 def tables(heading: str, text: str) -> list[list[str]]:
-    """The rows of all tables in this text whose heading begins so."""
+    """Return the rows of all tables in `text` whose first header cell is `heading`."""
     parts = re.split(rf"^(?=\| {re.escape(heading)} \|)", text, flags=re.MULTILINE)[1:]
     return [row for part in parts for row in table(heading, text=part)]
 
@@ -37,24 +37,24 @@ def _cells(line: str) -> list[str]:
 
 
 def sections(text: str, level: int = 2) -> dict[str, str]:
-    """Heading of this level -> what is below it."""
+    """Map each heading of a level to the text below it."""
     parts = re.split(rf"^#{{{level}}} (.+)$", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def blocks(text: str, language: str = "") -> list[str]:
-    """What is fenced in this text as code of this language."""
+    """Return the fenced code blocks of a language, a regular expression."""
     fenced = re.findall(r"^```(\S*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return [code for named, code in fenced if re.fullmatch(language, named)]
+    return [code for name, code in fenced if re.fullmatch(language, name)]
 
 
-def recipes() -> list[str]:
-    """The lines for a Dockerfile: first those for most images, then those for an image with pins of its own."""
+def dockerfile_recipes() -> list[str]:
+    """Return the Dockerfile snippets: first for most images, then for an image with conflicting pins."""
     return blocks(PAGES["images"], "dockerfile")
 
 
-def shown(page: str, section: str) -> list[tuple[str, str]]:
-    """Of each line in a section who logs it ("" where it does not say) and what; `...` stands for anything."""
+def log_excerpts(page: str, section: str) -> list[tuple[str, str]]:
+    """Return each log line of a section as (container name or "", pattern); `...` matches any text."""
     text = sections(PAGES[page])[section]
     lines = [line.split("...") for block in blocks(text) for line in block.splitlines() if "..." in line]
     assert lines

@@ -1,4 +1,4 @@
-"""Programs that are built from their Go modules, each once for the session, in a pinned version."""
+"""Builds programs from Go modules in pinned versions, each once per session."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pathlib import Path
 
 import pytest
 
-OLDEST = (1, 22)
+MIN_GO_VERSION = (1, 22)
 
 
 @cache
 def go_tool(module: str, version: str) -> str:
-    """Build the program of one module; give its path. Skips where Go is lacking.
+    """Build the program of one module and return its path. Skip the test if Go is missing or too old.
 
-    Built in the module's own folder, with the versions that its go.sum names.
+    The build runs in the module's own folder, so the dependencies have the versions of its go.sum.
     """
     go = _go(module)
     folder = Path(tempfile.mkdtemp(prefix="gate-go-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    described = _run(go, "mod", "download", "-json", f"{module}@{version}", cwd=folder)
+    download = _run(go, "mod", "download", "-json", f"{module}@{version}", cwd=folder)
     program = folder / "program"
-    _run(go, "build", "-buildvcs=false", "-o", str(program), ".", cwd=Path(json.loads(described)["Dir"]))
+    _run(go, "build", "-buildvcs=false", "-o", str(program), ".", cwd=Path(json.loads(download)["Dir"]))
     return str(program)
 
 
@@ -36,8 +36,8 @@ def _go(module: str) -> str:
     if go is None:
         pytest.skip(f"needs Go, to build {module}")
     version = re.match(r"go(\d+)\.(\d+)", _run(go, "env", "GOVERSION"))
-    if version is None or tuple(map(int, version.groups())) < OLDEST:
-        pytest.skip(f"needs Go {OLDEST[0]}.{OLDEST[1]} or newer, to build {module}")
+    if version is None or tuple(map(int, version.groups())) < MIN_GO_VERSION:
+        pytest.skip(f"needs Go {MIN_GO_VERSION[0]}.{MIN_GO_VERSION[1]} or newer, to build {module}")
     return go
 
 

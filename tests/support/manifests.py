@@ -1,4 +1,4 @@
-"""k8s/: its overlays as kustomize builds them."""
+"""The overlays in k8s/ as kustomize builds them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Resource = dict[str, Any]
 
 
 def kustomize() -> str:
-    """Kustomize itself, for what `kubectl kustomize` lacks: `edit`."""
+    """Return the path of kustomize, which has `edit`; `kubectl kustomize` does not."""
     return go_tool("sigs.k8s.io/kustomize/kustomize/v5", "v5.5.0")
 
 
 @cache
-def built(folder: Path) -> tuple[Resource, ...]:
-    """What would be applied: built by kubectl, else by kustomize."""
+def build_overlay(folder: Path) -> tuple[Resource, ...]:
+    """Build the resources of an overlay with kubectl or, if it is missing, with kustomize."""
     command = ("kubectl", "kustomize") if shutil.which("kubectl") else (kustomize(), "build")
     done = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -31,14 +31,14 @@ def built(folder: Path) -> tuple[Resource, ...]:
 
 
 def overlay(name: str) -> tuple[Resource, ...]:
-    return built(ROOT / "k8s" / "overlays" / name)
+    return build_overlay(ROOT / "k8s" / "overlays" / name)
 
 
-def one(resources: tuple[Resource, ...], kind: str) -> Resource:
+def resource_of_kind(resources: tuple[Resource, ...], kind: str) -> Resource:
     return next(resource for resource in resources if resource["kind"] == kind)
 
 
-def pods(resources: tuple[Resource, ...]) -> list[Resource]:
+def pod_specs(resources: tuple[Resource, ...]) -> list[Resource]:
     return [resource["spec"]["template"]["spec"] for resource in resources if "template" in resource["spec"]]
 
 

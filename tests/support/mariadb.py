@@ -1,4 +1,4 @@
-"""A real MariaDB on loopback."""
+"""A MariaDB server on loopback."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from demo.embedded_postgres import free_port
 from tests.support.programs import await_true
 
 INIT = "CREATE USER tester@'127.0.0.1';\nGRANT ALL ON *.* TO tester@'127.0.0.1' WITH GRANT OPTION;\n"
-"""One statement a line, as --init-file wants them."""
+"""--init-file requires one statement per line."""
 
 
 @dataclass
 class MariaDb:
-    """One server with a trusted `tester`."""
+    """One server; the user `tester` needs no password."""
 
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="gate-mariadb-")))
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> MariaDb:
-        """Initialise it, start it, wait until it answers."""
+        """Initialise the data directory, start the server and wait until it accepts connections."""
         user = "mysql" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         if os.geteuid() == 0:
             shutil.chown(self.folder, user)
@@ -49,10 +49,10 @@ class MariaDb:
                 ],
                 stdout=log, stderr=log,
             )  # fmt: skip
-        await_true(self._answers, lambda: (self.folder / "log").read_text())
+        await_true(self._is_ready, lambda: (self.folder / "log").read_text())
         return self
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         try:
             self.execute("SELECT 1")
         except pymysql.Error:
@@ -60,7 +60,7 @@ class MariaDb:
         return True
 
     def execute(self, statement: str, database: str | None = None) -> list[tuple[object, ...]]:
-        """Run one statement."""
+        """Run one statement and return its rows."""
         with (
             pymysql.connect(
                 host="127.0.0.1", port=self.port, user="tester", database=database, autocommit=True
@@ -71,11 +71,11 @@ class MariaDb:
             return list(cursor.fetchall())
 
     def url(self, database: str) -> str:
-        """The URL of one database."""
+        """Return the URL of one database."""
         return f"mysql+pymysql://tester@127.0.0.1:{self.port}/{database}"
 
     def remove(self) -> None:
-        """Stop it and leave nothing behind."""
+        """Stop the server and delete its files."""
         if self.process:
             self.process.terminate()
             self.process.wait()

@@ -1,4 +1,4 @@
-"""Rooms of their own for a program: a name server that says nothing, process id 1. They need root and `unshare`."""
+"""Linux namespaces for tests: PID 1, and a name server that never answers. They need root and `unshare`."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.programs import Running, await_true, children
+from tests.support.programs import RunningProgram, await_true, children
 
 PID_1 = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
-"""What makes the program behind it PID 1; signals to `unshare` do not reach it."""
+"""A command prefix that runs a program as PID 1. A signal to `unshare` does not reach the program."""
 
 NAME_SERVER = f"127.53.{os.getpid() >> 8 & 255}.{os.getpid() & 254 | 1}"
-"""On loopback, and surely nobody else's: two test workers ask at once."""
+"""A loopback address that depends on the process id, because two test workers run at the same time."""
 
 
-def need_namespaces() -> None:
-    """Skip where no namespace can be made."""
+def require_namespaces() -> None:
+    """Skip the test if no namespace can be created."""
     if os.geteuid() or not shutil.which("unshare"):
         pytest.skip("needs root and util-linux's unshare")
 
 
-def inside(unshare: Running) -> int:
-    """The process that `unshare` made PID 1, by its id out here."""
+def pid_inside(unshare: RunningProgram) -> int:
+    """Return the id, in this namespace, of the process that `unshare` runs as PID 1."""
     await_true(lambda: bool(children(unshare.pid)), lambda: "unshare started nothing", unshare.process)
     return children(unshare.pid)[0]
 
 
 @contextmanager
 def silent_name_server(folder: Path) -> Iterator[tuple[socket.socket, tuple[str, ...]]]:
-    """Give a name server that answers nothing, and what starts a program that asks it and nobody else."""
+    """Yield a name server that never answers, and a command prefix for a program that uses only this name server."""
     resolver = folder / "resolv.conf"
     resolver.write_text(f"nameserver {NAME_SERVER}\noptions timeout:30 attempts:5\n")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
@@ -46,7 +46,7 @@ def silent_name_server(folder: Path) -> Iterator[tuple[socket.socket, tuple[str,
 
 @contextmanager
 def silent_host() -> Iterator[socket.socket]:
-    """Give a host that lets everybody connect and swallows whatever they send."""
+    """Yield a listening socket: clients connect, and never receive an answer."""
     with socket.socket() as host:
         host.bind(("127.0.0.1", 0))
         host.listen()

@@ -1,4 +1,4 @@
-"""A real PgBouncer in front of a real PostgreSQL."""
+"""PgBouncer in front of the PostgreSQL of the tests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ignore_startup_parameters = extra_float_digits
 
 @dataclass
 class Pooler:
-    """PgBouncer in one of its modes."""
+    """One PgBouncer; `mode` is its pool_mode, `size` its default_pool_size."""
 
     folder: Path
     server: EmbeddedPostgres
@@ -44,7 +44,7 @@ class Pooler:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Pooler:
-        """Start it and wait until it listens."""
+        """Start PgBouncer and wait until it listens."""
         program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
         self.port = free_port()
         self.folder.mkdir()
@@ -53,7 +53,7 @@ class Pooler:
             CONFIGURATION.format(server=self.server.port, port=self.port, mode=self.mode, size=self.size)
         )
         configuration.chmod(0o644)
-        user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name  # it refuses to run as root
+        user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name  # PgBouncer refuses to run as root
         with (self.folder / "log").open("wb") as log, configuration.open("rb") as readable:
             self.process = subprocess.Popen(
                 [program, f"/proc/self/fd/{readable.fileno()}"],
@@ -70,30 +70,30 @@ class Pooler:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def url(self, database: str) -> str:
-        """The URL of one database through the pooler."""
+        """Return the URL of one database through the pooler."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     def stop(self) -> None:
-        """End it."""
+        """Kill PgBouncer."""
         if self.process:
             self.process.kill()
             self.process.wait()
 
 
-PoolerMaker = Callable[..., Pooler]
-"""Starts one in a mode, with a pool of so many connections."""
+PoolerFactory = Callable[..., Pooler]
+"""Called with a pool mode and, optionally, the size of the pool; starts a PgBouncer."""
 
 
 @contextmanager
-def poolers(folder: Path, server: EmbeddedPostgres) -> Iterator[PoolerMaker]:
-    """What starts them, each ended with the block; skips where PgBouncer is lacking."""
+def pooler_factory(folder: Path, server: EmbeddedPostgres) -> Iterator[PoolerFactory]:
+    """Yield a function that starts PgBouncers, which stop with the block. Skip the test if PgBouncer is missing."""
     if not (shutil.which("pgbouncer") or Path("/usr/sbin/pgbouncer").exists()):
         pytest.skip("PgBouncer is not installed")
     with ExitStack() as started:
 
-        def make(mode: str, size: int = 20) -> Pooler:
-            made = Pooler(folder / f"pooler-{mode}", server, mode, size).start()
-            started.callback(made.stop)
-            return made
+        def start(mode: str, size: int = 20) -> Pooler:
+            pooler = Pooler(folder / f"pooler-{mode}", server, mode, size).start()
+            started.callback(pooler.stop)
+            return pooler
 
-        yield make
+        yield start

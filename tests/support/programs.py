@@ -1,4 +1,4 @@
-"""The real `gate` as a process: run to its end, or watched while it runs."""
+"""Starts `gate` and other programs as processes, and reads their output while they run."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from typing import Any
 
 from demo.embedded_postgres import environment_without_settings
 
-GATE = [sys.executable, "-P", "-m", "gate"]
-ROUNDS = int(os.environ.get("GATE_TEST_ROUNDS", "12"))
-"""How often the harnesses kill."""
+GATE_COMMAND = [sys.executable, "-P", "-m", "gate"]
+KILL_ROUNDS = int(os.environ.get("GATE_TEST_ROUNDS", "12"))
+"""Number of rounds of the tests that kill processes at random."""
 
-DEADLINE = 60.0
-"""Seconds after which something that a test waits for will never happen."""
+TIMEOUT = 60.0
+"""Seconds that a test waits for an event before it fails."""
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a program ended, and everything that it printed."""
+class ProgramResult:
+    """The exit code and the output of a program."""
 
     code: int
     out: str
@@ -36,29 +36,29 @@ class Ended:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The structured log, line by line."""
+        """The log events, in order."""
         return [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
 
     def event(self, name: str) -> dict[str, Any]:
-        """The first event of that name."""
-        found = [event for event in self.events if event["event"] == name]
-        assert found, f"no {name} in:\n{self.err}"
-        return found[0]
+        """Return the first event with this name."""
+        matches = [event for event in self.events if event["event"] == name]
+        assert matches, f"no {name} in:\n{self.err}"
+        return matches[0]
 
     def names(self) -> list[str]:
-        """The events' names in their order."""
+        """Return the names of the log events, in order."""
         return [event["event"] for event in self.events]
 
     @property
     def failure(self) -> str:
-        """The sentence with which gate ended."""
+        """The message of `gate.failed`."""
         message: str = self.event("gate.failed")["message"]
         return message
 
 
 @dataclass
-class Running:
-    """A program that runs, with its output as it comes."""
+class RunningProgram:
+    """A started program, with the output that it has printed so far."""
 
     process: subprocess.Popen[str]
     out: list[str] = field(default_factory=list)
@@ -73,16 +73,16 @@ class Running:
             self._readers.append(reader)
 
     def await_event(self, name: str, where: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
-        """Wait until an event of that name, and like that, has been logged."""
-        found: list[dict[str, Any]] = []
+        """Wait for an event with this name for which `where` is true, and return it."""
+        matches: list[dict[str, Any]] = []
 
-        def seen() -> bool:
+        def has_logged() -> bool:
             logged = [json.loads(line) for line in self.err if line.startswith("{")]
-            found[:] = [event for event in logged if event["event"] == name and where(event)]
-            return bool(found)
+            matches[:] = [event for event in logged if event["event"] == name and where(event)]
+            return bool(matches)
 
-        await_true(seen, lambda: f"{name} was not logged; it logged:\n{''.join(self.err)}", self.process)
-        return found[0]
+        await_true(has_logged, lambda: f"{name} was not logged; it logged:\n{''.join(self.err)}", self.process)
+        return matches[0]
 
     def await_output(self, text: str) -> None:
         """Wait until the program has printed the text on standard output."""
@@ -90,29 +90,29 @@ class Running:
 
     @property
     def pid(self) -> int:
-        """Its process id, as this process sees it."""
+        """The process id."""
         return self.process.pid
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to this program alone."""
+        """Send a signal to the process, not to its children."""
         self.process.send_signal(number)
 
-    def wait(self, within: float = DEADLINE) -> Ended:
-        """Wait until it ends."""
-        code = self.process.wait(within)
+    def wait(self, timeout: float = TIMEOUT) -> ProgramResult:
+        """Wait until the program exits."""
+        code = self.process.wait(timeout)
         for reader in self._readers:
-            reader.join(within)
-        return Ended(code, "".join(self.out), "".join(self.err))
+            reader.join(timeout)
+        return ProgramResult(code, "".join(self.out), "".join(self.err))
 
     def end(self) -> None:
-        """Kill it if it still runs."""
+        """Kill the program if it is still running."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
 
 
-def start(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Running:
-    """Start any program with nothing of this environment that gate would listen to."""
+def start(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> RunningProgram:
+    """Start a program without the environment variables that gate, Alembic or libpq would read."""
     process = subprocess.Popen(
         list(command),
         cwd=folder,
@@ -122,48 +122,47 @@ def start(command: Sequence[str], environment: Mapping[str, str], folder: Path) 
         stderr=subprocess.PIPE,
         text=True,
     )
-    return Running(process)
+    return RunningProgram(process)
 
 
 def await_true(
-    happened: Callable[[], bool], otherwise: Callable[[], str], process: subprocess.Popen[str] | None = None
+    condition: Callable[[], bool], explain: Callable[[], str], process: subprocess.Popen[str] | None = None
 ) -> None:
-    """Watch for something with a deadline; a process that has ended is given one last look."""
-    deadline = time.monotonic() + DEADLINE
-    while not happened():
-        over = process is not None and process.poll() is not None
-        if over:
-            time.sleep(0.2)  # what it printed last is still on its way through the pipe
-            assert happened(), f"it ended with {process.returncode if process else None}: {otherwise()}"
+    """Wait until `condition` is true. Fail after TIMEOUT seconds, or when `process` exits while it is false."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        if process is not None and process.poll() is not None:
+            time.sleep(0.2)  # the reader threads may not have read the last output yet
+            assert condition(), f"exited with {process.returncode}: {explain()}"
             return
-        assert time.monotonic() < deadline, otherwise()
+        assert time.monotonic() < deadline, explain()
         time.sleep(0.02)
 
 
 def children(pid: int) -> list[int]:
-    """The processes that this one has started and that are still there."""
+    """Return the ids of the child processes of `pid` that still exist."""
     with suppress(FileNotFoundError, ProcessLookupError):
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []
 
 
-def family(pid: int) -> list[int]:
-    """The processes that this one and those below it have started, parents first."""
-    return [each for child in children(pid) for each in (child, *family(child))]
+def descendants(pid: int) -> list[int]:
+    """Return the ids of all descendants of `pid`, parents first."""
+    return [each for child in children(pid) for each in (child, *descendants(child))]
 
 
-def kill_at_random(victims: Sequence[Running], dice: random.Random) -> None:
-    """SIGKILL gates, their supervisors, their upgrades, or several of them, in any order."""
+def kill_at_random(victims: Sequence[RunningProgram], dice: random.Random) -> None:
+    """Send SIGKILL to gate, its supervisor, its upgrade process or several of them, in random order."""
     for victim in victims:
-        below = family(victim.pid)
+        below = descendants(victim.pid)
         parent = [victim.pid]
         for pid in dice.choice([parent, below, below[:1], below[1:], parent + below, below + parent]):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
-def alive(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
+def is_running(pid: int) -> bool:
+    """Return whether a process exists and is not a zombie."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"

@@ -1,4 +1,4 @@
-"""Tiny Alembic projects, written where a test wants them."""
+"""Small Alembic projects for tests."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def downgrade():
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with alembic.ini, env.py and scripts."""
+    """A folder with alembic.ini, env.py and migration scripts."""
 
     folder: Path
 
     @property
     def versions(self) -> Path:
-        """Where the scripts are."""
+        """The folder of the migration scripts."""
         return self.folder / "migrations" / "versions"
 
     def add(
@@ -82,7 +82,7 @@ class Project:
         labels: str | tuple[str, ...] | None = None,
         message: str = "",
     ) -> Path:
-        """Write one script; `upgrade` is the body of its function."""
+        """Write one migration script and return its path; `upgrade` is the body of its upgrade function."""
         body = "\n".join(f"    {line}" for line in upgrade.splitlines())
         text = SCRIPT.format(
             id=revision,
@@ -97,7 +97,7 @@ class Project:
         return path
 
     def chain(self, *revisions: str, table: bool = True) -> Project:
-        """Write revisions that follow each other; each makes a table named after it."""
+        """Write a linear history; each revision creates the table `t_<revision>`, unless `table` is false."""
         down = None
         for revision in revisions:
             self.add(revision, down, f'op.execute("CREATE TABLE t_{revision} (id int)")' if table else "pass")
@@ -105,15 +105,19 @@ class Project:
         return self
 
 
-def until_there(path: Path) -> str:
-    """What a script or env.py says to wait for a file."""
+def wait_for_file(path: Path) -> str:
+    """Return statements, for a migration script or env.py, that wait for a file."""
     return f"import os, time\nwhile not os.path.exists({str(path)!r}): time.sleep(0.05)\n"
 
 
 def make_project(
     folder: Path, *, driver: str = "psycopg", options: str = "", environment: str | None = None
 ) -> Project:
-    """Make a project without scripts; its env.py takes DATABASE_URL, by the driver, and passes `options` on."""
+    """Create a project without migration scripts.
+
+    env.py connects to DATABASE_URL with `driver` and appends `options` to the arguments of `context.configure`;
+    `environment` replaces its whole text.
+    """
     project = Project(folder)
     project.versions.mkdir(parents=True)
     template = ASYNC_ENV if driver == "asyncpg" else SYNC_ENV

@@ -1,4 +1,4 @@
-"""What one unit test tells gate stays in that test; drawn cases are as many as GATE_TEST_EXAMPLES says."""
+"""Resets global state between unit tests. GATE_TEST_EXAMPLES sets the number of Hypothesis examples."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from gate import redaction
 hypothesis.settings.register_profile(
     "gate",
     max_examples=int(os.environ.get("GATE_TEST_EXAMPLES", "100")),
-    deadline=None,  # another worker may have both cores just then
+    deadline=None,  # a parallel worker may use both cores
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
 )
 hypothesis.settings.load_profile("gate")
 
 
 @pytest.fixture(autouse=True)
-def no_password_of_another_test() -> Iterator[None]:
-    """`hide` knows every password that came by in its process; in tests those are made up by the hundred."""
+def reset_known_passwords() -> Iterator[None]:
+    """`redaction.hide` remembers every password of the process, and property-based tests generate hundreds."""
     redaction._known.clear()
     yield
     redaction._known.clear()

@@ -25,7 +25,7 @@ from gate.settings.arguments import COMMANDS
 from gate.settings.settings import Decision, Policy
 from gate.settings.variables import SETTINGS
 from tests.support.docs import ALL, PAGES, README, ROOT, blocks, sections, table, tables
-from tests.support.programs import GATE, start
+from tests.support.programs import GATE_COMMAND, start
 from tests.unit.test_layers import FOUNDATION, MAY_IMPORT
 
 PACKAGE = ROOT / "gate"
@@ -72,7 +72,7 @@ def test_the_generated_tables_are_as_docs_tables_writes_them(name: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_flag_of_the_help_is_told(command: str) -> None:
-    usage = start([*GATE, command, "--help"], {}, ROOT).wait()
+    usage = start([*GATE_COMMAND, command, "--help"], {}, ROOT).wait()
     assert usage.code == 0
     options = usage.out.split("options:")[1]
     flags = {flag for line in options.splitlines() for flag in re.findall(r"(?<![\w-])--?[a-z][\w-]*", line[:28])}
@@ -81,7 +81,7 @@ def test_every_flag_of_the_help_is_told(command: str) -> None:
 
 
 def test_no_flag_is_told_that_no_command_takes() -> None:
-    helps = "".join(start([*GATE, command, "--help"], {}, ROOT).wait().out for command in COMMANDS)
+    helps = "".join(start([*GATE_COMMAND, command, "--help"], {}, ROOT).wait().out for command in COMMANDS)
     told = set(re.findall(r"`[^`]*?(--[a-z][\w-]*)", ALL))
     assert {flag for flag in told if not re.search(rf"{flag}\b", helps)} == OTHERS
 

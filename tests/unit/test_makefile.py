@@ -1,4 +1,4 @@
-"""`make` tells every target, and the documents name none that is not there."""
+"""`make` lists every target, and the documents name only existing targets."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ TARGETS = set(re.findall(r"^\.PHONY: (\w+)$", (ROOT / "Makefile").read_text(), r
 
 
 def test_plain_make_tells_each_target_with_its_meaning() -> None:
-    told = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
-    meanings = {line.split()[1]: line.split(maxsplit=2)[2] for line in told}
+    lines = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    meanings = {line.split()[1]: line.split(maxsplit=2)[2] for line in lines}
     assert set(meanings) == TARGETS
     assert all(meanings.values())
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gate.errors import BadSettings, GateError
 from gate.text import MAX_ID_LENGTH, MAX_IDS, first_ids, join_ids, printable
-from tests.support.forgery import HOSTILE
+from tests.support.hostile_text import HOSTILE
 
 ANY_TEXT = st.text(st.characters(), max_size=300)
 """Lone surrogates as well: so Python hands over a name of a file or a variable that is no UTF-8."""

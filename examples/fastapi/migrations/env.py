@@ -1,4 +1,4 @@
-"""Alembic's environment: takes its URL from DATABASE_URL, as the application does."""
+"""The Alembic environment. It uses the engine of the application."""
 
 from alembic import context
 

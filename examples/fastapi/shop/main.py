@@ -1,4 +1,4 @@
-"""A small shop: `uvicorn shop.main:app`."""
+"""A small shop. Run it with `uvicorn shop.main:app`."""
 
 from fastapi import FastAPI
 from sqlalchemy import select
@@ -16,12 +16,12 @@ app.router.routes.append(Route("/health/ready", ready))
 
 @app.get("/health")
 def health() -> dict[str, str]:
-    """Liveness: the process answers. It never asks the database, or a restart of that would kill every container."""
+    """Liveness: the process answers. It must not query the database, whose restart would kill every container."""
     return {"status": "ok"}
 
 
 @app.get("/items")
 def items() -> list[dict[str, object]]:
     with Session(engine()) as session:
-        found = session.scalars(select(Item).order_by(Item.id))
-        return [{"name": item.name, "price": str(item.price), "stock": item.stock} for item in found]
+        rows = session.scalars(select(Item).order_by(Item.id))
+        return [{"name": item.name, "price": str(item.price), "stock": item.stock} for item in rows]

@@ -1,4 +1,4 @@
-"""What this version of the code believes the schema to be."""
+"""The models of this version of the application."""
 
 from decimal import Decimal
 

@@ -1,1 +1,1 @@
-"""PostgreSQL by psycopg."""
+"""PostgreSQL, through psycopg."""

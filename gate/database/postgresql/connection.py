@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gate.database.location import Database, explain
 from gate.errors import BadSettings, DatabaseUnavailable
+from gate.settings.database_url import POSTGRESQL
 
 if TYPE_CHECKING:
     import psycopg
@@ -37,7 +38,7 @@ def connect(database: Database, application_name: str = "gate") -> Connection:
     import psycopg  # noqa: PLC0415 - as above
 
     url = database.url()
-    if not url.is_postgresql:  # libpq would connect to the server that PG* names
+    if url.engine not in POSTGRESQL:  # the file of the URL has changed; libpq would connect where PG* points
         raise DatabaseUnavailable(f"{url.display} does not speak PostgreSQL.")
     limits = {
         "application_name": application_name,
@@ -56,7 +57,7 @@ def connect(database: Database, application_name: str = "gate") -> Connection:
 
 @contextmanager
 def explained(database: Database) -> Iterator[None]:
-    """Raise `DatabaseUnavailable` in place of psycopg's own errors."""
+    """Convert psycopg's errors in the block to `DatabaseUnavailable`."""
     import psycopg  # noqa: PLC0415 - as above
 
     try:

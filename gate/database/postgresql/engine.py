@@ -1,4 +1,4 @@
-"""PostgreSQL behind the interface of `gate.database.engine`, by psycopg."""
+"""PostgreSQL, through psycopg, as an engine of `gate.database.engine`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class PostgresEngine:
-    """PostgreSQL, and what speaks its protocol."""
+    """PostgreSQL, and servers that speak its protocol."""
 
     transactional_ddl: ClassVar[bool] = True
 
@@ -35,7 +35,7 @@ class PostgresEngine:
 
     @classmethod
     def read_stamp_through(cls, connection: Any, table: TableName) -> Stamp:
-        """Inspect with the same statements as through psycopg: they ask the catalog before they select."""
+        """Inspect with the same statements: they query the catalog before the version table."""
 
         def run(statement: str) -> Sequence[Any] | None:
             row: Sequence[Any] | None = connection.exec_driver_sql(statement).first()
@@ -50,7 +50,7 @@ class PostgresEngine:
         return lock.acquire(self._database, key)
 
     def sessions(self, key: LockKey, tag: str = "") -> PostgresSessions:
-        """Ask pg_stat_activity, on a new connection each time."""
+        """Query pg_stat_activity, on a new connection each time."""
         from gate.database.postgresql.sessions import PostgresSessions, query_on_new_connection  # noqa: PLC0415 - likewise
 
         return PostgresSessions(query_on_new_connection(self._database), key, tag)

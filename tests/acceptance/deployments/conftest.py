@@ -1,4 +1,4 @@
-"""What the container tests share: each image is built once for the session."""
+"""Fixtures of the container tests; each image is built once per session."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.containers import OLDER, Containers, need_containers
+from tests.support.containers import PREVIOUS_DOCKERFILE, Containers, require_containers
 
 
 @pytest.fixture(scope="session")
 def containers() -> Iterator[Containers]:
-    """The example's image and a PostgreSQL beside it."""
-    need_containers()
-    prepared = Containers()
+    """The image of the example and a PostgreSQL container."""
+    require_containers()
+    session = Containers()
     try:
-        prepared.build()
-        prepared.start_postgres()
-        yield prepared
+        session.build()
+        session.start_postgres()
+        yield session
     finally:
-        prepared.remove()
+        session.remove()
 
 
 @pytest.fixture(scope="session")
 def older_image(containers: Containers, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The example's image before its last migration."""
+    """The image of the example without its last migration."""
     containers.build_from(
-        OLDER.format(image=containers.image), containers.older_image, tmp_path_factory.mktemp("older")
+        PREVIOUS_DOCKERFILE.format(image=containers.image), containers.older_image, tmp_path_factory.mktemp("older")
     )
     return containers.older_image

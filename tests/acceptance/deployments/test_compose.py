@@ -17,8 +17,17 @@ import pytest
 import yaml
 
 from demo.embedded_postgres import free_port
-from tests.support.containers import POSTGRES_IMAGE, PYTHON_IMAGE, ROOT, UTF8, Container, Containers, must, podman
-from tests.support.docs import shown
+from tests.support.containers import (
+    POSTGRES_IMAGE,
+    PYTHON_IMAGE,
+    ROOT,
+    UTF8,
+    Container,
+    Containers,
+    podman,
+    podman_output,
+)
+from tests.support.docs import log_excerpts
 from tests.support.programs import await_true
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
@@ -89,25 +98,25 @@ def test_the_server_starts_after_the_one_shot_has_migrated(compose: Compose) -> 
     web = compose.service("web")
     web.await_event("gate.starting")
     assert web.event("gate.waiting") is None
-    for service, line in shown("compose", "A one-shot migration service"):
+    for service, line in log_excerpts("compose", "A one-shot migration service"):
         assert re.search(line, compose.service(service).logs())
     assert len(json.loads(web.get("/items"))) == 2
     await_true(lambda: compose.healthy("web"), web.logs)
-    status = must("exec", web.name, "cat", "/proc/1/status")
+    status = podman_output("exec", web.name, "cat", "/proc/1/status")
     assert "CapEff:\t0000000000000000" in status
     assert "NoNewPrivs:\t1" in status
-    assert must("inspect", "--format={{.HostConfig.ReadonlyRootfs}}", web.name) == "true"
+    assert podman_output("inspect", "--format={{.HostConfig.ReadonlyRootfs}}", web.name) == "true"
 
 
 @pytest.mark.parametrize("compose", ["compose.yaml"], indirect=True)
 def test_a_restart_of_the_database_kills_no_server(compose: Compose) -> None:
     compose.up()
     web = compose.service("web")
-    before = must("inspect", "--format={{.State.StartedAt}}", web.name)
+    before = podman_output("inspect", "--format={{.State.StartedAt}}", web.name)
     assert len(json.loads(web.get("/items"))) == 2
-    must("restart", "--time=1", compose.service("db").name)
+    podman_output("restart", "--time=1", compose.service("db").name)
     assert compose.healthy("web")
-    assert must("inspect", "--format={{.State.StartedAt}}", web.name) == before
+    assert podman_output("inspect", "--format={{.State.StartedAt}}", web.name) == before
 
 
 @pytest.mark.parametrize("compose", ["compose.wait.yaml"], indirect=True)

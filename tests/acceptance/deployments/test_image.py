@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.containers import PYTHON_IMAGE, ROOT, Containers, must
+from tests.support.containers import PYTHON_IMAGE, ROOT, Containers, podman_output
 
 # One worker for all that needs these images, so that each is built once; the builds download the libraries.
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
@@ -26,8 +26,8 @@ def test_container_migrates_with_run_migrations_and_serves(containers: Container
     web = containers.start(containers.create_database(), RUN_MIGRATIONS="1")
     web.await_event("gate.migrated")
     assert [item["name"] for item in json.loads(web.get("/items"))] == ["a lamp", "a chair"]
-    assert must("exec", web.name, "id", "--user") == "10001"
-    assert "uvicorn" in must("exec", web.name, "cat", "/proc/1/cmdline")
+    assert podman_output("exec", web.name, "id", "--user") == "10001"
+    assert "uvicorn" in podman_output("exec", web.name, "cat", "/proc/1/cmdline")
 
 
 def test_waiting_container_starts_once_another_container_has_migrated(containers: Containers) -> None:
@@ -52,5 +52,5 @@ def test_what_the_recipe_does_not_copy_never_reaches_the_build(containers: Conta
     tag, recipe = f"{containers.image}-context", tmp_path / "Dockerfile"
     recipe.write_text(f"FROM {PYTHON_IMAGE}\nCOPY . /context\nWORKDIR /context\n")
     containers.build_image(tag, context, f"--file={recipe}")
-    copied = must("run", "--rm", tag, "find", ".", "-type", "f", "-printf", "%P\n").splitlines()
+    copied = podman_output("run", "--rm", tag, "find", ".", "-type", "f", "-printf", "%P\n").splitlines()
     assert set(copied) == wanted

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.containers import Container, Containers, must, podman
-from tests.support.docs import shown
-from tests.support.manifests import Resource, containers_of, one, overlay
+from tests.support.containers import Container, Containers, podman, podman_output
+from tests.support.docs import log_excerpts
+from tests.support.manifests import Resource, containers_of, overlay, resource_of_kind
 from tests.support.programs import await_true
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
@@ -104,7 +104,7 @@ def serves(web: Container) -> None:
 
 
 def test_entrypoint_waits_alive_but_not_ready_until_somebody_migrates(player: Player) -> None:
-    deployment = one(overlay("entrypoint"), "Deployment")
+    deployment = resource_of_kind(overlay("entrypoint"), "Deployment")
     (spec,) = deployment["spec"]["template"]["spec"]["containers"]
     alive, ready = (spec[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe"))
     web = player.play(deployment)("web")
@@ -117,48 +117,53 @@ def test_entrypoint_waits_alive_but_not_ready_until_somebody_migrates(player: Pl
 
 
 def test_a_lost_database_kills_no_server(player: Player) -> None:
-    deployment = one(overlay("entrypoint"), "Deployment")
+    deployment = resource_of_kind(overlay("entrypoint"), "Deployment")
     (spec,) = deployment["spec"]["template"]["spec"]["containers"]
     player.containers.migrate(player.url)
     web = player.play(deployment)("web")
     serves(web)
-    player.containers.lock_out(player.url)
+    player.containers.block_connections(player.url)
     await_true(lambda: "500" in web.try_to_get("/items").stderr, web.logs)
     for probe in ("livenessProbe", "readinessProbe"):
         web.get(spec[probe]["httpGet"]["path"])
 
 
 def test_init_wait_holds_the_pod_and_the_job_lets_it_go(player: Player) -> None:
-    pod = player.play(one(overlay("job"), "Deployment"))
+    pod = player.play(resource_of_kind(overlay("job"), "Deployment"))
     waiting = pod("wait")
     waiting.await_event("gate.waiting")
-    assert must("exec", waiting.name, "stat", "-c", "%u:%g %a", "/run/secrets/database/url") == f"0:{GROUP} 440"
-    assert must("exec", waiting.name, "id", "-u") == str(GROUP)
-    assert must("exec", waiting.name, "sh", "-c", "touch /tmp/written; touch /written || echo read-only") == "read-only"
-    job = player.play(one(overlay("job"), "Job"))("migrate")
+    assert (
+        podman_output("exec", waiting.name, "stat", "-c", "%u:%g %a", "/run/secrets/database/url") == f"0:{GROUP} 440"
+    )
+    assert podman_output("exec", waiting.name, "id", "-u") == str(GROUP)
+    assert (
+        podman_output("exec", waiting.name, "sh", "-c", "touch /tmp/written; touch /written || echo read-only")
+        == "read-only"
+    )
+    job = player.play(resource_of_kind(overlay("job"), "Job"))("migrate")
     await_true(lambda: ended_well(job), job.logs)
     assert job.event("gate.migrated")
     await_true(lambda: ended_well(waiting), waiting.logs)
-    for _, line in shown("kubernetes", "A migration Job"):
+    for _, line in log_excerpts("kubernetes", "A migration Job"):
         assert re.search(line, waiting.logs())
     serves(pod("web"))
 
 
 def test_init_wait_alone_goes_when_somebody_migrates(player: Player) -> None:
-    pod = player.play(one(overlay("init-wait"), "Deployment"))
+    pod = player.play(resource_of_kind(overlay("init-wait"), "Deployment"))
     pod("wait").await_event("gate.waiting")
     player.containers.migrate(player.url)
     serves(pod("web"))
 
 
 def test_init_migrate_migrates_once_for_two_pods(player: Player) -> None:
-    deployment = one(overlay("init-migrate"), "Deployment")
+    deployment = resource_of_kind(overlay("init-migrate"), "Deployment")
     pods_ = [player.play(deployment) for _ in range(deployment["spec"]["replicas"])]
     for pod in pods_:
         serves(pod("web"))
     applied = [event for pod in pods_ for event in pod("migrate").events() if event["event"] == "gate.revision_applied"]
     assert sorted(event["revision"] for event in applied) == ["0001", "0002", "0003"]
-    limit = must("inspect", "--format={{.HostConfig.Memory}}", pods_[0]("migrate").name)
+    limit = podman_output("inspect", "--format={{.HostConfig.Memory}}", pods_[0]("migrate").name)
     assert limit == str(256 * 2**20)
 
 
@@ -166,7 +171,7 @@ def test_sidecar_tells_readiness_beside_the_server(player: Player) -> None:
     def ordinary(pod: Resource) -> None:
         pod["containers"] += pod.pop("initContainers")
 
-    pod = player.play(one(overlay("sidecar"), "Deployment"), ordinary)
+    pod = player.play(resource_of_kind(overlay("sidecar"), "Deployment"), ordinary)
     sidecar = pod("gate")
     assert json.loads(sidecar.get("/health", port=8080)) == {"status": "ok"}
     assert "503" in sidecar.try_to_get("/health/ready", port=8080).stderr
@@ -188,7 +193,7 @@ def test_termination_message_of_a_refused_job_is_the_verdict(player: Player) -> 
 
     player.containers.execute(player.url, "CREATE TABLE alembic_version (version_num text)")
     player.containers.execute(player.url, "INSERT INTO alembic_version VALUES ('0001'), ('elsewhere')")
-    job = player.play(one(overlay("job"), "Job"), mounted)("migrate")
+    job = player.play(resource_of_kind(overlay("job"), "Job"), mounted)("migrate")
     assert job.wait() == 76
     assert "elsewhere" in message.read_text()
-    assert "parted" in message.read_text()
+    assert "diverged" in message.read_text()

@@ -12,7 +12,15 @@ import pytest
 
 from gate.errors import BadScripts, BadSettings, MigrationFailed, Refused
 from tests.support.containers import ROOT
-from tests.support.manifests import Resource, built, containers_of, kustomize, one, overlay, pods
+from tests.support.manifests import (
+    Resource,
+    build_overlay,
+    containers_of,
+    kustomize,
+    overlay,
+    pod_specs,
+    resource_of_kind,
+)
 
 # One worker for all of them, so that kustomize is built once.
 pytestmark = [pytest.mark.xdist_group("manifests"), pytest.mark.timeout(600)]
@@ -30,7 +38,7 @@ def test_overlay_is_valid_for_kubernetes_1_29_and_the_newest(name: str) -> None:
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_overlay_keeps_to_the_restricted_standard(name: str) -> None:
-    for pod in pods(overlay(name)):
+    for pod in pod_specs(overlay(name)):
         security = pod["securityContext"]
         assert security["runAsNonRoot"]
         assert security["runAsUser"] > 0
@@ -46,7 +54,7 @@ def test_overlay_keeps_to_the_restricted_standard(name: str) -> None:
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_every_container_reads_the_secret_as_its_group_and_waits_for_a_stamp(name: str) -> None:
-    for pod in pods(overlay(name)):
+    for pod in pod_specs(overlay(name)):
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         assert volumes["database"]["secret"]["defaultMode"] == 0o440
         assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
@@ -70,8 +78,8 @@ def test_one_command_names_the_image_of_server_gate_and_job(name: str, image: st
     assert kustomization.read_text().count("1.0.0") == 1
     subprocess.run([kustomize(), "edit", "set", "image", f"shop={image}"], cwd=folder, check=True, timeout=60)
     kustomization.write_text(kustomization.read_text().replace("index: 1", f"index: {index}"))
-    resources = built(folder)
-    assert {container["image"] for pod in pods(resources) for container in containers_of(pod)} == {image}
+    resources = build_overlay(folder)
+    assert {container["image"] for pod in pod_specs(resources) for container in containers_of(pod)} == {image}
     for resource in resources:
         if resource["kind"] == "Job":
             assert resource["metadata"]["name"] == "shop-migrate-2.3.4"
@@ -79,7 +87,7 @@ def test_one_command_names_the_image_of_server_gate_and_job(name: str, image: st
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_no_liveness_probe_asks_for_the_schema_and_a_readiness_probe_does(name: str) -> None:
-    (pod,) = (pod for pod in pods(overlay(name)) if "restartPolicy" not in pod)
+    (pod,) = (pod for pod in pod_specs(overlay(name)) if "restartPolicy" not in pod)
     ready = [container["readinessProbe"]["httpGet"]["path"] for container in probed(pod, "readinessProbe")]
     assert "/health/ready" in ready
     for kind in ("livenessProbe", "startupProbe"):
@@ -92,17 +100,17 @@ def probed(pod: Resource, kind: str) -> list[Resource]:
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_a_pod_may_wait_and_takes_no_older_one_away(name: str) -> None:
-    deployment = one(overlay(name), "Deployment")["spec"]
+    deployment = resource_of_kind(overlay(name), "Deployment")["spec"]
     assert deployment["replicas"] > 1
     assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
-    for pod in pods(overlay(name)):
+    for pod in pod_specs(overlay(name)):
         assert pod["terminationGracePeriodSeconds"] == 30
         for container in containers_of(pod):
             assert "GATE_TIMEOUT" not in {variable["name"] for variable in container["env"]}
 
 
 def test_job_is_not_tried_again_after_what_only_a_person_can_mend() -> None:
-    job = one(overlay("job"), "Job")["spec"]
+    job = resource_of_kind(overlay("job"), "Job")["spec"]
     assert "activeDeadlineSeconds" not in job
     failing = next(rule["onExitCodes"] for rule in job["podFailurePolicy"]["rules"] if rule["action"] == "FailJob")
     assert failing["containerName"] == job["template"]["spec"]["containers"][0]["name"]
@@ -112,6 +120,6 @@ def test_job_is_not_tried_again_after_what_only_a_person_can_mend() -> None:
 
 
 def test_sidecar_is_a_native_one() -> None:
-    (sidecar,) = one(overlay("sidecar"), "Deployment")["spec"]["template"]["spec"]["initContainers"]
+    (sidecar,) = resource_of_kind(overlay("sidecar"), "Deployment")["spec"]["template"]["spec"]["initContainers"]
     assert sidecar["restartPolicy"] == "Always"
     assert sidecar["command"][:2] == ["gate", "serve"]

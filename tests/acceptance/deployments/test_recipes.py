@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.containers import PYTHON_IMAGE, ROOT, Container, Containers, must, podman
-from tests.support.docs import recipes
+from tests.support.containers import PYTHON_IMAGE, ROOT, Container, Containers, podman, podman_output
+from tests.support.docs import dockerfile_recipes
 from tests.support.projects import make_project
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
@@ -136,13 +136,13 @@ def waits_then_serves(containers: Containers, image: str) -> Container:
 def test_three_lines_of_the_readme_put_gate_into_an_image(
     containers: Containers, application: Callable[[str], str], with_lines: Callable[[str, str], str]
 ) -> None:
-    waits_then_serves(containers, with_lines(application(NEW_PINS), recipes()[0]))
+    waits_then_serves(containers, with_lines(application(NEW_PINS), dockerfile_recipes()[0]))
 
 
 def upgraded_by_the_applications_alembic(containers: Containers, image: str) -> None:
     web = waits_then_serves(containers, image)
     assert web.event("gate.upgrade_command")
-    assert must("exec", web.name, "python3", "-c", VERSIONS) == "1.15.2 1.4.54"
+    assert podman_output("exec", web.name, "python3", "-c", VERSIONS) == "1.15.2 1.4.54"
     url = containers.create_database()
     containers.migrate(url, image, ("/opt/gate/bin/gate", "migrate", "--upgrade-command", "alembic upgrade heads"))
     assert containers.execute(url, "SELECT version_num FROM alembic_version") == "a2"
@@ -151,7 +151,7 @@ def upgraded_by_the_applications_alembic(containers: Containers, image: str) -> 
 def test_own_venv_by_the_readme_leaves_the_applications_pins_and_upgrades_with_its_alembic(
     containers: Containers, old_application: str, with_lines: Callable[[str, str], str]
 ) -> None:
-    upgraded_by_the_applications_alembic(containers, with_lines(old_application, recipes()[1]))
+    upgraded_by_the_applications_alembic(containers, with_lines(old_application, dockerfile_recipes()[1]))
 
 
 def test_own_venv_by_the_recipe_leaves_the_applications_pins_and_upgrades_with_its_alembic(
@@ -194,7 +194,7 @@ def test_image_whose_user_cannot_use_the_migrations_is_not_built(
 def test_no_setting_stands_in_an_image(containers: Containers, own_venv: str, distroless: str) -> None:
     known = ("GATE_", "RUN_MIGRATIONS", "DATABASE_URL", "MIGRATION_DATABASE_URL", "ALEMBIC_CONFIG")
     for image in (containers.image, own_venv, distroless):
-        variables = json.loads(must("image", "inspect", "--format={{json .Config.Env}}", image))
+        variables = json.loads(podman_output("image", "inspect", "--format={{json .Config.Env}}", image))
         assert not [variable for variable in variables if variable.startswith(known)]
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.containers import ROOT, Container, Containers, must
+from tests.support.containers import ROOT, Container, Containers, podman_output
 from tests.support.docker_socket import docker_socket
-from tests.support.docs import shown
+from tests.support.docs import log_excerpts
 from tests.support.go_tools import go_tool
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
@@ -55,7 +55,7 @@ class Updated:
         return replace(self, web=web)
 
     def rebuild(self, image: str = "") -> None:
-        must("tag", image or self.containers.image, self.tag)
+        podman_output("tag", image or self.containers.image, self.tag)
 
     def watchtower(self) -> str:
         """Let Watchtower look once, at this container only; give what it logged."""
@@ -69,11 +69,11 @@ class Updated:
         return done.stdout + done.stderr
 
     def update(self, image: str = "") -> None:
-        before = must("inspect", "--format={{.Id}}", self.web.name)
+        before = podman_output("inspect", "--format={{.Id}}", self.web.name)
         self.rebuild(image)
         said = self.watchtower()
         assert "Updated=1" in said, said
-        assert must("inspect", "--format={{.Id}}", self.web.name) != before
+        assert podman_output("inspect", "--format={{.Id}}", self.web.name) != before
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def updated(containers: Containers, older_image: str, docker_host: str) -> Updat
     url = containers.create_database()
     containers.migrate(url, older_image)
     tag = f"{containers.image}-{secrets.token_hex(4)}:latest"
-    must("tag", older_image, tag)
+    podman_output("tag", older_image, tag)
     containers.images.append(tag)
     started = Updated(containers, docker_host, tag, url, Container("")).start()
     started.web.get("/health/ready")
@@ -92,7 +92,7 @@ def updated(containers: Containers, older_image: str, docker_host: str) -> Updat
 def test_the_incident_the_new_image_is_held_and_heals_when_the_migration_is_applied(updated: Updated) -> None:
     updated.update()
     updated.web.await_event("gate.waiting")
-    for _, line in shown("compose", "Watchtower"):
+    for _, line in log_excerpts("compose", "Watchtower"):
         assert re.search(line, updated.web.logs())
     assert updated.web.state("Running") == "true"
     assert "Uvicorn" not in updated.web.logs()
@@ -111,7 +111,7 @@ def test_what_the_user_set_stays_and_what_the_image_set_goes(
     changed = updated.start(*SERVER, "--no-access-log", options=("--env=SIZE=small",))
     changed.web.await_log("Uvicorn running")
     changed.update(colours["new"])
-    container = json.loads(must("inspect", changed.web.name))[0]
+    container = json.loads(podman_output("inspect", changed.web.name))[0]
     told = container["Config"]["Env"]
     assert {f"DATABASE_URL={updated.url}", "GATE_ON_FAILURE=stay", "SIZE=small", "COLOUR=new"} <= set(told)
     assert "COLOUR=old" not in told
@@ -129,7 +129,7 @@ def test_with_run_migrations_the_new_image_migrates(updated: Updated) -> None:
 
 
 def test_a_failed_migration_stays_running_so_that_the_next_image_mends_it(updated: Updated, tmp_path: Path) -> None:
-    broken = updated.containers.build_other('raise RuntimeError("broken")', tmp_path)
+    broken = updated.containers.build_changed('raise RuntimeError("broken")', tmp_path)
     changed = updated.start(RUN_MIGRATIONS="1")
     changed.web.await_log("Uvicorn running")
     changed.update(broken)
@@ -140,7 +140,7 @@ def test_a_failed_migration_stays_running_so_that_the_next_image_mends_it(update
 
 
 def test_the_pre_update_hook_puts_an_update_off_while_a_migration_is_at_work(updated: Updated, tmp_path: Path) -> None:
-    slow = updated.containers.build_other('op.execute("SELECT pg_sleep(600)")', tmp_path)
+    slow = updated.containers.build_changed('op.execute("SELECT pg_sleep(600)")', tmp_path)
     migrating = updated.containers.start(updated.url, image=slow, RUN_MIGRATIONS="1")
     migrating.await_event("gate.revision_started")
     updated.rebuild()
@@ -152,7 +152,7 @@ def test_the_pre_update_hook_puts_an_update_off_while_a_migration_is_at_work(upd
 
 
 def test_a_container_that_migrates_is_left_to_finish(updated: Updated, tmp_path: Path) -> None:
-    updated.rebuild(updated.containers.build_other('op.execute("SELECT pg_sleep(600)")', tmp_path))
+    updated.rebuild(updated.containers.build_changed('op.execute("SELECT pg_sleep(600)")', tmp_path))
     changed = updated.start(RUN_MIGRATIONS="1")
     changed.web.await_event("gate.revision_started")
     updated.rebuild()

@@ -1,4 +1,4 @@
-"""The migration lock's key, and the line in which its holder tells its progress (hazards.md 3 and 5)."""
+"""The migration lock's key, and the line in which its holder publishes its progress (hazards.md 3 and 5)."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_a_migrations_own_connection_is_never_taken_for_the_lock_holder() -> Non
 
 
 def test_the_holder_is_read_as_it_was_written() -> None:
-    told = Migrator("web-1", 3, 12, "ae10", 1700000000)
-    line = told.application_name(KEY)
+    migrator = Migrator("web-1", 3, 12, "ae10", 1700000000)
+    line = migrator.application_name(KEY)
     assert line == f"{KEY.tag} 3/12 ae10 @1700000000 web-1"
     assert Migrator.parse(line, KEY, 4711) == Migrator("web-1", 3, 12, "ae10", 1700000000, 4711)
 

@@ -1,4 +1,4 @@
-"""The sentences for a person woken at night: what happened, and what to do."""
+"""The sentences about a verdict: what was found, and what to do."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_every_verdict_has_one_sentence_that_names_the_database(drift: Drift) ->
         (OVERLAPPING, "rows that overlap through depends_on"),
     ],
 )
-def test_the_sentence_says_what_a_look_found(drift: Drift, words: str) -> None:
+def test_the_sentence_says_what_an_inspection_found(drift: Drift, words: str) -> None:
     assert words in messages.finding(drift, "shop")
 
 
@@ -47,17 +47,22 @@ def test_the_sentence_says_what_a_look_found(drift: Drift, words: str) -> None:
         (BEHIND, "Nobody is migrating: run `gate migrate`"),
         (EMPTY, "RUN_MIGRATIONS=1"),
         (UNSTAMPED, "`alembic stamp REVISION`"),
-        (UNKNOWN, "deploy the image that brought the"),
+        (UNKNOWN, "deploy the image that contains the"),
         (DIVERGED, "`alembic merge`"),
         (OVERLAPPING, "restore the database"),
     ],
 )
-def test_every_verdict_that_may_hold_somebody_up_names_its_cure(drift: Drift, words: str) -> None:
+def test_every_verdict_that_may_stop_a_start_names_its_remedy(drift: Drift, words: str) -> None:
     assert words in messages.remedy(drift)
 
 
-def test_nothing_needs_a_cure_when_the_schema_fits() -> None:
+def test_no_remedy_is_needed_when_the_schema_fits() -> None:
     assert messages.remedy(CURRENT) == ""
+
+
+@pytest.mark.parametrize("drift", ALL, ids=lambda drift: str(drift.verdict))
+def test_a_migrator_at_work_is_waited_for(drift: Drift) -> None:
+    assert messages.remedy(drift, "web-1").startswith("Migrating now: web-1. Wait ")
 
 
 @pytest.mark.parametrize("drift", [BEHIND, EMPTY])
@@ -81,7 +86,7 @@ def test_pending_revisions_are_counted_and_the_first_few_named(pending: tuple[st
     assert messages.pending_text(Drift(Verdict.BEHIND, (), (), pending)) == words
 
 
-def test_redundant_rows_are_named_with_what_alembic_will_do_and_the_cure() -> None:
+def test_redundant_rows_are_named_with_what_alembic_will_do_and_the_remedy() -> None:
     said = messages.redundant_rows(CURRENT)
     assert "a1" in said
     assert "delete the redundant row(s)" in said

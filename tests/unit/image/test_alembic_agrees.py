@@ -1,6 +1,6 @@
-"""Gate against Alembic itself: drawn histories, and database states that Alembic really reached.
+"""Gate agrees with Alembic: on generated histories, and on database states that Alembic itself has reached.
 
-Alembic plans and migrates on an SQLite in memory; gate must read every state as Alembic would go on from it.
+Alembic plans and migrates an in-memory SQLite database; gate must agree with its next plan in every state.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ def rows(connection: Connection) -> tuple[str, ...]:
 
 
 def run(connection: Connection, steps: Sequence[RevisionStep]) -> bool:
-    """Let Alembic run these steps and write its version table; if it cannot, nothing has happened."""
+    """Let Alembic run these steps and write its version table; return False and roll back if it fails."""
     context = MigrationContext.configure(connection, opts={"fn": lambda *_: steps})
     try:
         with context.begin_transaction():
             context.run_migrations()
     except (CommandError, RevisionError, AssertionError, KeyError, IndexError):
-        # Alembic itself fails on some entangled branches (its merge deletes a row that is not there).
+        # Alembic itself fails on some entangled branches: its merge deletes a row that does not exist.
         connection.rollback()
         return False
     connection.commit()
@@ -117,37 +117,37 @@ def histories(draw: st.DrawFn) -> History:
 
 
 @dataclass(frozen=True)
-class Deed:
-    """What somebody did to the database: an upgrade or a downgrade to somewhere, killed after some steps."""
+class Command:
+    """An upgrade or a downgrade to a target, killed after some steps."""
 
     target: int
     down: bool
     steps: int
 
 
-DEEDS = st.lists(
-    st.builds(Deed, st.integers(0, 9), st.sampled_from([False, False, True]), st.integers(0, 9)), max_size=4
+COMMANDS = st.lists(
+    st.builds(Command, st.integers(0, 9), st.sampled_from([False, False, True]), st.integers(0, 9)), max_size=4
 )
 
 
-def reach(connection: Connection, script: ScriptDirectory, deeds: Sequence[Deed]) -> None:
-    """Bring the database where these deeds bring it; what Alembic refuses to plan is not done."""
+def reach(connection: Connection, script: ScriptDirectory, commands: Sequence[Command]) -> None:
+    """Run the commands on the database; skip those that Alembic refuses to plan."""
     ids = [key for key in script.revision_map._revision_map if key]
-    for deed in deeds:
-        target = ids[deed.target % len(ids)] if deed.target else "heads"
+    for command in commands:
+        target = ids[command.target % len(ids)] if command.target else "heads"
         stamped: Any = rows(connection)
         try:
-            if deed.down:
+            if command.down:
                 steps = script._downgrade_revs("base" if target == "heads" else target, stamped)
             else:
                 steps = script._upgrade_revs(target, stamped)
         except (CommandError, RevisionError, AssertionError, KeyError, IndexError):
             continue
-        run(connection, steps[: deed.steps])
+        run(connection, steps[: command.steps])
 
 
 def entangled(revisions: Sequence[Revision]) -> bool:
-    """Whether Alembic's own order hangs on the hashes of strings: it keeps several dependencies in a set."""
+    """Whether the order of Alembic depends on the hashes of strings: it keeps dependencies in a set."""
     return any(len(r.depends_on) > 1 for r in revisions)
 
 
@@ -189,25 +189,25 @@ def assert_runnable(image: RevisionGraph, pending: tuple[str, ...]) -> None:
 
 
 @drawn
-@given(history=histories(), deeds=DEEDS)
-def test_in_every_state_that_alembic_reaches_gate_tells_what_alembic_would_run(
-    history: History, deeds: list[Deed]
+@given(history=histories(), commands=COMMANDS)
+def test_in_every_state_that_alembic_reaches_gate_agrees_with_its_plan(
+    history: History, commands: list[Command]
 ) -> None:
     with database() as connection:
-        reach(connection, directory(history.new), deeds)
+        reach(connection, directory(history.new), commands)
         found = assert_agreement(history.new, rows(connection))
         # Alembic's downgrade of a merge may leave overlapping rows, which its next upgrade refuses.
-        if not any(deed.down for deed in deeds):
+        if not any(command.down for command in commands):
             assert found.verdict in {Verdict.CURRENT, Verdict.BEHIND}
             assert found.redundant == ()
 
 
 @drawn
-@given(history=histories(), deeds=DEEDS)
-def test_after_what_alembic_would_run_gate_says_current(history: History, deeds: list[Deed]) -> None:
+@given(history=histories(), commands=COMMANDS)
+def test_after_the_plan_of_alembic_the_verdict_is_current(history: History, commands: list[Command]) -> None:
     with database() as connection:
         script = directory(history.new)
-        reach(connection, script, deeds)
+        reach(connection, script, commands)
         image = RevisionGraph(history.new)
         # Where an earlier downgrade left overlapping rows Alembic has no plan; on some merges its plan fails.
         assume(not comparison.compare(image, rows(connection)).redundant)
@@ -218,22 +218,22 @@ def test_after_what_alembic_would_run_gate_says_current(history: History, deeds:
 
 
 @drawn
-@given(history=histories(), deeds=DEEDS)
+@given(history=histories(), commands=COMMANDS)
 def test_a_new_image_on_a_database_that_an_old_image_left_is_read_as_alembic_reads_it(
-    history: History, deeds: list[Deed]
+    history: History, commands: list[Command]
 ) -> None:
     with database() as connection:
-        reach(connection, directory(history.old), deeds)
+        reach(connection, directory(history.old), commands)
         assert_agreement(history.new, rows(connection))
 
 
 @drawn
-@given(history=histories(), deeds=DEEDS)
+@given(history=histories(), commands=COMMANDS)
 def test_an_old_image_on_a_database_that_a_new_image_left_is_read_as_alembic_reads_it(
-    history: History, deeds: list[Deed]
+    history: History, commands: list[Command]
 ) -> None:
     with database() as connection:
-        reach(connection, directory(history.new), deeds)
+        reach(connection, directory(history.new), commands)
         assert_agreement(history.old, rows(connection))
 
 
@@ -352,7 +352,7 @@ def test_a_database_that_alembic_fully_upgraded_is_current_whatever_depends_on_w
         pytest.param(B2_NEEDS_A2, ("a1", "b2"), Verdict.DIVERGED, "overlaps", id="never applied"),
     ],
 )
-def test_every_other_row_of_the_facts_is_still_a_fact_about_alembic(
+def test_alembic_still_behaves_as_measured(
     image: tuple[Revision, ...], stamped: tuple[str, ...], verdict: Verdict, complaint: str
 ) -> None:
     assert assert_agreement(image, stamped).verdict is verdict

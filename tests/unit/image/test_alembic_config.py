@@ -22,11 +22,11 @@ Files = Mapping[str, str]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current folder; what Alembic imports and prepends is forgotten afterwards."""
+    """Make the current folder; afterwards undo what Alembic imports and prepends."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ALEMBIC_CONFIG", raising=False)
     path, modules = [*sys.path], {*sys.modules}
-    # Python remembers what "." once was; a real gate has one current folder for all its life.
+    # Python caches the finder of "."; a real gate never changes its current folder.
     sys.path_importer_cache.clear()
     yield tmp_path
     sys.path[:] = path
@@ -337,7 +337,7 @@ def test_a_package_is_found_and_never_imported(folder: Path) -> None:
     assert "shop_loud" not in sys.modules
 
 
-def test_what_alembic_itself_is_to_be_given_is_told(folder: Path) -> None:
+def test_the_arguments_for_alembic_itself_are_kept(folder: Path) -> None:
     write(folder, {"a.ini": ini("script_location = migrations", section="shop"), M: ""})
     found = gate_reads(("-c", "a.ini", "-n", "shop"), None)
     assert (found.ini, found.toml, found.section) == ("a.ini", "pyproject.toml", "shop")
@@ -351,7 +351,7 @@ def test_the_url_of_the_ini_file_is_read_and_never_shown(folder: Path) -> None:
     assert "S3cr3t" not in repr(found)
 
 
-def test_a_percent_in_a_url_that_nobody_reads_stops_gate_no_more_than_it_stops_alembic(folder: Path) -> None:
+def test_a_percent_in_an_unused_url_is_no_error_as_in_alembic(folder: Path) -> None:
     lines = ("script_location = migrations", "sqlalchemy.url = postgresql://app:p%40w@db/shop")
     write(folder, {"alembic.ini": ini(*lines), M: ""})
     assert_equal(gate_reads((), None), alembic_reads(()))
@@ -390,14 +390,14 @@ BROKEN: dict[str, tuple[Files, Sequence[str], str | None, str]] = {
     ),
     "a percent": ({"alembic.ini": ini("script_location = 100%/x")}, (), None, "write %% for a plain %"),
     "a percent in the toml": ({"pyproject.toml": toml('script_location = "100%/x"')}, (), None, "pyproject.toml"),
-    "no ini file": ({"alembic.ini": "script_location = x"}, (), None, "alembic.ini is no readable ini file"),
+    "no ini file": ({"alembic.ini": "script_location = x"}, (), None, "alembic.ini is not a valid ini file"),
     "an option twice": (
         {"alembic.ini": ini("script_location = a", "script_location = b")},
         (),
         None,
-        "alembic.ini is no readable ini file",
+        "alembic.ini is not a valid ini file",
     ),
-    "no TOML": ({"pyproject.toml": "[tool.alembic"}, (), None, "pyproject.toml is no readable TOML file"),
+    "no TOML": ({"pyproject.toml": "[tool.alembic"}, (), None, "pyproject.toml is not a valid TOML file"),
     "no table": ({"pyproject.toml": "[tool]\nalembic = 1"}, (), None, "[tool.alembic] must be a table"),
     "a number as location": ({"pyproject.toml": toml("script_location = 5")}, (), None, "must be text"),
     "text as list": (
@@ -416,19 +416,19 @@ BROKEN: dict[str, tuple[Files, Sequence[str], str | None, str]] = {
         {"alembic.ini": ini("script_location = migrations", "path_separator = |", "version_locations = a|b"), M: ""},
         (),
         None,
-        "path_separator must be one of space, newline, os, : or ; and is '|'",
+        "path_separator must be one of space, newline, os, : or ;, not '|'",
     ),
     "unknown package": (
         {"alembic.ini": ini("script_location = shop_gone:migrations")},
         (),
         None,
-        "'shop_gone', which is not importable here",
+        "'shop_gone', which cannot be imported",
     ),
 }
 
 
 @pytest.mark.parametrize(("files", "arguments", "variable", "words"), list(BROKEN.values()), ids=list(BROKEN))
-def test_a_broken_configuration_is_refused_with_the_file_and_what_is_wrong_in_it(
+def test_an_invalid_configuration_is_refused_with_the_file_and_the_error(
     folder: Path, files: Files, arguments: Sequence[str], variable: str | None, words: str
 ) -> None:
     write(folder, files)
@@ -438,13 +438,13 @@ def test_a_broken_configuration_is_refused_with_the_file_and_what_is_wrong_in_it
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_no_text_is_refused(folder: Path) -> None:
+def test_a_file_with_undecodable_text_is_refused(folder: Path) -> None:
     (folder / "alembic.ini").write_bytes(b"[alembic]\nscript_location = \xff\xfe\n")
-    with pytest.raises(BadSettings, match=r"alembic\.ini is no readable ini file"):
+    with pytest.raises(BadSettings, match=r"alembic\.ini is not a valid ini file"):
         gate_reads((), None)
 
 
-def test_tool_in_pyproject_that_is_no_table_is_refused_without_a_traceback(folder: Path) -> None:
+def test_a_tool_key_in_pyproject_that_is_not_a_table_is_refused_without_a_traceback(folder: Path) -> None:
     write(folder, {"pyproject.toml": "tool = 1"})
     with pytest.raises(BadSettings):
         gate_reads((), None)

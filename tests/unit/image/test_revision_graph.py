@@ -1,4 +1,4 @@
-"""The revision graph: heads, closure, what would run, and what no graph may hold."""
+"""The revision graph: heads, ancestors, upgrade order, and the errors that it reports."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DEPENDENT = (rev("a1"), rev("a2", "a1"), rev("b1"), rev("b2", "b1", depends_on=(
         (DEPENDENT, ("b2",)),
     ],
 )
-def test_the_effective_heads_are_nobodys_parents_in_the_order_of_the_files(
+def test_the_effective_heads_are_in_the_order_of_the_files(
     revisions: tuple[Revision, ...], heads: tuple[str, ...]
 ) -> None:
     assert RevisionGraph(revisions).heads == heads
@@ -60,7 +60,7 @@ def test_the_effective_heads_are_nobodys_parents_in_the_order_of_the_files(
         (DEPENDENT, ("b2",), ()),
     ],
 )
-def test_pending_is_what_an_upgrade_would_run_in_its_order(
+def test_pending_is_in_the_order_of_an_upgrade(
     revisions: tuple[Revision, ...], applied: tuple[str, ...], pending: tuple[str, ...]
 ) -> None:
     assert RevisionGraph(revisions).pending(applied) == pending
@@ -96,25 +96,25 @@ def test_a_dependency_may_be_named_by_its_id_or_by_its_label(name: str) -> None:
         ("", None),
     ],
 )
-def test_a_row_means_a_revision_as_alembic_resolves_it(row: str, meant: str | None) -> None:
+def test_a_row_is_resolved_as_alembic_resolves_it(row: str, meant: str | None) -> None:
     graph = RevisionGraph([rev("aaaabbbb"), rev("aaaacccc"), rev("abc", labels=("branch",))])
     assert graph.resolve(row) == meant
 
 
-def complaint(*revisions: Revision) -> str:
+def error(*revisions: Revision) -> str:
     with pytest.raises(BadScripts) as caught:
         RevisionGraph(revisions)
     return str(caught.value)
 
 
 def test_an_image_without_revisions_never_passes() -> None:
-    assert "no revisions" in complaint()
+    assert "no revisions" in error()
 
 
 def test_an_id_in_two_files_is_refused_and_both_files_are_named() -> None:
-    said = complaint(rev("a1"), Revision("a1", path="versions/copy.py"))
-    assert "versions/a1.py" in said
-    assert "versions/copy.py" in said
+    message = error(rev("a1"), Revision("a1", path="versions/copy.py"))
+    assert "versions/a1.py" in message
+    assert "versions/copy.py" in message
 
 
 @pytest.mark.parametrize(
@@ -126,10 +126,10 @@ def test_an_id_in_two_files_is_refused_and_both_files_are_named() -> None:
         (rev("a2", "lab"), "down_revision 'lab'"),
     ],
 )
-def test_a_missing_parent_is_refused_and_the_file_that_names_it_is_told(broken: Revision, what: str) -> None:
-    said = complaint(rev("a1", labels=("lab",)), broken)
-    assert what in said
-    assert "versions/a2.py" in said
+def test_a_missing_parent_is_refused_with_the_file_that_names_it(broken: Revision, what: str) -> None:
+    message = error(rev("a1", labels=("lab",)), broken)
+    assert what in message
+    assert "versions/a2.py" in message
 
 
 @pytest.mark.parametrize(
@@ -143,24 +143,24 @@ def test_a_missing_parent_is_refused_and_the_file_that_names_it_is_told(broken: 
     ],
 )
 def test_a_cycle_is_refused_and_a_file_of_it_is_named(cycle: tuple[Revision, ...]) -> None:
-    said = complaint(*cycle)
-    assert "cycle" in said
-    assert "versions/" in said
+    message = error(*cycle)
+    assert "cycle" in message
+    assert "versions/" in message
 
 
 @pytest.mark.parametrize("own", [rev("a1", "a1"), rev("a1", depends_on=("a1",))])
 def test_a_revision_that_is_its_own_parent_is_refused(own: Revision) -> None:
-    assert "versions/a1.py" in complaint(own)
+    assert "versions/a1.py" in error(own)
 
 
 def test_a_label_that_two_revisions_claim_is_refused() -> None:
-    said = complaint(rev("a1", labels=("lab",)), rev("b1", labels=("lab",)))
-    assert "versions/a1.py" in said
-    assert "versions/b1.py" in said
+    message = error(rev("a1", labels=("lab",)), rev("b1", labels=("lab",)))
+    assert "versions/a1.py" in message
+    assert "versions/b1.py" in message
 
 
 def test_a_label_that_is_another_revisions_id_is_refused() -> None:
-    assert "'a1'" in complaint(rev("a1"), rev("b1", labels=("a1",)))
+    assert "'a1'" in error(rev("a1"), rev("b1", labels=("a1",)))
 
 
 @pytest.mark.parametrize("character", alembic_revision._revision_illegal_chars)
@@ -168,7 +168,7 @@ def test_an_id_with_a_character_that_alembic_refuses_is_refused(character: str) 
     id_ = f"a{character}1"
     with pytest.raises(alembic_revision.RevisionError):
         alembic_revision.Revision(id_, None)
-    assert "versions/odd.py" in complaint(Revision(id_, path="versions/odd.py"))
+    assert "versions/odd.py" in error(Revision(id_, path="versions/odd.py"))
 
 
 def test_a_history_of_ten_thousand_revisions_is_walked_without_recursion() -> None:

@@ -1,12 +1,16 @@
-"""The image's folder: the files that Alembic would load, read as Alembic reads them, and never run."""
+"""The scripts of an image: the files that Alembic would load, parsed to the same revisions, and never executed."""
 
 from __future__ import annotations
 
 import os
 import py_compile
+import subprocess
+import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from importlib.util import cache_from_source
 from pathlib import Path
+from py_compile import PycInvalidationMode
 
 import pytest
 from alembic.script import ScriptDirectory
@@ -80,21 +84,21 @@ def alembic_loads(configuration: Configuration) -> list[Revision]:
 
 
 def read(configuration: Configuration) -> Image:
-    """Read it, and hold what was read against Alembic."""
+    """Read the image and compare it with Alembic."""
     image = script_directory.read(configuration)
     assert [*image.graph.revisions.values()] == alembic_loads(configuration)
     return image
 
 
-def complaint(configuration: Configuration) -> str:
+def error(configuration: Configuration) -> str:
     with pytest.raises(BadScripts) as caught:
         script_directory.read(configuration)
-    said = str(caught.value)
-    assert "\n" not in said
-    return said
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
 
 
-def test_scripts_are_read_in_alembics_order_and_never_run(migrations: Path) -> None:
+def test_scripts_are_read_in_alembics_order_and_never_executed(migrations: Path) -> None:
     put(migrations, z=LOUD + script("a1"), B=LOUD + script("b1"), a=LOUD + script("a2", "a1"))
     image = script_directory.read(configured(migrations))
     assert [*image.graph.revisions] == ["b1", "a2", "a1"]
@@ -104,7 +108,7 @@ def test_scripts_are_read_in_alembics_order_and_never_run(migrations: Path) -> N
     assert read(configured(migrations)).graph.heads == ("b1", "a2")
 
 
-def test_everything_that_a_script_says_is_read(migrations: Path) -> None:
+def test_all_fields_of_a_revision_are_read(migrations: Path) -> None:
     put(
         migrations,
         a1=script("a1", None, "branch_labels = ('shop', 'till')"),
@@ -174,7 +178,7 @@ def test_several_locations_are_read_in_their_order_and_one_given_twice_once(migr
     assert [*read(configured(migrations, gone, versions)).graph.revisions] == ["a1"]
 
 
-def test_links_are_read_as_what_they_point_to(migrations: Path) -> None:
+def test_symbolic_links_are_followed(migrations: Path) -> None:
     store = migrations / "store"
     store.mkdir()
     (store / "a1.py").write_text(script("a1"))
@@ -198,7 +202,7 @@ def test_a_mounted_config_map_is_read_through_its_links(migrations: Path) -> Non
     assert [*read(configured(migrations, recursive=True)).graph.revisions] == ["a1"]
 
 
-def test_a_computed_revision_is_asked_of_alembic_and_said_so(migrations: Path) -> None:
+def test_alembic_loads_a_computed_revision_and_the_reason_is_kept(migrations: Path) -> None:
     put(migrations, a1=script("a1"), a2="revision = 'a' + str(2)\ndown_revision = 'a1'")
     image = read(configured(migrations))
     assert image.graph.heads == ("a2",)
@@ -207,7 +211,7 @@ def test_a_computed_revision_is_asked_of_alembic_and_said_so(migrations: Path) -
     )
 
 
-def test_bytecode_without_source_is_asked_of_alembic(migrations: Path) -> None:
+def test_alembic_loads_bytecode_without_source(migrations: Path) -> None:
     put(migrations, a1=script("a1"), a2=script("a2", "a1"))
     source = migrations / "versions" / "a2.py"
     py_compile.compile(str(source), cfile=str(source.with_suffix(".pyc")), doraise=True)
@@ -229,9 +233,9 @@ def test_cached_bytecode_counts_only_when_its_source_is_gone(migrations: Path) -
 
 def test_a_computed_revision_that_alembic_cannot_load_is_refused_with_both_reasons(migrations: Path) -> None:
     put(migrations, a1="import application_that_is_not_here\nrevision = application_that_is_not_here.id")
-    said = complaint(configured(migrations))
-    assert "a1.py, line 2: revision is computed" in said
-    assert "No module named 'application_that_is_not_here'" in said
+    message = error(configured(migrations))
+    assert "a1.py, line 2: revision is computed" in message
+    assert "No module named 'application_that_is_not_here'" in message
 
 
 @pytest.mark.parametrize(
@@ -239,10 +243,10 @@ def test_a_computed_revision_that_alembic_cannot_load_is_refused_with_both_reaso
 )
 def test_a_script_that_ends_the_process_that_loads_it_is_refused(migrations: Path, end: str) -> None:
     put(migrations, a1=f"revision = str('a1')\ndown_revision = None\n{end}\n")
-    assert "Alembic cannot load it either" in complaint(configured(migrations))
+    assert "Alembic cannot load it either" in error(configured(migrations))
 
 
-def test_what_a_script_prints_does_not_disturb_alembics_answer(migrations: Path) -> None:
+def test_the_output_of_a_script_does_not_break_the_answer_of_alembic(migrations: Path) -> None:
     put(migrations, a1="print('hello')\nrevision = str('a1')\ndown_revision = None\n")
     assert read(configured(migrations)).graph.heads == ("a1",)
 
@@ -273,14 +277,14 @@ def test_the_version_table_is_read_from_env_py(migrations: Path) -> None:
 def test_an_env_py_that_cannot_be_read_is_refused(migrations: Path) -> None:
     put(migrations, a1=script("a1"))
     (migrations / "env.py").mkdir()
-    assert "env.py cannot be read" in complaint(configured(migrations))
+    assert "env.py, line 1: this is a folder" in error(configured(migrations))
 
 
 @pytest.mark.parametrize("make_folder", [True, False])
 def test_an_image_without_scripts_never_passes(migrations: Path, *, make_folder: bool) -> None:
     if not make_folder:
         (migrations / "versions").rmdir()
-    assert "no revisions" in complaint(configured(migrations))
+    assert "no revisions" in error(configured(migrations))
 
 
 @pytest.mark.parametrize(
@@ -301,7 +305,7 @@ def test_one_bad_script_spoils_the_image_and_is_named_with_its_line(
 ) -> None:
     put(migrations, a1=script("a1"))
     (migrations / "versions" / "a2.py").write_bytes(content)
-    assert complaint(configured(migrations)).startswith(f"{migrations}/versions/a2.py, line {line}: ")
+    assert error(configured(migrations)).startswith(f"{migrations}/versions/a2.py, line {line}: ")
 
 
 def test_a_long_script_within_reason_is_read(migrations: Path) -> None:
@@ -312,35 +316,141 @@ def test_a_long_script_within_reason_is_read(migrations: Path) -> None:
 def test_a_folder_where_a_script_should_be_is_refused(migrations: Path) -> None:
     put(migrations, a1=script("a1"))
     (migrations / "versions" / "a2.py").mkdir()
-    assert complaint(configured(migrations)).startswith(f"{migrations}/versions/a2.py, line 1: a folder stands")
+    assert error(configured(migrations)).startswith(f"{migrations}/versions/a2.py, line 1: this is a folder")
 
 
-def test_a_named_pipe_by_a_scripts_name_is_refused_and_does_not_hold_the_gate(migrations: Path) -> None:
+def test_a_named_pipe_is_refused_and_does_not_block(migrations: Path) -> None:
     put(migrations, a1=script("a1"))
     os.mkfifo(migrations / "versions" / "a2.py")
-    assert "a2.py, line 1: this is no regular file" in complaint(configured(migrations))
+    assert "a2.py, line 1: this is not a regular file" in error(configured(migrations))
 
 
 @pytest.mark.parametrize("target", ["gone.py", "a2.py"], ids=["dangling", "loop"])
-def test_a_link_that_leads_nowhere_is_refused(migrations: Path, target: str) -> None:
+def test_a_broken_symbolic_link_is_refused(migrations: Path, target: str) -> None:
     put(migrations, a1=script("a1"))
     (migrations / "versions" / "a2.py").symlink_to(target)
-    assert "line 1: cannot be read" in complaint(configured(migrations))
+    assert "line 1: cannot be read" in error(configured(migrations))
 
 
 def test_a_file_where_the_versions_folder_should_be_is_refused(migrations: Path) -> None:
     (migrations / "versions").rmdir()
     (migrations / "versions").write_text(script("a1"))
-    complaint(configured(migrations))
+    error(configured(migrations))
 
 
 def test_the_same_id_in_two_files_is_refused_with_both_names(migrations: Path) -> None:
     put(migrations, a1=script("a1"), copy=script("a1"))
-    said = complaint(configured(migrations))
-    assert f"{migrations}/versions/a1.py" in said
-    assert f"{migrations}/versions/copy.py" in said
+    message = error(configured(migrations))
+    assert f"{migrations}/versions/a1.py" in message
+    assert f"{migrations}/versions/copy.py" in message
 
 
 def test_a_missing_parent_is_refused_with_the_file_that_names_it(migrations: Path) -> None:
     put(migrations, a2=script("a2", "a1"))
-    assert f"{migrations}/versions/a2.py: down_revision 'a1'" in complaint(configured(migrations))
+    assert f"{migrations}/versions/a2.py: down_revision 'a1'" in error(configured(migrations))
+
+
+GOOD = "revision = 'a1'\ndown_revision = None\n\ndef upgrade():\n    x = (1)\n"
+BROKEN = GOOD.replace("(1)", "(1(")
+"""The same length, so that only a parser detects the error."""
+
+MINUTE = 60
+"""Seconds."""
+
+
+@pytest.fixture
+def script_path(tmp_path: Path) -> Path:
+    (tmp_path / "versions").mkdir()
+    made = tmp_path / "versions" / "a1.py"
+    made.write_text(GOOD)
+    return made
+
+
+def ids(script_path: Path) -> list[str]:
+    configuration = Configuration("", "", "alembic", script_path.parent.parent, (script_path.parent,))
+    return [*script_directory.read(configuration).graph.revisions]
+
+
+def compiled(script_path: Path, mode: PycInvalidationMode = PycInvalidationMode.TIMESTAMP) -> Path:
+    py_compile.compile(str(script_path), doraise=True, invalidation_mode=mode)
+    return Path(cache_from_source(str(script_path)))
+
+
+def break_it(script_path: Path, *, later: int) -> None:
+    """Write a syntax error of the same length, with a modification time so many seconds later."""
+    before = script_path.stat()
+    script_path.write_text(BROKEN)
+    os.utime(script_path, (before.st_atime, before.st_mtime + later))
+
+
+def python_imports(script_path: Path) -> bool:
+    command = [
+        sys.executable,
+        "-B",
+        "-c",
+        f"import sys; sys.path.insert(0, {str(script_path.parent)!r}); import a1",
+    ]
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return subprocess.run(command, env=plain, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_a_script_with_a_valid_cache_is_not_parsed_again(script_path: Path) -> None:
+    compiled(script_path)
+    break_it(script_path, later=0)  # Python, too, trusts its cache and does not see the error
+    assert ids(script_path) == ["a1"]
+    assert python_imports(script_path)
+
+
+def test_a_script_that_was_broken_after_it_was_compiled_is_refused(script_path: Path) -> None:
+    compiled(script_path)
+    break_it(script_path, later=MINUTE)
+    with pytest.raises(BadScripts, match=r"a1\.py, line 5: Python cannot read this script"):
+        ids(script_path)
+    assert not python_imports(script_path)
+
+
+def test_a_script_without_a_cache_is_parsed(script_path: Path) -> None:
+    assert not script_directory.has_valid_bytecode(str(script_path))
+    script_path.write_text(BROKEN)
+    with pytest.raises(BadScripts):
+        ids(script_path)
+
+
+@pytest.mark.parametrize("mode", [PycInvalidationMode.CHECKED_HASH, PycInvalidationMode.UNCHECKED_HASH])
+def test_a_hash_based_cache_is_not_trusted(script_path: Path, mode: PycInvalidationMode) -> None:
+    compiled(script_path, mode)
+    assert not script_directory.has_valid_bytecode(str(script_path))
+
+
+def lengthen(script_path: Path, _: Path) -> None:
+    status = script_path.stat()
+    script_path.write_text(GOOD + "#\n")
+    os.utime(script_path, (status.st_atime, status.st_mtime))
+
+
+def from_another_python(_: Path, cache: Path) -> None:
+    cache.write_bytes(b"\x00\x0d\x0d\x0a" + cache.read_bytes()[4:])
+
+
+def truncate(_: Path, cache: Path) -> None:
+    cache.write_bytes(cache.read_bytes()[:15])
+
+
+def replace_by_pipe(_: Path, cache: Path) -> None:
+    cache.unlink()
+    os.mkfifo(cache)
+
+
+def replace_by_folder(_: Path, cache: Path) -> None:
+    cache.unlink()
+    cache.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [lengthen, from_another_python, truncate, replace_by_pipe, replace_by_folder])
+def test_an_invalid_cache_is_not_trusted_and_does_not_block(
+    script_path: Path, spoil: Callable[[Path, Path], None]
+) -> None:
+    cache = compiled(script_path)
+    assert script_directory.has_valid_bytecode(str(script_path))
+    spoil(script_path, cache)
+    assert not script_directory.has_valid_bytecode(str(script_path))

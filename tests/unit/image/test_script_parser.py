@@ -1,16 +1,20 @@
-"""One script as text: read as Python would bind it, and never run (issue 3, item 1)."""
+"""One migration script is parsed to the values that Python would bind, and never executed."""
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import dialects
 
 from gate.errors import BadScripts
-from gate.image import plain_script
+from gate.image import plain_script, script_parser
 from gate.image.env_py import VersionTable, read_env_py
 from gate.image.revision_graph import Revision
 from gate.image.script_parser import NotLiteral, Script, read_script
@@ -19,7 +23,7 @@ PATH = "versions/one.py"
 
 
 def read(source: str | bytes, file_name: str = "one.py") -> Script | NotLiteral:
-    """By the tree; where the pattern reads the script, too, both must say the same."""
+    """Parse with `ast`; where the patterns accept the script, too, both must agree."""
     text = source.encode() if isinstance(source, str) else source
     found = read_script(text, PATH, file_name)
     plain = plain_script.read(text, PATH)
@@ -172,7 +176,7 @@ def test_the_message_is_the_docstrings_first_paragraph_in_one_line(docstring: st
     assert revision(docstring + PLAIN).message == message
 
 
-def test_the_path_is_told_and_a_legacy_script_is_named_by_its_file() -> None:
+def test_the_path_is_kept_and_a_legacy_script_is_named_by_its_file() -> None:
     found = read("down_revision = None", file_name="1975ea83b712.py")
     assert isinstance(found, Script)
     assert (found.revision.id, found.revision.path) == ("1975ea83b712", PATH)
@@ -222,9 +226,7 @@ COMPUTED = {
 
 
 @pytest.mark.parametrize(("source", "line", "name"), list(COMPUTED.values()), ids=list(COMPUTED))
-def test_what_is_computed_is_never_guessed_and_the_file_line_and_name_are_told(
-    source: str, line: int | None, name: str
-) -> None:
+def test_a_computed_value_is_reported_with_file_line_and_name(source: str, line: int | None, name: str) -> None:
     found = read(source)
     assert isinstance(found, NotLiteral), found
     assert (found.path, found.name) == (PATH, name)
@@ -270,13 +272,13 @@ UNREADABLE: dict[str, tuple[bytes, int]] = {
 
 
 @pytest.mark.parametrize(("source", "line"), list(UNREADABLE.values()), ids=list(UNREADABLE))
-def test_what_python_or_alembic_could_not_read_is_refused_with_file_and_line(source: bytes, line: int) -> None:
+def test_an_invalid_script_is_refused_with_file_and_line(source: bytes, line: int) -> None:
     with pytest.raises(BadScripts) as caught:
         read(source)
-    said = str(caught.value)
-    assert said.startswith(f"{PATH}, line ")
-    assert "\n" not in said
-    assert int(said.removeprefix(f"{PATH}, line ").split(":")[0]) >= line or line == 1
+    message = str(caught.value)
+    assert message.startswith(f"{PATH}, line ")
+    assert "\n" not in message
+    assert int(message.removeprefix(f"{PATH}, line ").split(":")[0]) >= line or line == 1
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=10).filter(lambda t: "\0" not in t)
@@ -406,7 +408,7 @@ CALL = "context.configure(connection=c, {})"
         ),
     ],
 )
-def test_the_version_table_is_read_from_env_py_without_running_it(
+def test_the_version_table_is_read_from_env_py_without_executing_it(
     source: str, table: str | None, schema: str | None
 ) -> None:
     assert read_env_py(source.encode(), "env.py") == VersionTable(table, schema)
@@ -427,7 +429,7 @@ def test_the_version_table_is_read_from_env_py_without_running_it(
         'options = {"version_table": make()}\ncontext.configure(**options)',
     ],
 )
-def test_a_version_table_that_env_py_computes_is_told_as_computed(source: str) -> None:
+def test_a_version_table_that_env_py_computes_is_reported_as_computed(source: str) -> None:
     assert read_env_py(source.encode(), "env.py").computed
 
 
@@ -447,5 +449,41 @@ def test_an_env_py_that_python_cannot_read_is_refused_with_its_line() -> None:
         "class down_revision: pass\n",
     ],
 )
-def test_the_pattern_leaves_a_name_that_is_bound_otherwise_to_the_tree(odd: str) -> None:
+def test_the_patterns_reject_a_script_that_binds_a_name_in_another_way(odd: str) -> None:
     assert plain_script.read((PLAIN + odd).encode(), PATH) is None
+
+
+STARRED = 'revision = "b"\ndown_revision = "a"\nfrom {} import *\n'
+
+
+@pytest.mark.parametrize("module", [*sorted(script_parser.STAR_MODULES), "sqlalchemy.dialects.postgresql"])
+def test_a_star_import_of_a_library_without_such_names_leaves_the_script_readable(module: str) -> None:
+    exported: dict[str, Any] = {}
+    exec(f"from {module} import *", exported)
+    assert not {*script_parser.NAMES} & exported.keys()
+    found = revision(STARRED.format(module))
+    assert (found.id, found.down, found.depends_on, found.labels) == ("b", ("a",), (), ())
+
+
+def test_every_dialect_of_sqlalchemy_exports_none_of_the_four_names() -> None:
+    for module in pkgutil.walk_packages(dialects.__path__, script_parser.STAR_PACKAGE):
+        with suppress(ImportError):  # its driver is not installed
+            assert not {*script_parser.NAMES} & vars(importlib.import_module(module.name)).keys()
+
+
+@pytest.mark.parametrize("module", ["ids", ".ids", "alembic.command", "shop.models", ".sqlalchemy"])
+def test_any_other_star_import_is_named_with_its_remedy(module: str) -> None:
+    found = read(STARRED.format(module))
+    assert isinstance(found, NotLiteral)
+    assert (found.line, found.star) == (3, module)
+    assert f"`from {module} import *` may set revision" in found.reason
+    assert "assign revision below the import" in found.reason
+
+
+def test_a_name_assigned_below_a_star_import_is_certain() -> None:
+    source = 'from ids import *\nrevision = "b"\ndown_revision = "a"\ndepends_on = branch_labels = None\n'
+    assert revision(source).id == "b"
+
+
+def test_a_variable_of_the_script_may_come_from_any_star_import() -> None:
+    assert isinstance(read('x = "b"\nfrom sqlalchemy import *\nrevision = x\ndown_revision = None\n'), NotLiteral)

@@ -1,4 +1,4 @@
-"""Environment -> settings, or one complaint that names every mistake."""
+"""Environment -> settings, or one error that lists every invalid setting."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ URL = "postgresql://app@db:5432/shop"
 SECRET = "S3cr3tW0rd"
 
 
-def complaint(environment: dict[str, str], flags: dict[str, str] | None = None) -> list[str]:
+def errors(environment: dict[str, str], flags: dict[str, str] | None = None) -> list[str]:
     with pytest.raises(BadSettings) as caught:
         settings.read(environment, flags)
     return str(caught.value).splitlines()
 
 
-def test_without_any_variable_every_setting_has_its_documented_default() -> None:
+def test_without_variables_every_setting_has_its_default() -> None:
     assert settings.read({}) == Settings(
         run_migrations=False,
         database_url=None,
@@ -34,8 +34,8 @@ def test_without_any_variable_every_setting_has_its_documented_default() -> None
         poll_max=10,
         connect_timeout=5,
         query_timeout=5,
-        lock_timeout=None,
-        locking=True,
+        migration_lock_timeout=None,
+        use_lock=True,
         migration_timeout=0,
         on_unknown=Decision.GO,
         on_unstamped=Decision.GO,
@@ -69,10 +69,10 @@ def test_without_any_variable_every_setting_has_its_documented_default() -> None
         ("GATE_POLL_MAX", "60", "poll_max", 60.0),
         ("GATE_CONNECT_TIMEOUT", "1", "connect_timeout", 1.0),
         ("GATE_QUERY_TIMEOUT", "0.5", "query_timeout", 0.5),
-        ("GATE_MIGRATION_LOCK_TIMEOUT", "0", "lock_timeout", 0.0),
-        ("GATE_MIGRATION_LOCK_TIMEOUT", "1800", "lock_timeout", 1800.0),
-        ("GATE_LOCK", "none", "locking", False),
-        ("GATE_LOCK", "AUTO", "locking", True),
+        ("GATE_MIGRATION_LOCK_TIMEOUT", "0", "migration_lock_timeout", 0.0),
+        ("GATE_MIGRATION_LOCK_TIMEOUT", "1800", "migration_lock_timeout", 1800.0),
+        ("GATE_LOCK", "none", "use_lock", False),
+        ("GATE_LOCK", "AUTO", "use_lock", True),
         ("GATE_MIGRATION_TIMEOUT", "3600", "migration_timeout", 3600.0),
         ("GATE_ON_UNKNOWN", "wait", "on_unknown", Decision.WAIT),
         ("GATE_ON_UNKNOWN", "Refuse", "on_unknown", Decision.REFUSE),
@@ -85,9 +85,7 @@ def test_without_any_variable_every_setting_has_its_documented_default() -> None
         ("GATE_LOG_LEVEL", "WARNING", "log_level", "warning"),
     ],
 )
-def test_each_variable_becomes_its_setting_and_changes_no_other(
-    variable: str, text: str, attribute: str, value: object
-) -> None:
+def test_each_variable_sets_its_field_and_no_other(variable: str, text: str, attribute: str, value: object) -> None:
     found = settings.read({variable: text})
     assert getattr(found, attribute) == value
     others = [name for name in Settings._fields if name != attribute]
@@ -95,16 +93,16 @@ def test_each_variable_becomes_its_setting_and_changes_no_other(
 
 
 @pytest.mark.parametrize("word", ["1", "true", "yes", "on", "TRUE", "Yes", " on "])
-def test_run_migrations_is_on_in_each_of_its_words(word: str) -> None:
+def test_run_migrations_accepts_each_word_for_on(word: str) -> None:
     assert settings.read({"RUN_MIGRATIONS": word}).run_migrations
 
 
 @pytest.mark.parametrize("word", ["0", "false", "no", "off", "FALSE", "No", " off ", "", " "])
-def test_run_migrations_is_off_in_each_of_its_words_and_when_empty(word: str) -> None:
+def test_run_migrations_accepts_each_word_for_off_and_the_empty_text(word: str) -> None:
     assert not settings.read({"RUN_MIGRATIONS": word}).run_migrations
 
 
-MALFORMED = [
+INVALID = [
     ("RUN_MIGRATIONS", "maybe"),
     ("RUN_MIGRATIONS", "2"),
     ("RUN_MIGRATIONS", "y"),
@@ -139,37 +137,37 @@ MALFORMED = [
 ]
 
 
-@pytest.mark.parametrize(("variable", "text"), MALFORMED)
-def test_each_malformed_setting_gives_one_sentence_that_names_the_variable(variable: str, text: str) -> None:
-    [line] = complaint({variable: text})
+@pytest.mark.parametrize(("variable", "text"), INVALID)
+def test_each_invalid_setting_gives_one_sentence_that_names_the_variable(variable: str, text: str) -> None:
+    [line] = errors({variable: text})
     assert line.startswith(variable)
     assert line.endswith(".")
 
 
 @pytest.mark.parametrize("variable", ["GATE_CONNECT_TIMEOUT", "GATE_QUERY_TIMEOUT"])
 @pytest.mark.parametrize("text", ["1e300", "99999999999"])
-def test_a_limit_longer_than_libpq_and_threads_can_count_is_a_mistake(variable: str, text: str) -> None:
-    [line] = complaint({variable: text})
+def test_a_timeout_beyond_the_range_of_libpq_and_threads_is_rejected(variable: str, text: str) -> None:
+    [line] = errors({variable: text})
     assert line.startswith(variable)
 
 
-def test_all_mistakes_come_in_one_complaint() -> None:
-    wrong = dict(MALFORMED)
-    lines = complaint(wrong)
+def test_all_invalid_settings_are_reported_together() -> None:
+    wrong = dict(INVALID)
+    lines = errors(wrong)
     assert len(lines) == len(wrong)
     for variable in wrong:
         assert any(line.startswith(variable) for line in lines), variable
 
 
-def test_a_flag_overrides_its_variable_and_is_named_when_it_is_wrong() -> None:
+def test_a_flag_overrides_its_variable_and_is_named_when_it_is_invalid() -> None:
     assert settings.read({"GATE_TIMEOUT": "soon"}, {"GATE_TIMEOUT": "7"}).timeout == 7
-    assert complaint({"GATE_TIMEOUT": "7"}, {"GATE_TIMEOUT": "soon"}) == [
-        "--timeout must be a number of seconds from 0 on, such as 30 or 2.5; it is 'soon'."
+    assert errors({"GATE_TIMEOUT": "7"}, {"GATE_TIMEOUT": "soon"}) == [
+        "--timeout must be a number of seconds, at least 0; got 'soon'."
     ]
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"),
+    ("written", "setting"),
     [
         ("GATE_TIMEOT", "GATE_TIMEOUT"),
         ("GATE_TIMEOUTS", "GATE_TIMEOUT"),
@@ -182,8 +180,8 @@ def test_a_flag_overrides_its_variable_and_is_named_when_it_is_wrong() -> None:
         ("GATE_BYPAS", "GATE_BYPASS"),
     ],
 )
-def test_a_misspelt_variable_is_a_mistake_that_names_what_is_meant(written: str, meant: str) -> None:
-    assert complaint({written: "1"}) == [f"{written} is no setting; do you mean {meant}?"]
+def test_a_misspelled_variable_is_an_error_that_names_the_setting(written: str, setting: str) -> None:
+    assert errors({written: "1"}) == [f"{written} is not a setting; did you mean {setting}?"]
 
 
 @pytest.mark.parametrize(
@@ -201,11 +199,11 @@ def test_a_misspelt_variable_is_a_mistake_that_names_what_is_meant(written: str,
         "GATE_",
     ],
 )
-def test_what_kubernetes_injects_for_a_service_called_gate_is_none_of_gates_business(variable: str) -> None:
+def test_variables_that_kubernetes_sets_for_a_service_called_gate_are_ignored(variable: str) -> None:
     assert settings.read({variable: "tcp://10.0.0.1:8000"}) == Settings()
 
 
-def test_a_misspelt_variable_that_is_empty_counts_as_unset() -> None:
+def test_a_variable_of_white_space_counts_as_unset() -> None:
     assert settings.read({"GATE_TIMEOT": " "}) == Settings()
 
 
@@ -213,7 +211,7 @@ OWN = sorted(name for name in KNOWN if name.startswith("GATE_"))
 
 
 @given(st.sampled_from(OWN), st.data())
-def test_one_edit_anywhere_behind_the_prefix_is_seen(known: str, data: st.DataObject) -> None:
+def test_one_edit_anywhere_after_the_prefix_is_detected(known: str, data: st.DataObject) -> None:
     at = data.draw(st.integers(len("GATE_"), len(known) - 1))
     letter = data.draw(st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ_0"))
     edits = {
@@ -224,11 +222,11 @@ def test_one_edit_anywhere_behind_the_prefix_is_seen(known: str, data: st.DataOb
     } - KNOWN
     for edited in sorted(edits):
         assert one_edit_apart(edited, known)
-        assert any(f"do you mean {known}?" in line for line in complaint({edited: "x"}))
+        assert any(f"did you mean {known}?" in line for line in errors({edited: "x"}))
 
 
 def _distance(one: str, other: str) -> int:
-    """The optimal string alignment distance, as the textbook has it."""
+    """Compute the optimal string alignment distance by dynamic programming."""
     rows = [[i + j if not i * j else 0 for j in range(len(other) + 1)] for i in range(len(one) + 1)]
     for i, a in enumerate(one, start=1):
         for j, b in enumerate(other, start=1):
@@ -239,20 +237,20 @@ def _distance(one: str, other: str) -> int:
 
 
 @given(st.text("ab_", max_size=6), st.text("ab_", max_size=6))
-def test_one_edit_apart_is_the_textbooks_distance_of_one(one: str, other: str) -> None:
+def test_one_edit_apart_agrees_with_the_optimal_string_alignment_distance(one: str, other: str) -> None:
     assert one_edit_apart(one, other) == (_distance(one, other) == 1)
     assert one_edit_apart(one, other) == one_edit_apart(other, one)
 
 
 @pytest.mark.parametrize("empty", ["", " ", "\t"])
-def test_an_empty_variable_is_an_unset_one(empty: str) -> None:
+def test_an_empty_variable_is_unset(empty: str) -> None:
     assert settings.read(dict.fromkeys(KNOWN, empty)) == Settings()
 
 
 @pytest.mark.parametrize("variable", ["DATABASE_URL", "MIGRATION_DATABASE_URL"])
-def test_a_value_beside_its_file_is_a_mistake_unless_one_of_them_is_empty(variable: str) -> None:
+def test_a_value_and_its_file_together_are_an_error_unless_one_is_empty(variable: str) -> None:
     file = f"{variable}_FILE"
-    assert complaint({variable: URL, file: "/run/url"}) == [
+    assert errors({variable: URL, file: "/run/url"}) == [
         f"{variable} and {file} are both set; unset one of them.",
     ]
     attribute = variable.lower()
@@ -273,11 +271,11 @@ def test_a_value_beside_its_file_is_a_mistake_unless_one_of_them_is_empty(variab
         {"RUN_MIGRATIONS": f"postgresql://app:{SECRET}@db/shop"},
     ],
 )
-def test_no_complaint_shows_a_password(environment: dict[str, str]) -> None:
-    assert SECRET not in "\n".join(complaint(environment))
+def test_no_error_shows_a_password(environment: dict[str, str]) -> None:
+    assert SECRET not in "\n".join(errors(environment))
 
 
-def test_the_settings_themselves_do_not_show_a_password() -> None:
+def test_the_repr_of_settings_shows_no_password() -> None:
     url = f"postgresql://app:{SECRET}@db/shop"
     found = settings.read({"DATABASE_URL": url, "MIGRATION_DATABASE_URL": url})
     assert found.database_url == UrlSource("DATABASE_URL", url)
@@ -293,10 +291,10 @@ def test_the_settings_themselves_do_not_show_a_password() -> None:
         ({"GATE_BYPASS": "off"}, False),
         ({"GATE_BYPASS": "1"}, True),
         ({"GATE_BYPASS": " Yes "}, True),
-        ({"GATE_BYPASS": "1", **dict(MALFORMED[:-1])}, True),
+        ({"GATE_BYPASS": "1", **dict(INVALID[:-1])}, True),
     ],
 )
-def test_the_bypass_works_even_when_all_other_settings_are_broken(environment: dict[str, str], *, skips: bool) -> None:
+def test_the_bypass_works_when_all_other_settings_are_invalid(environment: dict[str, str], *, skips: bool) -> None:
     assert settings.bypassed(environment) is skips
 
 
@@ -311,7 +309,7 @@ def test_the_bypass_works_even_when_all_other_settings_are_broken(environment: d
         ({"GATE_ON_FAILURE": "stay", "GATE_TIMEOUT": "soon"}, {}, True),
     ],
 )
-def test_staying_after_a_failure_works_even_when_other_settings_are_broken(
+def test_stay_on_failure_works_when_other_settings_are_invalid(
     environment: dict[str, str], flags: dict[str, str], *, stays: bool
 ) -> None:
     assert settings.stays_on_failure(environment, flags) is stays
@@ -327,13 +325,13 @@ def test_staying_after_a_failure_works_even_when_other_settings_are_broken(
         ({"GATE_LOG_FORMAT": "xml"}, {}, "auto"),
     ],
 )
-def test_complaints_come_in_the_wished_format_as_far_as_it_is_known(
+def test_errors_are_reported_in_the_configured_format_if_it_is_valid(
     environment: dict[str, str], flags: dict[str, str], style: str
 ) -> None:
     assert settings.log_format(environment, flags) == style
 
 
-def test_every_setting_is_told_once_with_its_meaning_and_no_url_has_a_flag() -> None:
+def test_every_setting_is_listed_once_with_its_meaning_and_no_url_has_a_flag() -> None:
     assert len(KNOWN) == len(SETTINGS)
     flags = [setting.flag for setting in SETTINGS if setting.flag]
     assert len(set(flags)) == len(flags)

@@ -1,4 +1,4 @@
-"""The termination message: the last verdict where Kubernetes looks for it."""
+"""The termination message: the last verdict where Kubernetes reads it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from gate.waiting.termination_log import DEFAULT_PATH, MAX_BYTES, TerminationLog
 
 
-def test_the_last_text_stands_there_whole_and_alone(tmp_path: Path) -> None:
+def test_the_file_holds_the_last_text_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "log"
     log = TerminationLog(str(path))
     log.write("a long first verdict")
@@ -56,7 +56,7 @@ def test_kubernetes_limit_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lead", range(4))
-def test_a_text_that_is_cut_ends_with_a_whole_character(tmp_path: Path, lead: int) -> None:
+def test_a_truncated_text_ends_with_a_whole_character(tmp_path: Path, lead: int) -> None:
     path = tmp_path / "log"
     TerminationLog(str(path)).write("x" * lead + "…" * MAX_BYTES)
     content = path.read_bytes()
@@ -64,13 +64,13 @@ def test_a_text_that_is_cut_ends_with_a_whole_character(tmp_path: Path, lead: in
     assert content.decode()
 
 
-def test_no_password_stands_in_it(tmp_path: Path) -> None:
+def test_it_holds_no_password(tmp_path: Path) -> None:
     path = tmp_path / "log"
     TerminationLog(str(path)).write("no postgresql://app:S3cr3t@db/shop and password=S3cr3t")
     assert path.read_text() == "no postgresql://app:***@db/shop and password=***"
 
 
-def test_a_text_that_is_no_unicode_is_written_escaped(tmp_path: Path) -> None:
+def test_a_text_that_is_not_unicode_is_written_escaped(tmp_path: Path) -> None:
     path = tmp_path / "log"
     TerminationLog(str(path)).write("stamped \udcff")
     assert path.read_text() == "stamped \\udcff"
@@ -84,5 +84,5 @@ def test_a_file_that_cannot_be_written_never_stops_the_gate(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_kubernetes_own_file_is_the_default() -> None:
+def test_the_file_of_kubernetes_is_the_default() -> None:
     assert DEFAULT_PATH == "/dev/termination-log"

@@ -1,8 +1,0 @@
-"""The floor under every look: a bare script that connects and reads the version table."""
-
-import os
-
-import psycopg
-
-with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
-    print(connection.execute("SELECT version_num FROM alembic_version").fetchall())

@@ -1,0 +1,69 @@
+"""One attempt to pass the gate, which GATE_ON_FAILURE=stay repeats."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from gate import log
+from gate.drift.project import load_project
+from gate.errors import BadSettings, GateError
+from gate.readiness.answer import Readiness
+from gate.readiness.placeholder import Placeholder
+from gate.settings import settings
+from gate.settings.arguments import Arguments
+from gate.waiting.backoff import Deadline
+from gate.waiting.builder import LoopBuilder, may_migrate
+from gate.waiting.termination_log import TerminationLog
+
+if TYPE_CHECKING:
+    from gate.migration.progress import Progress
+
+
+@dataclass(slots=True)
+class Attempt:
+    """Reads settings and image anew each time it is run, since either may have been fixed in between.
+
+    `deadline`: GATE_TIMEOUT, for all attempts together. `upgrade_began`: some attempt has started an upgrade.
+    `inspect_only`: some attempt has failed, and later ones may not migrate.
+    """
+
+    arguments: Arguments
+    termination: TerminationLog
+    placeholder: Placeholder
+    deadline: Deadline = field(default_factory=Deadline, init=False)
+    upgrade_began: bool = field(default=False, init=False)
+    inspect_only: bool = field(default=False, init=False)
+    _logged: set[str] = field(default_factory=set, init=False)
+
+    def run(self) -> None:
+        """Return when the server may start; raises every `GateError` that ends the waiting."""
+        try:
+            self._run()
+        except GateError as error:
+            # Wrong settings or scripts before any upgrade may be fixed; then gate still migrates.
+            self.inspect_only |= error.exit_code != BadSettings.exit_code or self.upgrade_began
+            raise
+
+    def _run(self) -> None:
+        current = settings.read(os.environ, self.arguments.flags)
+        log.configure(current.log_format, current.log_level)
+        self.deadline = replace(self.deadline, timeout=current.timeout)
+        self.placeholder.start(current.placeholder, current.health_path)
+        whole = may_migrate(self.arguments, current)
+        project = load_project(current, self.arguments.config, self.arguments.name, whole=whole)
+        self._log_warnings(project.warnings())
+        builder = LoopBuilder(project, self.arguments, self.inspect_only)
+        builder.build(self.placeholder, self.termination, self.deadline, self._show_progress).run()
+
+    def _log_warnings(self, warnings: dict[str, str]) -> None:
+        for event in warnings.keys() - self._logged:
+            log.emit("warning", event, warnings[event])
+        self._logged |= warnings.keys()
+
+    def _show_progress(self, progress: Progress) -> None:
+        self.upgrade_began = True
+        self.placeholder.publish(
+            Readiness(progress.planned, age=0, migrating=str(progress.migrator()), server_started=False)
+        )
