@@ -327,8 +327,8 @@ def _package_folder(package: str, search_path: list[str]) -> Path:
     from importlib.machinery import PathFinder  # noqa: PLC0415 - only `package:folder` needs it
 
     path: list[str] | None = search_path
-    for n, _ in enumerate(package.split("."), start=1):
-        spec = PathFinder.find_spec(".".join(package.split(".")[:n]), path)
+    for name in package.split("."):  # one name each: with its parents', a namespace package asks sys.modules for them
+        spec = PathFinder.find_spec(name, path)
         if spec is None or not spec.submodule_search_locations:
             raise BadSettings(
                 f"script_location or version_locations names the package {package!r}, which cannot be imported; "
