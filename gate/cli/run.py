@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 
 from gate import log
+from gate.cli.nested import manages_schema
 from gate.errors import GateError, Interrupted
 from gate.process import signals
 from gate.process.exec import execute, find_command
 from gate.settings import settings
-from gate.settings.arguments import COMMANDS, Arguments
+from gate.settings.arguments import Arguments
 from gate.waiting.gate import pass_gate
 from gate.waiting.termination_log import TerminationLog
 
@@ -37,15 +38,6 @@ def run_gate(arguments: Arguments) -> int:
         log.emit("warning", "gate.ended", text, exit_code=interruption.exit_code)
         return interruption.exit_code
     return 0
-
-
-def manages_schema(server: Sequence[str]) -> bool:
-    """Whether the command checks or changes the schema itself, such as `gate migrate` or `alembic upgrade heads`.
-
-    In an image whose entrypoint is gate, gate would otherwise wait for the very migration that the command runs.
-    """
-    program, *words = os.path.basename(server[0]) if server else "", *server[1:2]
-    return bool(words) and (program == "alembic" or (program == "gate" and words[0] in COMMANDS))
 
 
 def _execute_server(server: Sequence[str]) -> None:
