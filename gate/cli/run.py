@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from gate import log
+from gate import log, redaction
 from gate.cli.nested import manages_schema
 from gate.errors import GateError, Interrupted
 from gate.process import signals
@@ -56,6 +56,7 @@ def _pass_unless_bypassed(arguments: Arguments, termination: TerminationLog) -> 
 
 
 def _report_failure(error: GateError, termination: TerminationLog, *, starts_server: bool) -> int:
+    redaction.learn()
     text = " ".join(str(error).splitlines())
     termination.write(text)
     log.emit(

@@ -15,7 +15,7 @@ import warnings
 from gate.errors import BadScripts
 from gate.image.alembic_config import Configuration
 from gate.image.revision_graph import Revision
-from gate.redaction import hide
+from gate.redaction import shorten
 
 MAX_ERROR_LENGTH = 500
 """Characters of Alembic's error that a message quotes."""
@@ -48,7 +48,7 @@ def load(configuration: Configuration, reason: str) -> list[Revision]:
     except ValueError:
         answer = {}
     if "revisions" not in answer:
-        shortened = hide(answer.get("error", "the process died"))[:MAX_ERROR_LENGTH]
+        shortened = shorten(answer.get("error", "the process died"), MAX_ERROR_LENGTH)
         raise BadScripts(f"{reason}, and Alembic cannot load it either: {shortened}.")
     return [_revision(each) for each in answer["revisions"]]
 

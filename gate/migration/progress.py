@@ -11,12 +11,10 @@ from typing import Any
 
 from gate import log
 from gate.database.lock import Migrator
+from gate.database.sessions import shorten_error
 from gate.drift.comparison import Drift
 from gate.errors import BadSettings, MigrationFailed
 from gate.redaction import hide
-
-MAX_ERROR_LENGTH = 500
-"""Characters of a migration's error that a message shows."""
 
 DUPLICATE_SQLSTATES = frozenset({"42P07", "42701", "42710", "42P06", "42723"})
 """PostgreSQL's SQLSTATEs of a duplicate table, column, object, schema and function."""
@@ -138,7 +136,7 @@ class Progress:
         if failure["kind"] == "database":
             return MigrationFailed(failure["message"], self.revision)
         location = f" ({failure['location']})" if failure["location"] else ""
-        message = hide(failure["message"])[:MAX_ERROR_LENGTH]
+        message = shorten_error(failure["message"])
         return MigrationFailed(f"The upgrade failed{self.in_revision}: {message}{location}.{self._hint(failure)}")
 
     def _hint(self, failure: dict[str, Any]) -> str:

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 MAX_ERROR_LENGTH = 20_000
 """Characters of an error that are reported; gate shortens them further after it has redacted the passwords."""
 
-MAX_STATEMENT_LENGTH = 120
-"""Characters of the failed statement that are reported."""
+MAX_STATEMENT_LENGTH = 20_000
+"""Characters of the failed statement that are reported; gate shortens it likewise."""
 
 
 def main() -> None:
