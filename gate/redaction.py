@@ -165,9 +165,13 @@ def _password_of_url(text: str, begin: int, end: int) -> tuple[int, int]:
     if start.end() <= at:
         return begin + start.end(), begin + at
     rest = word[start.end() :].rstrip("'\"`)]>,;.…")
-    if not rest or "[" in start[0] or re.match(_PORT, word[start.end() :]) or rest.startswith(HIDDEN):
-        return 0, 0
     further = re.match(r"[^\n'\"@]{1,128}(?=@)", text[end : end + 130])
+    if re.match(_PORT, word[start.end() :]) and not (
+        further and re.match(r"@[\w.-]+[:/]", text[end + further.end() :])
+    ):
+        return 0, 0
+    if not rest or "[" in start[0] or rest.startswith(HIDDEN):
+        return 0, 0
     return begin + start.end(), end + further.end() if further else begin + start.end() + len(rest)
 
 
@@ -186,28 +190,42 @@ def _any_spelling(secret: str) -> re.Pattern[str]:
 
     Every repetition is bounded, so that the time is linear.
     """
-    runs = [(char, len([*same])) for char, same in groupby(" " if char.isspace() else char for char in secret)]
-    return re.compile("".join(_any_spelling_of_run(char, length) for char, length in runs))
+    runs = ["".join(run) for _, run in groupby(secret, key=lambda char: " " if char.isspace() else char)]
+    return re.compile(
+        "".join(_any_spelling_of_space(run) if run.isspace() else _any_spelling_of_run(run) for run in runs)
+    )
 
 
-def _any_spelling_of_run(char: str, length: int) -> str:
+def _any_spelling_of_space(run: str) -> str:
+    """White space, which may have been put on one line."""
+    escaped = "|".join(f"{_percent(char)}|{_escapes(char)}|{_entities(char)}" for char in sorted({*run, *"\t\n\r "}))
+    return rf"(?:\s|\+|\\{{1,8}}[nrtvf ]|&nbsp;|{escaped}){{1,{4 * len(run)}}}"
+
+
+def _any_spelling_of_run(run: str) -> str:
+    """The same character, once or several times."""
+    char, length = run[0], len(run)
     if char.isascii() and char.isalnum():
         return char * length
     if char == "\\":
         # `repr` doubles it, and `repr` of that doubles it again.
-        return rf"(?:\\{{1,8}}|{_percent(char)}|{_escapes(char)}){{1,{length}}}"
-    if char == " ":
-        further = "|".join(_percent(each) + "|" + _escapes(each) for each in "\t\n\r ")
-        return rf"(?:\s|\+|\\{{1,8}}[nrtvf ]|&nbsp;|{further}){{1,{4 * length}}}"
-    doubled = rf"(?:\\{{0,8}}{re.escape(char)}){{1,4}}" if char in "'\"%{}$" and length == 1 else None
-    raw = doubled or rf"\\{{0,8}}{re.escape(char)}"
-    most = 4 * length if char in "'\"%{}$" else length
-    alternatives = [_percent(char), _escapes(char), *SHELL_QUOTES.get(char, ()), _entities(char), raw]
+        return rf"(?:\\{{{length},{8 * length}}}|(?:{_percent(char)}|{_escapes(char)}){{{length}}})"
+    alternatives = [_escapes(char), rf"\\{{0,8}}(?:{_percent(char)}|{_entities(char)}|{re.escape(char)})"]
+    if char == "'":
+        alternatives = [_shell_quote(), *alternatives]
+    most = 4 * length if char in DOUBLED else length
     return rf"(?:{'|'.join(alternatives)}){{{length},{most}}}"
 
 
-SHELL_QUOTES = {"'": (r"'\"'\"'", r"'\\{1,8}''")}
-"""A shell's quote within quotes, as `shlex.quote` and people write it."""
+DOUBLED = "'\"%{}$"
+"""Characters that SQL, ini files, formats or Compose files double; two of them if two languages do."""
+
+
+def _shell_quote() -> str:
+    """Return a pattern for `'"'"'`, which is how `shlex.quote` writes a single quote."""
+    single, double = (rf"(?:\\{{0,8}}{char}|{_entities(char)})" for char in "'\"")
+    return f"{single}{double}{single}{double}{single}"
+
 
 ENTITIES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
 """HTML's names."""

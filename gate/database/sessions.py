@@ -97,7 +97,8 @@ def shorten_error(text: str) -> str:
     """Return the beginning of a migration's error, and of the failed statement that it names at the end, redacted."""
     error, mark, statement = hide(text).partition(FAILED_STATEMENT)
     shown = " ".join(error.split())[:MAX_ERROR_LENGTH]
-    return f"{shown}{mark}{statement.removesuffix(')')[:MAX_STATEMENT_LENGTH]})" if mark else shown
+    closing = ")" if statement.endswith(")") else ""
+    return f"{shown}{mark}{statement.removesuffix(closing)[:MAX_STATEMENT_LENGTH]}{closing}"
 
 
 def terminate_orphans(sessions: Sessions) -> list[int]:

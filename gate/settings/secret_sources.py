@@ -65,7 +65,7 @@ def secrets_in_command(words: Sequence[str]) -> frozenset[str]:
     found: set[str] = set()
     each = [part for word in words for part in dict.fromkeys([word, *_inner_words(word)])]
     takes_short_option = False
-    for word, following in zip(each, [*each[1:], ""], strict=True):
+    for word, following in zip(each, [*each[1:], ""], strict=False):
         takes_short_option |= os.path.basename(word).startswith(_SHORT_OPTION_PROGRAMS)
         found |= secrets_in_urls(word)
         if assignment := _ASSIGNMENT.fullmatch(word):
