@@ -199,7 +199,7 @@ def _any_spelling(secret: str) -> re.Pattern[str]:
 def _any_spelling_of_space(run: str) -> str:
     """White space, which may have been put on one line."""
     escaped = "|".join(f"{_percent(char)}|{_escapes(char)}|{_entities(char)}" for char in sorted({*run, *"\t\n\r "}))
-    return rf"(?:\s|\+|\\{{1,8}}[nrtvf ]|&nbsp;|{escaped}){{1,{4 * len(run)}}}"
+    return rf"(?:\\{{0,8}}[\s+]|\\{{1,8}}[nrtvf]|&nbsp;|{escaped}){{1,{4 * len(run)}}}"
 
 
 def _any_spelling_of_run(run: str) -> str:
