@@ -209,7 +209,7 @@ def _any_spelling_of_run(run: str) -> str:
         return char * length
     if char == "\\":
         # `repr` doubles it, and `repr` of that doubles it again.
-        return rf"(?:\\{{{length},{8 * length}}}|(?:{_percent(char)}|{_escapes(char)}){{{length}}})"
+        return rf"(?:\\{{{length},{8 * length}}}|(?:{_percent(char)}|{_escapes(char)}|{_entities(char)}){{{length}}})"
     alternatives = [_escapes(char), rf"\\{{0,8}}(?:{_percent(char)}|{_entities(char)}|{re.escape(char)})"]
     if char == "'":
         alternatives = [_shell_quote(), *alternatives]
