@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from gate.errors import DatabaseUnavailable
 from gate.redaction import hide, shorten
+from gate.text import truncate
 
 MAX_STATEMENT_LENGTH = 120
 """Characters of a statement that a log line shows."""
@@ -96,7 +97,7 @@ def shorten_statement(text: object) -> str:
 def shorten_error(text: str) -> str:
     """Return the beginning of a migration's error, and of the failed statement that it names at the end, redacted."""
     error, mark, statement = hide(text).partition(FAILED_STATEMENT)
-    shown = " ".join(error.split())[:MAX_ERROR_LENGTH]
+    shown = truncate(" ".join(error.split()), MAX_ERROR_LENGTH)
     closing = ")" if statement.endswith(")") else ""
     return f"{shown}{mark}{statement.removesuffix(closing)[:MAX_STATEMENT_LENGTH]}{closing}"
 

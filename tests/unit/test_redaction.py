@@ -149,7 +149,7 @@ def test_a_statement_is_redacted_before_it_is_cut(password: str, length: int, kn
 
 def test_the_statement_that_failed_is_shown_in_short_behind_a_long_error() -> None:
     shown = shorten_error(f"UndefinedTable: {'x' * 1000} (in: {'y' * 1000})")
-    assert shown == f"UndefinedTable: {'x' * 484} (in: {'y' * 120})"
+    assert shown == f"UndefinedTable: {'x' * 484}… (in: {'y' * 120})"
     assert shorten_error("RuntimeError: (in: no statement") == "RuntimeError: (in: no statement"
 
 
