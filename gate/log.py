@@ -22,6 +22,10 @@ ERASE_LINE = "\r\x1b[K"
 """Return to the beginning of the line and erase it (ECMA-48: CR, EL)."""
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+
+OWN_FIELDS = frozenset({"timestamp", "level", "event", "verdict", "kind"})
+"""Fields whose values are words of gate, by which people search and alert."""
+
 _on_terminal = False
 _progress_shown = False
 
@@ -76,14 +80,14 @@ class _Stderr:
 
 
 def _redact(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Redact all fields, and put those first that people read first."""
+    """Redact what is not gate's own vocabulary, and put those fields first that people read first."""
     first = {key: event[key] for key in ("timestamp", "level", "event", "message")}
-    return {key: _redacted(value) for key, value in {**first, **event}.items()}
+    return {key: value if key in OWN_FIELDS else _redacted(value) for key, value in {**first, **event}.items()}
 
 
 def _redacted(value: Any) -> Any:
     if isinstance(value, str):
-        return redaction.hide(value)
+        return redaction.hide_in_message(value)
     if isinstance(value, list | tuple):
         return [_redacted(each) for each in value]
     if isinstance(value, dict):

@@ -11,12 +11,12 @@ from gate.settings.arguments import COMMANDS, Arguments
 def parse(argv: Sequence[str]) -> Arguments:
     """Read one command, its options and the server's command; raises `BadUsage`."""
     own, server = _split_server(argv)
-    own = _command_first(own)
+    own = command_first(own)
     arguments = Arguments(own[0]) if _is_bare(own) else _parse_options(own)
     return arguments._replace(server=_checked_server(arguments.command, server))
 
 
-def _command_first(words: list[str]) -> list[str]:
+def command_first(words: list[str]) -> list[str]:
     """Move the command to the front: -c and -n may come before it, as in `alembic`."""
     index = 0
     while index < len(words) and words[index].startswith(("-c", "--config", "-n", "--name")):

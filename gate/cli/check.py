@@ -12,7 +12,7 @@ from gate.drift.inspector import Inspection
 from gate.drift.project import Project, load_project
 from gate.errors import GateError
 from gate.process.stdio import print_error, print_result
-from gate.redaction import hide
+from gate.redaction import hide_in_message, learn
 from gate.settings import settings
 from gate.settings.arguments import Arguments
 from gate.text import printable
@@ -55,7 +55,7 @@ def as_json(inspection: Inspection) -> dict[str, object]:
         "stamped": list(drift.stamped),
         "expected": list(drift.expected),
         "pending": list(drift.pending),
-        "messages": drift.messages,
+        "messages": {id_: hide_in_message(text) for id_, text in drift.messages.items()},
         "unknown": list(drift.unknown),
         "redundant": list(drift.redundant),
         "database": stamp.database,
@@ -69,7 +69,7 @@ def _as_text(inspection: Inspection) -> str:
     lines = [f"{drift.verdict} {drift}", messages.finding(drift, stamp.database)]
     if drift.verdict in {Verdict.BEHIND, Verdict.EMPTY}:
         shown = drift.pending[:MAX_PENDING_LINES]
-        lines += [f"  {printable(id_)}  {printable(drift.messages[id_])}".rstrip() for id_ in shown]
+        lines += [f"  {printable(id_)}  {printable(hide_in_message(drift.messages[id_]))}".rstrip() for id_ in shown]
         if more := len(drift.pending) - len(shown):
             lines.append(f"  and {more} more; --json lists all")
     if remedy := messages.remedy(drift, stamp.migrator, standby=stamp.standby):
@@ -107,7 +107,8 @@ def _load(arguments: Arguments, *, whole: bool = False) -> Project:
 
 
 def _report_failure(error: GateError, arguments: Arguments) -> int:
-    text = hide(str(error))
+    learn()
+    text = hide_in_message(str(error))
     print_error(*text.splitlines())
     if arguments.json:
         print_result(json.dumps({"verdict": None, "error": text}))

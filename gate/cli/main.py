@@ -14,7 +14,7 @@ from gate import __version__
 from gate.cli.arguments import parse
 from gate.errors import BadUsage, GateError, Interrupted, ResourceShortage
 from gate.process import gc_tuning, stdio
-from gate.redaction import hide
+from gate.redaction import hide_in_message, shorten
 from gate.settings.arguments import Arguments
 
 
@@ -50,7 +50,7 @@ def _report_shortage(error: Exception) -> int:
 def _report_bug(error: Exception) -> int:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     location = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
-    text = " ".join(hide(str(error)).split())[:300]
+    text = shorten(str(error), 300)
     stdio.print_error(
         f"this is a bug in gate {__version__}: {type(error).__name__} in {location}: {text}. "
         "Please report it. Until it is fixed, GATE_BYPASS=1 starts the server without a check."
@@ -98,7 +98,7 @@ def _serve(arguments: Arguments) -> int:
 
         return serve(arguments)
     except GateError as error:
-        stdio.print_error(*hide(str(error)).splitlines())
+        stdio.print_error(*hide_in_message(str(error)).splitlines())
         return error.exit_code
 
 

@@ -35,7 +35,7 @@ COMMAND_SETTINGS = {
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise BadUsage(f"{redaction.hide(message)}. `{self.prog} --help` shows the options.")
+        raise BadUsage(f"{redaction.hide_in_message(message)}. `{self.prog} --help` shows the options.")
 
 
 def _wide_formatter(prog: str) -> argparse.HelpFormatter:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from gate import log
+from gate import log, redaction
+from gate.cli.nested import manages_schema
 from gate.errors import GateError, Interrupted, ResourceShortage
 from gate.process import signals
 from gate.process.exec import execute, find_command
 from gate.settings import settings
-from gate.settings.arguments import COMMANDS, Arguments
+from gate.settings.arguments import Arguments
 from gate.waiting.gate import pass_gate
 from gate.waiting.termination_log import TerminationLog
 
@@ -42,15 +43,6 @@ def run_gate(arguments: Arguments) -> int:
     return 0
 
 
-def manages_schema(server: Sequence[str]) -> bool:
-    """Whether the command checks or changes the schema itself, such as `gate migrate` or `alembic upgrade heads`.
-
-    In an image whose entrypoint is gate, gate would otherwise wait for the very migration that the command runs.
-    """
-    program, *words = os.path.basename(server[0]) if server else "", *server[1:2]
-    return bool(words) and (program == "alembic" or (program == "gate" and words[0] in COMMANDS))
-
-
 def _execute_server(server: Sequence[str]) -> None:
     reason = " without a check, because this command manages the schema itself" if manages_schema(server) else ""
     log.emit("info", "gate.starting", f"gate starts {server[0]}{reason}.", command=server[0])
@@ -67,6 +59,7 @@ def _pass_unless_bypassed(arguments: Arguments, termination: TerminationLog) -> 
 
 
 def _report_failure(error: GateError, termination: TerminationLog, *, starts_server: bool) -> int:
+    redaction.learn()
     text = " ".join(str(error).splitlines())
     termination.write(text)
     log.emit(

@@ -122,8 +122,9 @@ def named_by_libpq(environment: Mapping[str, str]) -> bool:
 
 def explain(error: Exception, url: DatabaseUrl) -> DatabaseUnavailable:
     """Convert a driver's error: a plain sentence first, then the text of the driver, without passwords."""
-    text = " ".join(redaction.hide(re.sub(LIBPQ_HINT, "", str(error)), url.secrets).split())[:MAX_DRIVER_TEXT]
+    text = re.sub(LIBPQ_HINT, "", str(error)[: redaction.MAX_FOREIGN_TEXT])
     message = next((plain for pattern, plain in PLAIN_MESSAGES if re.search(pattern, text, re.IGNORECASE)), None)
+    text = redaction.shorten(text, MAX_DRIVER_TEXT, url.secrets)
     return DatabaseUnavailable(f"{message or 'The database cannot be inspected'} ({url.display}).", text)
 
 

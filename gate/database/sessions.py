@@ -10,9 +10,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from gate.errors import DatabaseUnavailable
+from gate.redaction import hide, shorten
+from gate.text import truncate
 
 MAX_STATEMENT_LENGTH = 120
 """Characters of a statement that a log line shows."""
+
+MAX_ERROR_LENGTH = 500
+"""Characters of a migration's error that a message shows."""
+
+FAILED_STATEMENT = " (in: "
+"""What separates an error from the statement that failed with it."""
 
 TERMINATION_TIMEOUT = 10.0
 """Seconds in which a terminated session must have ended; it took 2 to 20 ms (hazards.md 6)."""
@@ -82,8 +90,16 @@ def busiest(activities: list[Activity]) -> Activity | None:
 
 
 def shorten_statement(text: object) -> str:
-    """Return the beginning of a statement on one line, "" for None."""
-    return " ".join(str(text or "").split())[:MAX_STATEMENT_LENGTH]
+    """Return the beginning of a statement on one line, redacted, "" for None."""
+    return shorten(str(text or ""), MAX_STATEMENT_LENGTH)
+
+
+def shorten_error(text: str) -> str:
+    """Return the beginning of a migration's error, and of the failed statement that it names at the end, redacted."""
+    error, mark, statement = hide(text).partition(FAILED_STATEMENT)
+    shown = truncate(" ".join(error.split()), MAX_ERROR_LENGTH)
+    closing = ")" if statement.endswith(")") else ""
+    return f"{shown}{mark}{statement.removesuffix(closing)[:MAX_STATEMENT_LENGTH]}{closing}"
 
 
 def terminate_orphans(sessions: Sessions) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from gate import redaction
@@ -94,6 +95,7 @@ def load_project(
     the syntax of every line of every script. Raises `BadSettings` and `BadScripts`.
     """
     _remember_passwords(settings)
+    redaction.learn_from("project", partial(_further_passwords, settings, config))
     configuration = alembic_config.read(config, settings.alembic_config, section)
     return Project(settings, configuration, script_directory.read(configuration, whole=whole))
 
@@ -105,3 +107,15 @@ def _remember_passwords(settings: Settings) -> None:
         with suppress(BadSettings):
             if source:
                 location.read_url(source)
+
+
+def _further_passwords(settings: Settings, config: Sequence[str]) -> frozenset[str]:
+    """Read the passwords that are neither in a URL of gate nor in PGPASSWORD; called when there is text to redact."""
+    from gate.settings.secret_sources import secrets_around  # noqa: PLC0415 - a check that succeeds redacts nothing
+
+    urls = []
+    for source in (settings.database_url, settings.migration_database_url):
+        with suppress(BadSettings):
+            urls += [location.read_url(source).conninfo] if source else []
+    files = [*config, settings.alembic_config or "alembic.ini", "pyproject.toml"]
+    return secrets_around(files, urls)

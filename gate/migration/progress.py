@@ -15,13 +15,11 @@ from typing import Any
 
 from gate import log
 from gate.database.lock import Migrator
+from gate.database.sessions import shorten_error
 from gate.drift.comparison import Drift
 from gate.errors import MORE_PROCESSES, BadSettings, MigrationFailed, ResourceShortage
 from gate.redaction import hide
 from gate.text import truncate
-
-MAX_ERROR_LENGTH = 500
-"""Characters of a migration's error that a message shows."""
 
 DUPLICATE_SQLSTATES = frozenset({"42P07", "42701", "42710", "42P06", "42723"})
 """PostgreSQL's SQLSTATEs of a duplicate table, column, object, schema and function."""
@@ -186,7 +184,7 @@ class Progress:
         if failure["kind"] == "database":
             return MigrationFailed(failure["message"], self.revision)
         location = f" ({failure['location']})" if failure["location"] else ""
-        message = truncate(hide(failure["message"]), MAX_ERROR_LENGTH)
+        message = shorten_error(failure["message"])
         if location or not message.endswith(SENTENCE_ENDS):
             message = f"{message.rstrip('.')}{location}."
         return MigrationFailed(f"The upgrade failed{self.in_revision}: {message}{self._hint(failure)}")

@@ -103,11 +103,16 @@ class Reader:
             return ()
         import shlex  # noqa: PLC0415 - few deployments set a command
 
+        from gate.settings.secret_sources import secrets_in_command  # noqa: PLC0415 - likewise
+
         try:
-            return tuple(shlex.split(text))
+            words = tuple(shlex.split(text))
         except ValueError as error:
+            redaction.remember(secrets_in_command(text.split()))
             self._add_error(variable, f"cannot be split into words as a shell does ({error})")
             return ()
+        redaction.remember(secrets_in_command(words))
+        return words
 
     def url(self, variable: str) -> UrlSource | None:
         """Return a database URL, or the path of the file that contains it (`…_FILE`)."""

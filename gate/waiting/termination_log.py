@@ -32,7 +32,7 @@ class TerminationLog:
             return
         self._written = text
         content = (
-            printable(redaction.hide(text))
+            printable(redaction.hide_in_message(text))
             .encode("utf-8", "backslashreplace")[:MAX_BYTES]
             .decode(errors="ignore")
             .encode()

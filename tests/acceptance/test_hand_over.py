@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from demo.embedded_postgres import free_port
-from tests.conftest import GateRunner, TestDatabase
+from tests.conftest import SERVER, GateRunner, TestDatabase
 from tests.support.programs import GATE_COMMAND
 from tests.support.projects import Project
 
@@ -228,11 +228,64 @@ def test_a_command_that_manages_the_schema_is_started_at_once(
 ) -> None:
     # `docker run IMAGE gate migrate` in an image whose entrypoint is gate: waiting would be for itself.
     database.stamp("a1")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    ended = gate("run", "--", *words, PATH=path)
+    ended = gate("run", "--", *words, PATH=OWN_PATH)
     assert ended.names()[0] == "gate.starting"
     assert ended.code == (1 if "check" in words else 0)
     assert database.stamped() == ({"a1"} if "check" in words else {"a3"})
+
+
+OWN_PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+"""A PATH that leads to the console script of this gate."""
+
+
+@pytest.mark.parametrize("own_name", ["gate", "entry"])
+@pytest.mark.parametrize("options", [[], ["-n", "alembic"], ["--name=alembic"]])
+def test_gate_knows_itself_by_its_file_whatever_link_or_option_comes_before(
+    gate: GateRunner, database: TestDatabase, tmp_path: Path, own_name: str, options: list[str]
+) -> None:
+    database.stamp("a1")
+    link = tmp_path / own_name
+    link.symlink_to(Path(sys.executable).parent / "gate")
+    ended = gate("run", "--", str(link), *options, "heads")
+    assert (ended.code, ended.out, ended.names()) == (0, "a3\n", ["gate.starting"])
+
+
+@pytest.mark.parametrize("words", [["run", "--", *SERVER], ["wait"], ["-n", "alembic", "run", "--", *SERVER]])
+def test_a_nested_gate_that_starts_or_admits_a_server_is_checked_first(
+    gate: GateRunner, database: TestDatabase, words: list[str]
+) -> None:
+    database.stamp("a1")
+    ended = gate("run", "--", "gate", *words, PATH=OWN_PATH, GATE_TIMEOUT="0.5")
+    assert (ended.code, ended.out) == (124, "")
+    assert "gate.starting" not in ended.names()
+
+
+def test_each_of_two_nested_gates_checks_its_own_history(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    ini = (project.folder / "alembic.ini").read_text()
+    (project.folder / "alembic.ini").write_text(ini.replace("[alembic]", "[a]") + ini.replace("[alembic]", "[b]"))
+    words = ("run", "-n", "a", "--", "gate", "run", "-n", "b", "--", *SERVER)
+    database.stamp("a3")
+    passed = gate(*words, PATH=OWN_PATH)
+    assert (passed.code, passed.out) == (0, "server started\n")
+    assert passed.names().count("gate.current") == passed.names().count("gate.starting") == 2
+    database.stamp("a1")
+    behind = gate(*words, PATH=OWN_PATH, GATE_TIMEOUT="0.5")
+    assert (behind.code, behind.out, behind.names().count("gate.starting")) == (124, "", 0)
+
+
+@pytest.mark.parametrize("name", ["gate", "alembic-server"])
+@pytest.mark.parametrize("word", ["serve", "migrate", "check"])
+@pytest.mark.parametrize("on_path", [True, False])
+def test_another_program_of_that_name_is_a_server_like_any_other(
+    gate: GateRunner, database: TestDatabase, tmp_path: Path, name: str, word: str, *, on_path: bool
+) -> None:
+    database.stamp("a1")
+    program = script(tmp_path / name, "#!/bin/sh\necho server started\n", 0o755)
+    path = f"{tmp_path}:{OWN_PATH}"
+    ended = gate("run", "--", name if on_path else program, word, PATH=path, GATE_TIMEOUT="0.5")
+    assert (ended.code, ended.out) == (124, "")
 
 
 def test_a_command_is_found_as_exec_finds_it(gate: GateRunner, database: TestDatabase, tmp_path: Path) -> None:

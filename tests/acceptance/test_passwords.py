@@ -220,3 +220,82 @@ def test_a_password_in_libpqs_own_variable_is_shown_nowhere(
     assert migrated.code == 65
     texts = [t for e in (right, wrong, migrated) for t in (e.out, e.err)]
     assert betrayed(texts, PASSWORD) == betrayed(texts, WRONG) == []
+
+
+CUT = "Tr0ub4dor-and-3-horses"
+
+
+def parts_shown(text: str) -> int:
+    """How many characters of a beginning or an end of CUT a text shows."""
+    return max((n for n in range(4, len(CUT) + 1) if CUT[:n] in text or CUT[-n:] in text), default=0)
+
+
+@pytest.mark.parametrize("length", range(0, 130, 13))
+def test_no_part_of_a_password_is_shown_where_a_statement_is_cut(
+    gate: GateRunner, project: Project, database: TestDatabase, length: int
+) -> None:
+    statement = f"select '{'x' * length}', 'postgresql://web:{CUT}@h/db' from nowhere"
+    project.add("a4", "a3", f'op.get_bind().exec_driver_sql("{statement}")')
+    ended = gate("migrate", DATABASE_URL=database.url.replace("postgres@", f"postgres:{CUT}@"))
+    assert (ended.code, "nowhere" in ended.failure) == (65, True)
+    assert parts_shown(ended.out + ended.err) == 0
+
+
+def test_no_part_of_an_unknown_password_in_a_url_is_shown_where_a_statement_is_cut(
+    gate: GateRunner, project: Project
+) -> None:
+    statement = f"CREATE SUBSCRIPTION s CONNECTION 'postgresql://web:{CUT}@127.0.0.1:1/db' PUBLICATION p"
+    project.add("a4", "a3", f'op.execute("COMMIT"); op.get_bind().exec_driver_sql("{statement}")')
+    ended = gate("migrate")
+    assert (ended.code, parts_shown(ended.err)) == (65, 0)
+
+
+def test_a_password_that_only_the_alembic_configuration_holds_is_shown_nowhere(
+    gate: GateRunner, project: Project
+) -> None:
+    with (project.folder / "alembic.ini").open("a") as ini:
+        ini.write(f"\nsqlalchemy.url = postgresql://app:{CUT}@db/shop\n")
+    leak = "context.config.get_main_option('sqlalchemy.url').split(':')[2]"
+    project.add("a4", "a3", f"from alembic import context\nraise RuntimeError('it is ' + {leak})")
+    ended = gate("migrate")
+    assert (ended.code, "it is ***" in ended.failure, parts_shown(ended.err)) == (65, True, 0), ended.err
+
+
+@pytest.mark.parametrize("variable", ["PGPASSFILE", "PGSERVICEFILE", "HOME"])
+def test_a_password_in_a_file_of_libpq_is_shown_nowhere(
+    gate: GateRunner, project: Project, tmp_path: Path, variable: str
+) -> None:
+    names = {"PGPASSFILE": "pass", "PGSERVICEFILE": "services", "HOME": ".pgpass"}
+    path = tmp_path / names[variable]
+    path.write_text(f"[s]\npassword={CUT}\n" if variable == "PGSERVICEFILE" else f"*:*:*:*:{CUT}\n")
+    path.chmod(0o600)
+    project.add("a4", "a3", f"raise RuntimeError('it is ' + open({str(path)!r}).read()[-{len(CUT) + 1}:])")
+    ended = gate("migrate", **{variable: str(tmp_path if variable == "HOME" else path)})
+    assert (ended.code, "it is ***" in ended.failure, parts_shown(ended.err)) == (65, True, 0), ended.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"mysql-nowhere -p{CUT}",
+        f"nowhere --password={CUT}",
+        f"sh -c 'PGPASSWORD={CUT} nowhere'",
+        f"mysql -p{CUT} 'open",
+    ],
+)
+def test_a_password_in_the_upgrade_command_is_shown_nowhere(gate: GateRunner, command: str) -> None:
+    ended = gate("migrate", GATE_UPGRADE_COMMAND=command)
+    assert (ended.code, "GATE_UPGRADE_COMMAND" in ended.err, parts_shown(ended.out + ended.err)) in {
+        (65, True, 0),
+        (78, True, 0),
+    }
+
+
+@pytest.mark.parametrize("word", ["gate", "starting", "info", "password", "CURRENT", "applied", "Database"])
+def test_a_password_that_is_a_word_changes_no_line_of_gate(gate: GateRunner, database: TestDatabase, word: str) -> None:
+    def lines(url: str) -> list[tuple[str, ...]]:
+        database.execute("DROP TABLE IF EXISTS alembic_version, t_a1, t_a2, t_a3")
+        ended = gate("run", "--", *SERVER, DATABASE_URL=url, RUN_MIGRATIONS="1")
+        return [(e["event"], e["level"], e["message"].partition(" in ")[0]) for e in ended.events]
+
+    assert lines(database.url.replace("postgres@", f"postgres:{word}@")) == lines(database.url)

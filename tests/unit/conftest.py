@@ -23,5 +23,7 @@ hypothesis.settings.load_profile("gate")
 def reset_known_passwords() -> Iterator[None]:
     """`redaction.hide` remembers every password of the process, and property-based tests generate hundreds."""
     redaction._known.clear()
+    redaction._sources.clear()
     yield
     redaction._known.clear()
+    redaction._sources.clear()

@@ -12,8 +12,8 @@ import gate
 MAX_ERROR_LENGTH = 20_000
 """Characters of an error that are reported; gate shortens them further after it has redacted the passwords."""
 
-MAX_STATEMENT_LENGTH = 120
-"""Characters of the failed statement that are reported."""
+MAX_STATEMENT_LENGTH = 20_000
+"""Characters of the failed statement that are reported; gate shortens it likewise."""
 
 AUTOCOMMIT_BLOCK = (
     "autocommit_block() cannot commit the transaction, since env.py began it before context.begin_transaction(). Let "
