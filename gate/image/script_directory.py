@@ -59,7 +59,7 @@ def _read_environment(path: Path) -> VersionTable:
     try:
         return read_env_py(path.read_bytes(), str(path))
     except FileNotFoundError:
-        return VersionTable()
+        return VersionTable(unseen=f"{path} does not exist as a source file")
     except OSError as error:
         raise BadScripts(f"{path} cannot be read: {error.strerror}.") from None
 
