@@ -83,7 +83,8 @@ class Project(NamedTuple):
             env_py = self.image.version_table
             places = "; ".join(str(place) for place in (env_py.computed_table, env_py.computed_schema) if place)
             warnings["gate.computed_version_table"] = (
-                f"env.py computes the name or the schema of the version table ({places}); gate reads {self.table.table} if it exists. If that is not the version table, set "
+                f"env.py computes the name or the schema of the version table ({places}); gate reads "
+                f"{self.table.table} if it exists. If that is not the version table, set "
                 "GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA."
             )
         return warnings

@@ -221,8 +221,8 @@ def _reject_hidden_rows(run: Run, catalog: Catalog, table: TableName) -> None:
         raise DatabaseUnavailable(
             f"Row-level security is enabled for the version table {name} of database {catalog.database}, and {cause} "
             f"may hide rows from role {catalog.role}, so its stamp is unknown. Add a policy that shows them all "
-            f"(CREATE POLICY gate ON {name} FOR SELECT TO {catalog.role} USING (true)), or let gate connect with a role that "
-            "owns the table or has BYPASSRLS, or disable row-level security for it."
+            f"(CREATE POLICY gate ON {name} FOR SELECT TO {catalog.role} USING (true)), or let gate connect as a role "
+            "that owns the table or has BYPASSRLS, or disable row-level security for it."
         )
 
 
