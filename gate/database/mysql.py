@@ -20,7 +20,6 @@ from gate.database.generic import GenericEngine, driver_error
 from gate.database.location import Database, explain
 from gate.database.lock import MYSQL_TAGS, Lock, LockKey, Migrator
 from gate.database.sessions import Activity, Sessions, busiest, shorten_statement
-from gate.database.stamp import MAX_OTHER_TABLES, TableName
 from gate.errors import DatabaseUnavailable, LockBusy, LockLost
 
 SESSION_WAIT_TIMEOUT = 31536000
@@ -41,16 +40,6 @@ class MySqlEngine(GenericEngine):
         """The connection that holds the lock; the server shows nothing else about it."""
         used = connection.execute(text("SELECT IS_USED_LOCK(:n)"), {"n": lock_name(connection, key)}).scalar()
         return None if used is None else Migrator("", 0, 0, "", 0, int(used))
-
-    @classmethod
-    def named_with_version_num(cls, connection: Connection, table: TableName) -> list[tuple[str | None, str]]:
-        """Ask information_schema: reflecting all columns of thousands of tables would take minutes."""
-        statement = text(
-            "SELECT table_schema, table_name FROM information_schema.columns WHERE column_name = 'version_num' "
-            "AND table_schema IN (DATABASE(), :s) ORDER BY table_name LIKE '%version%' DESC, table_name "
-            f"LIMIT {2 * MAX_OTHER_TABLES}"
-        )
-        return [(str(schema), str(name)) for schema, name in connection.execute(statement, {"s": table.schema or ""})]
 
     @contextmanager
     def acquire(self, key: LockKey) -> Iterator[Lock]:

@@ -257,9 +257,13 @@ def _catalog_statement(table: TableName, *, others: bool = False) -> str:
     """Find the version table and the holder of the migration lock.
 
     `others`: search for other tables, too. That is needed only without a version table, or if env.py is uncertain about
-    it, and doubles the planning time. A temporary table never counts: `to_regclass` alone would find it first.
+    it, and takes longer. A temporary table never counts; `to_regclass`, which is fast, would find it first, so the
+    search for others also walks along the search_path.
     """
-    name, schema = literal(table.table), literal(table.schema)
+    name = literal(table.table)
+    oid = f"to_regclass(quote_ident({name}))"
+    if others or table.schema is not None:
+        oid = _oid_expression(name, table.schema)
     more = _search_expressions(table) if others else "NULL::text, NULL::bool, NULL::bool, NULL::text[]"
     return f"""\
 SELECT current_database()::text, current_user::text, current_schema()::text, pg_is_in_recovery(),
@@ -267,20 +271,22 @@ SELECT current_database()::text, current_user::text, current_schema()::text, pg_
   has_schema_privilege(n.oid, 'USAGE'), a.attnum IS NOT NULL,
   CASE WHEN a.attnum IS NOT NULL THEN has_column_privilege(c.oid, a.attnum, 'SELECT') END,
   {more}, l.pid
-FROM (SELECT ({_oid_expression(name, schema, in_path=table.schema is None)}) AS oid) t
-LEFT JOIN pg_catalog.pg_class c ON c.oid = t.oid
+FROM (SELECT {oid}::oid AS oid) t
+LEFT JOIN pg_catalog.pg_class c ON c.oid = t.oid AND c.relkind IN {TABLE_KINDS} AND c.relpersistence <> 't'
 LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'version_num' AND NOT a.attisdropped
 LEFT JOIN ({_holder_statement(table.key)} LIMIT 1) l ON true"""
 
 
-def _oid_expression(name: str, schema: str, *, in_path: bool) -> str:
-    schemas = "unnest(current_schemas(false)) WITH ORDINALITY" if in_path else f"(SELECT {schema}, 1)"
-    return f"""\
-  SELECT w.oid FROM {schemas} s(name, n)
-  JOIN pg_catalog.pg_namespace v ON v.nspname = s.name
-  JOIN pg_catalog.pg_class w ON w.relnamespace = v.oid AND w.relname = {name}
-  WHERE w.relkind IN {TABLE_KINDS} AND w.relpersistence <> 't' ORDER BY s.n LIMIT 1"""
+def _oid_expression(name: str, schema: str | None) -> str:
+    """Find a table in its schema, or along the search_path, of which pg_temp is no part here."""
+    tables = f"""\
+pg_catalog.pg_class w JOIN pg_catalog.pg_namespace v ON v.oid = w.relnamespace
+    AND w.relname = {name} AND w.relkind IN {TABLE_KINDS} AND w.relpersistence <> 't'"""
+    if schema is not None:
+        return f"(SELECT w.oid FROM {tables} AND v.nspname = {literal(schema)})"
+    path = "unnest(current_schemas(false)) WITH ORDINALITY s(name, n)"
+    return f"(SELECT w.oid FROM {path} JOIN ({tables}) ON v.nspname = s.name ORDER BY s.n LIMIT 1)"
 
 
 def _search_expressions(table: TableName) -> str:
