@@ -21,8 +21,10 @@ SHOWN = [
     "from alembic import context as k\nk.configure(connection=c)\n",
     "import alembic\nalembic.context.configure(connection=c)\n",
     "from alembic.context import configure\nconfigure(connection=c)\n",
-    "if context.is_offline_mode():\n    context.configure(url=u, version_table='v')\n"
-    "else:\n    context.configure(connection=c, version_table='v')\n",
+    (
+        "if context.is_offline_mode():\n    context.configure(url=u, version_table='v')\n"
+        "else:\n    context.configure(connection=c, version_table='v')\n"
+    ),
     "try:\n    context.configure(connection=c, version_table='v')\nfinally:\n    c.close()\n",
 ]
 HIDDEN = [
