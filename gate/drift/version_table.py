@@ -27,7 +27,8 @@ def verify(stamp: Stamp, table: TableName, graph: RevisionGraph, drift: Drift) -
         warnings["gate.foreign_search_path"] = (
             f"Another client of a pooler left the search_path {printable(stamp.foreign_search_path)} on the "
             f"connection to database {stamp.database}; gate used that of its role, {printable(stamp.search_path)}. The "
-            "server may get such a connection, too: let the pooler reset its connections (server_reset_query)."
+            "server may get such a connection, too: let the pooler reset its connections "
+            "(server_reset_query). If the pooler sets it on purpose, use ALTER ROLE … SET search_path instead."
         )
     _reject_padded_rows(drift, graph, stamp)
     known = _known_tables(stamp, graph)
