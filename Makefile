@@ -33,9 +33,13 @@ test: lint ## lint, then all tests; tests that need a missing program are skippe
 WORKERS ?= 2
 
 .PHONY: nightly
-nightly: $(READY) ## 10,000 examples of each property-based test and 100 random kills (two hours)
+nightly: applications ## real applications, 10,000 examples of each property-based test, 100 random kills (three hours)
 	GATE_TEST_EXAMPLES=10000 $(BIN)/pytest -n $(WORKERS) --timeout 6000 tests/unit tests/acceptance/test_any_request.py
 	GATE_TEST_ROUNDS=100 $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_kills.py tests/acceptance/test_engines.py
+
+.PHONY: applications
+applications: $(READY) ## run gate with ten real applications from the package registry (one hour; 4 GB in build/)
+	$(BIN)/pytest tests/nightly
 
 .PHONY: coverage
 coverage: $(READY) ## branch coverage of all tests and the processes that they start (15 minutes; writes to build/)

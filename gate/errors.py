@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from gate.text import printable
 
 
@@ -59,6 +63,53 @@ class DatabaseUnavailable(GateError):
         driver = f" The driver says: {driver_text.rstrip('.')}." if driver_text else ""
         super().__init__(f"{sentence}{driver}")
         self.finding = sentence
+
+
+class ResourceShortage(DatabaseUnavailable):
+    """The machine or the container gives gate no thread, process, file descriptor or memory: no bug in gate.
+
+    It is temporary, as an unavailable database is, so gate waits for it while it waits.
+    """
+
+    @classmethod
+    def of(cls, error: BaseException) -> ResourceShortage | None:
+        """Return the shortage behind an error of Python's, None if it has another cause.
+
+        EAGAIN is a shortage only of fork and clone (fork(2)); elsewhere it means that a descriptor would block.
+        """
+        number = getattr(error, "errno", None)
+        if isinstance(error, RuntimeError) and "start new thread" in str(error):
+            return cls(f"gate cannot start a thread. {MORE_PROCESSES}")
+        if number in {errno.EMFILE, errno.ENFILE}:
+            return cls(
+                "gate cannot open a further file: too many are open. Raise the limit on open files (ulimit -n; of the "
+                "machine: sysctl fs.file-max)."
+            )
+        if isinstance(error, MemoryError) or number == errno.ENOMEM:
+            return cls("gate cannot get memory. Raise the memory limit of the container, or ulimit -v.")
+        return None
+
+
+MORE_PROCESSES = (
+    "Raise the limit on processes and threads (the pids limit of the container, ulimit -u), or let seccomp allow "
+    "clone3 (Docker before 20.10.10 refuses it)."
+)
+
+
+@contextmanager
+def starting_process(name: str) -> Iterator[None]:
+    """Raise `ResourceShortage` in place of the error of a fork, a pipe or an exec that lacks resources.
+
+    `name`: the process, for the message.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.EAGAIN, errno.EPERM, errno.ENOSYS}:
+            raise ResourceShortage(f"gate cannot start {name}: {error.strerror}. {MORE_PROCESSES}") from None
+        if shortage := ResourceShortage.of(error):
+            raise shortage from None
+        raise
 
 
 class LockTimeout(GateError):

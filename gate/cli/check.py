@@ -17,6 +17,9 @@ from gate.settings import settings
 from gate.settings.arguments import Arguments
 from gate.text import printable
 
+MAX_PENDING_LINES = 20
+"""Pending revisions that `gate check` prints; an empty database may have hundreds."""
+
 
 def heads(arguments: Arguments) -> int:
     """Print the heads that the image expects, without a database; return the exit code."""
@@ -67,7 +70,10 @@ def _as_text(inspection: Inspection) -> str:
     drift, stamp = inspection.drift, inspection.stamp
     lines = [f"{drift.verdict} {drift}", messages.finding(drift, stamp.database)]
     if drift.verdict in {Verdict.BEHIND, Verdict.EMPTY}:
-        lines += [f"  {printable(id_)}  {printable(drift.messages[id_])}".rstrip() for id_ in drift.pending]
+        shown = drift.pending[:MAX_PENDING_LINES]
+        lines += [f"  {printable(id_)}  {printable(drift.messages[id_])}".rstrip() for id_ in shown]
+        if more := len(drift.pending) - len(shown):
+            lines.append(f"  and {more} more; --json lists all")
     if remedy := messages.remedy(drift, stamp.migrator, standby=stamp.standby):
         lines.append(remedy)
     if drift.redundant:
@@ -95,8 +101,8 @@ def _check_busy(arguments: Arguments) -> int:
 
 
 def _load(arguments: Arguments, *, whole: bool = False) -> Project:
-    told = settings.read(os.environ, arguments.flags)
-    project = load_project(told, arguments.config, arguments.name, whole=whole)
+    current = settings.read(os.environ, arguments.flags)
+    project = load_project(current, arguments.config, arguments.name, whole=whole)
     for warning in project.warnings().values():
         print_error(warning)
     return project

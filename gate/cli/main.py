@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from gate import __version__
 from gate.cli.arguments import parse
-from gate.errors import BadUsage, GateError, Interrupted
+from gate.errors import BadUsage, GateError, Interrupted, ResourceShortage
 from gate.process import gc_tuning, stdio
 from gate.redaction import hide
 from gate.settings.arguments import Arguments
@@ -34,8 +34,17 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         code = 130
     except Exception as error:  # noqa: BLE001 - the last resort: report a bug as a bug
-        code = _report_bug(error)
+        code = _report_shortage(error) or _report_bug(error)
     _exit(code)
+
+
+def _report_shortage(error: Exception) -> int:
+    """Report a shortage around gate that no command has recognised; 0 if the error is no shortage."""
+    shortage = ResourceShortage.of(error)
+    if shortage is None:
+        return 0
+    stdio.print_error(str(shortage))
+    return shortage.exit_code
 
 
 def _report_bug(error: Exception) -> int:

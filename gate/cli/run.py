@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from gate import log
-from gate.errors import GateError, Interrupted
+from gate.errors import GateError, Interrupted, ResourceShortage
 from gate.process import signals
 from gate.process.exec import execute, find_command
 from gate.settings import settings
@@ -30,8 +30,11 @@ def run_gate(arguments: Arguments) -> int:
             _pass_unless_bypassed(arguments, termination)
         if starts_server:
             _execute_server(arguments.server)
-    except GateError as error:
-        return _report_failure(error, termination, starts_server=starts_server)
+    except (GateError, OSError, RuntimeError, MemoryError) as error:
+        failure = error if isinstance(error, GateError) else ResourceShortage.of(error)
+        if failure is None:
+            raise
+        return _report_failure(failure, termination, starts_server=starts_server)
     except Interrupted as interruption:
         text = f"gate received signal {interruption.signal_number} and ends.{_not_started(starts_server=starts_server)}"
         log.emit("warning", "gate.ended", text, exit_code=interruption.exit_code)

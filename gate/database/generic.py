@@ -54,7 +54,9 @@ class GenericEngine:
         self._database = database
 
     def load_driver(self) -> None:
-        """Nothing: SQLAlchemy imports the driver when it connects."""
+        """Import the dialect and its driver; `connect` explains what cannot be imported, or is no URL."""
+        with suppress(Exception):
+            _with_blocking_driver(engine_url(self._database)).get_dialect().import_dbapi()
 
     def read_stamp(self, table: TableName, deadline: float) -> Stamp:  # noqa: ARG002 - the driver's time-outs apply
         """Inspect on a new connection; raises `BadSettings` for a URL whose driver is not installed."""

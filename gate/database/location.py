@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from gate import redaction
-from gate.errors import BadSettings, DatabaseUnavailable
+from gate.errors import BadSettings, DatabaseUnavailable, ResourceShortage
 from gate.settings import database_url
 from gate.settings.database_url import DatabaseUrl, UrlSource
 
@@ -30,8 +30,16 @@ PLAIN_MESSAGES = (
     ),
     (r"permission denied for database", "This role may not connect to the database; GRANT CONNECT"),
     (
+        r"too many connections for (role|database)",
+        "The role or the database has no connection left (its CONNECTION LIMIT); gate needs three to migrate",
+    ),
+    (
         r"too many (connections|clients)|remaining connection slots",
         "The database server has no connection left",
+    ),
+    (
+        r"Too many open files",
+        "gate has no file descriptor left for a connection; raise the limit on open files (ulimit -n)",
     ),
     (r"pg_hba\.conf", "The pg_hba.conf of the database server does not allow this client to connect"),
     (
@@ -133,7 +141,9 @@ def _read_url_file(source: UrlSource) -> str:
             text = file.read(16384).strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise BadSettings(f"{source.variable} names {source.path}, which cannot be read: {reason}.") from None
+        raise ResourceShortage.of(error) or BadSettings(
+            f"{source.variable} names {source.path}, which cannot be read: {reason}."
+        ) from None
     if not text:
         raise BadSettings(f"{source.variable} names {source.path}, which is empty; write the URL into it.")
     return text

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection
 from gate.database.generic import GenericEngine, engine_url
 from gate.database.lock import UNKNOWN_MIGRATOR, Lock, LockKey, Migrator
 from gate.database.stamp import MAX_OTHER_TABLES, TableName
-from gate.errors import BadSettings, DatabaseUnavailable, LockBusy
+from gate.errors import BadSettings, DatabaseUnavailable, LockBusy, ResourceShortage
 
 LOCK_FILE_SUFFIX = ".gate-lock"
 IN_MEMORY = ":memory:"
@@ -118,7 +118,7 @@ def _open(path: str) -> int:
             return os.open(path, os.O_RDONLY)
         return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
     except OSError as error:
-        raise BadSettings(
+        raise ResourceShortage.of(error) or BadSettings(
             f"The lock file {path} beside the SQLite database cannot be opened ({error.strerror}); make its folder "
             "writable and the file readable for this user."
         ) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import sys
 from collections.abc import Sequence
 from configparser import ConfigParser, Error
@@ -15,7 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gate.errors import BadSettings
+from gate.errors import BadSettings, ResourceShortage
+from gate.text import printable
+
+MAX_SECTIONS_SHOWN = 10
+"""Sections of an ini file that a message lists."""
 
 
 class Configuration(NamedTuple):
@@ -48,6 +53,16 @@ def read(config: Sequence[str], variable: str | None, section: str | None) -> Co
     `config`: the files of `-c`; `variable`: ALEMBIC_CONFIG; `section`: `-n`, None = `alembic`. Raises `BadSettings`
     with the file, the error and the remedy.
     """
+    try:
+        return _read(config, variable, section)
+    except OSError as error:  # only the working directory is used without a check of its own
+        raise ResourceShortage.of(error) or BadSettings(
+            f"The working directory cannot be used: {error.strerror}. It may have been deleted, or this user may not "
+            "enter it; start gate in the project's folder."
+        ) from None
+
+
+def _read(config: Sequence[str], variable: str | None, section: str | None) -> Configuration:
     ini, toml = _paths(config, variable)
     options = _Options(ini, toml, section or "alembic")
     script_location = _script_location(options, [*config, variable], section)
@@ -87,26 +102,38 @@ def _script_location(options: _Options, files: Sequence[str | None], section: st
     location = options.text("script_location")
     if not location:
         # Alembic, too, reports a missing file only if the other one does not name the scripts.
-        missing = [file for file in files if file and not Path(file).is_file()]
+        missing = [file for file in files if file and file_status(file) is None]
         if missing:
-            raise BadSettings(f"The Alembic configuration {missing[0]} is not a file; correct -c or ALEMBIC_CONFIG.")
+            raise BadSettings(
+                f"The Alembic configuration {missing[0]} is not a file{_link_target(missing[0])}; correct -c or "
+                "ALEMBIC_CONFIG."
+            )
         raise BadSettings(_no_script_location(options, section))
     folder = options.path(location)
-    if not folder.is_dir():
+    status = file_status(folder)
+    if status is None or not stat.S_ISDIR(status.st_mode):
+        reason = f"does not exist{_link_target(folder)}" if status is None else "is not a folder"
         raise BadSettings(
-            f"{options.source('script_location')}: script_location names the folder {folder}, which does not exist; "
+            f"{options.source('script_location')}: script_location names the folder {folder}, which {reason}; "
             "correct it, or copy the folder into the image."
         )
     return folder
 
 
 def _no_script_location(options: _Options, section: str | None) -> str:
-    if section and options.has_ini:
-        return f"{options.ini} has no section [{section}] with a script_location; correct -n/--name."
     if options.has_ini:
-        return f"{options.ini} has no script_location in [{options.section}]; set it to the migrations folder."
+        names = [f"[{printable(name)}]" for name in options.sections[:MAX_SECTIONS_SHOWN]]
+        missing = options.section not in options.sections
+        sections = f" It has {', '.join(names) or 'no section'}." if missing else ""
+        if section and missing:
+            return f"{options.ini} has no section [{section}] with a script_location; correct -n/--name.{sections}"
+        return (
+            f"{options.ini} has no script_location in [{options.section}]; set it to the migrations folder.{sections}"
+        )
+    link = _link_target(options.ini)
+    place = f"{os.getcwd()}: {options.ini} is no file{link}. There is" if link else f"{os.getcwd()}:"
     return (
-        f"No Alembic configuration in {os.getcwd()}: neither alembic.ini nor [tool.alembic] with a script_location in "
+        f"No Alembic configuration in {place} neither alembic.ini nor [tool.alembic] with a script_location in "
         "pyproject.toml; run gate in the project's folder, or set ALEMBIC_CONFIG or -c."
     )
 
@@ -124,9 +151,14 @@ class _Options:
 
     def __init__(self, ini: str, toml: str, section: str) -> None:
         self.ini, self.toml, self.section = ini, toml, section
-        self.has_ini = Path(ini).exists()
+        self.has_ini = file_status(ini) is not None
         self._parser = _parse_ini(ini)
         self._table = _parse_toml(toml)
+
+    @property
+    def sections(self) -> list[str]:
+        """The sections of the ini file."""
+        return self._parser.sections()
 
     def source(self, name: str) -> str:
         """Return the file that sets an option."""
@@ -211,25 +243,79 @@ def _split(text: str, separator: str | None, legacy: str) -> list[str]:
     return [part.strip() for part in text.split(separator) if part]
 
 
+def file_status(path: str | Path) -> os.stat_result | None:
+    """Return the status of what a path leads to, None if there is nothing.
+
+    Raises `BadSettings` that names the folder which this user may not enter.
+    """
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null byte in the path
+        return None
+    except OSError as error:
+        barrier = _barrier(path) if isinstance(error, PermissionError) else ""
+        raise ResourceShortage.of(error) or BadSettings(
+            f"{path} cannot be reached: {error.strerror}{barrier or '; correct the path'}."
+        ) from None
+
+
+def _barrier(path: str | Path) -> str:
+    """Name the first folder on the way that this user may not enter."""
+    for folder in reversed(Path(path).absolute().parents):
+        if not os.access(folder, os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            mode = stat.S_IMODE(os.stat(folder).st_mode)
+            return (
+                f": user {os.geteuid()} may not enter the folder {folder} (mode {mode:04o}); make it executable for "
+                "this user"
+            )
+    return ""
+
+
+def _link_target(path: str | Path) -> str:
+    """Name the target of a symbolic link that leads to nothing, "" for anything else."""
+    return f", but a symbolic link to {os.readlink(path)}, which does not exist" if os.path.islink(path) else ""
+
+
+def _read_text(path: str, encoding: str) -> str | None:
+    """Return the text of a configuration file, None if there is none; raises `BadSettings` if it cannot be read."""
+    status = file_status(path)
+    if status is None:
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        raise BadSettings(
+            f"{path} is not a file but a folder (a container runtime creates one for a mount whose source is missing); "
+            "put the file there."
+        )
+    if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+        raise BadSettings(f"{path} is not a regular file; put the file there.")
+    try:
+        return Path(path).read_text(encoding=encoding)
+    except OSError as error:
+        raise ResourceShortage.of(error) or BadSettings(
+            f"{path} cannot be read: {error.strerror}; make it readable for this user ({os.geteuid()}; its mode is "
+            f"{stat.S_IMODE(status.st_mode):04o})."
+        ) from None
+
+
 def _parse_ini(path: str) -> ConfigParser:
     parser = ConfigParser({"here": Path(path).absolute().parent.as_posix()})
     try:
-        parser.read([path], encoding="locale")
-    except (Error, UnicodeDecodeError, OSError) as error:
-        reason = " ".join(str(error).split()) if isinstance(error, Error) else _reason(error)
+        parser.read_string(_read_text(path, "locale") or "", source=path)
+    except (Error, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
         raise BadSettings(f"{path} is not a valid ini file: {reason}") from None
     return parser
 
 
 def _parse_toml(path: str) -> dict[str, Any]:
-    if not Path(path).exists():
+    if file_status(path) is None:
         return {}
     import tomllib  # noqa: PLC0415 - most images have an alembic.ini and no pyproject.toml
 
     try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
-        raise BadSettings(f"{path} is not a valid TOML file: {_reason(error)}") from None
+        tables = tomllib.loads(_read_text(path, "utf-8") or "")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadSettings(f"{path} is not a valid TOML file: {error}") from None
     tool = tables.get("tool", {})
     table = tool.get("alembic", {}) if isinstance(tool, dict) else None
     if not isinstance(table, dict):
@@ -237,16 +323,12 @@ def _parse_toml(path: str) -> dict[str, Any]:
     return table
 
 
-def _reason(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
-
-
 def _package_folder(package: str, search_path: list[str]) -> Path:
     from importlib.machinery import PathFinder  # noqa: PLC0415 - only `package:folder` needs it
 
     path: list[str] | None = search_path
-    for n, _ in enumerate(package.split("."), start=1):
-        spec = PathFinder.find_spec(".".join(package.split(".")[:n]), path)
+    for name in package.split("."):  # one name each: with its parents', a namespace package asks sys.modules for them
+        spec = PathFinder.find_spec(name, path)
         if spec is None or not spec.submodule_search_locations:
             raise BadSettings(
                 f"script_location or version_locations names the package {package!r}, which cannot be imported; "

@@ -1,27 +1,43 @@
 """Loads the scripts with Alembic where parsing them is not enough: `python -m gate.image.alembic_loader`.
 
-Alembic executes the scripts, so this runs in a child process and leaves nothing behind in gate. It prints one JSON
-object: `{"revisions": [...]}`, or `{"error": "…"}`.
+Alembic executes the scripts, so this runs in a child process and leaves nothing behind in gate. Its standard output and
+standard error belong to the scripts, to `sitecustomize` and to whatever they start. It answers on a pipe of its own,
+with one line of JSON: `{"revisions": [...]}`, or `{"error": "…"}`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
+import selectors
+import signal
 import subprocess
 import sys
+import time
 import warnings
+from contextlib import suppress
+from typing import Any
 
 from gate.errors import BadScripts
 from gate.image.alembic_config import Configuration
 from gate.image.revision_graph import Revision
 from gate.redaction import hide
+from gate.text import truncate
 
 MAX_ERROR_LENGTH = 500
 """Characters of Alembic's error that a message quotes."""
 
-LOAD_TIMEOUT = 120
+MAX_REPORTED_LENGTH = 20_000
+"""Characters of an error that are reported; gate shortens them further after it has redacted the passwords."""
+
+LOAD_TIMEOUT = 120.0
 """Seconds for importing all scripts; 10,000 take about four."""
+
+EXIT_POLL = 0.05
+"""Seconds between two checks whether the process has exited; a script's descendant can keep the pipe open."""
+
+READ_SIZE = 65536
+"""Bytes of the answer to read at once."""
 
 
 def load(configuration: Configuration, reason: str) -> list[Revision]:
@@ -29,28 +45,66 @@ def load(configuration: Configuration, reason: str) -> list[Revision]:
 
     `reason`: why gate cannot parse them. Raises `BadScripts` with this reason and Alembic's error.
     """
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        __name__,
-        configuration.ini,
-        configuration.toml,
-        configuration.section,
-    ]
-    try:
-        child = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LOAD_TIMEOUT, check=False
-        )
-        answer = json.loads(child.stdout or b"null") or {}
-    except subprocess.TimeoutExpired:
-        answer = {"error": f"it did not finish within {LOAD_TIMEOUT} s"}
-    except ValueError:
-        answer = {}
+    answer = _ask(configuration.ini, configuration.toml, configuration.section)
     if "revisions" not in answer:
-        shortened = hide(answer.get("error", "the process died"))[:MAX_ERROR_LENGTH]
+        shortened = truncate(hide(str(answer["error"])), MAX_ERROR_LENGTH).rstrip(".")
         raise BadScripts(f"{reason}, and Alembic cannot load it either: {shortened}.")
     return [_revision(each) for each in answer["revisions"]]
+
+
+def _ask(*arguments: str) -> dict[str, Any]:
+    """Run the loader and return its answer. Its process group ends with the answer, so no script's process stays."""
+    reading_end, writing_end = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__, str(writing_end), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(writing_end,),
+            start_new_session=True,
+        )
+        try:
+            return _read_answer(reading_end, process)
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    finally:
+        os.close(reading_end)
+        os.close(writing_end)
+
+
+def _read_answer(descriptor: int, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """Read lines until one is an answer, the process has exited or the time is over.
+
+    gate keeps the pipe's writing end open, so the pipe has no end of file (see `_answer`).
+    """
+    deadline, text = time.monotonic() + LOAD_TIMEOUT, b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while time.monotonic() < deadline:
+            exited = process.poll()
+            if selector.select(0 if exited is not None else EXIT_POLL):
+                *lines, text = (text + os.read(descriptor, READ_SIZE)).split(b"\n")
+                if answers := [answer for line in lines if (answer := _parse(line))]:
+                    return answers[0]
+            elif exited is not None:
+                return {"error": f"its process {_end_of(exited)} before it answered"}
+    return {"error": f"it did not finish within {LOAD_TIMEOUT:g} s"}
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The answer in a line; None for anything else, since a script can write to every descriptor that it inherits."""
+    try:
+        answer = json.loads(line)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) and answer.keys() & {"revisions", "error"} else None
+
+
+def _end_of(exit_code: int) -> str:
+    return f"ended with exit code {exit_code}" if exit_code >= 0 else f"was killed by signal {-exit_code}"
 
 
 def _revision(fields: dict[str, object]) -> Revision:
@@ -83,14 +137,38 @@ def _to_revision(script: object) -> Revision:
 
 
 def main() -> None:
-    """Print the revisions on standard output; the scripts' own output goes to standard error."""
+    """Load the scripts, answer, and exit at once: an exit function or a thread of a script could take for ever."""
     warnings.simplefilter("ignore")
-    with contextlib.redirect_stdout(sys.stderr):
-        try:
-            answer = loaded_revisions(*sys.argv[1:4])
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a script may raise anything; it is reported
-            answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:20000]}"}
-    sys.stdout.write(json.dumps(answer))
+    descriptor, process, gate = int(sys.argv[1]), os.getpid(), os.getppid()
+    pipe = _identity(descriptor)
+    try:
+        answer = loaded_revisions(*sys.argv[2:5])
+    except BaseException as error:  # noqa: BLE001 - scripts may raise anything; all of it is reported
+        answer = {"error": _describe(error)}
+    if os.getpid() == process:  # not in a process that a script has forked
+        _answer(json.dumps(answer).encode() + b"\n", descriptor, pipe, gate)
+    os._exit(0)
+
+
+def _describe(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:MAX_REPORTED_LENGTH]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _answer(line: bytes, descriptor: int, pipe: tuple[int, int] | None, gate: int) -> None:
+    """Write the answer to the pipe, through gate's own descriptor if a script has closed or replaced this one."""
+    if pipe is None or _identity(descriptor) != pipe:
+        descriptor = os.open(f"/proc/{gate}/fd/{descriptor}", os.O_WRONLY)
+    while line:
+        line = line[os.write(descriptor, line) :]
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from struct import pack
 from typing import NamedTuple
 
-from gate.errors import BadScripts
+from gate.errors import BadScripts, GateError, ResourceShortage, starting_process
 from gate.image import plain_script
 from gate.image.alembic_config import Configuration
 from gate.image.env_py import VersionTable, read_env_py
@@ -28,6 +28,12 @@ CHECK_SYNTAX_LIMIT = 250
 
 MAX_SCRIPT_SIZE = 8 << 20
 """Bytes; a longer script contains data, and parsing it could exceed the container's memory limit."""
+
+
+IS_A_FOLDER = (
+    "this is a folder and not a script (a container runtime creates one for a mount whose source is missing); put the "
+    "script there."
+)
 
 
 class Image(NamedTuple):
@@ -51,17 +57,27 @@ def read(configuration: Configuration, *, whole: bool = False) -> Image:
     if reason:
         from gate.image.alembic_loader import load  # noqa: PLC0415 - few images need it
 
-        return Image(RevisionGraph(load(configuration, reason)), version_table, reason)
-    return Image(RevisionGraph(script.revision for script in scripts), version_table)
+        with starting_process("the process in which Alembic loads the scripts"):
+            revisions = load(configuration, reason)
+    else:
+        revisions = [script.revision for script in scripts]
+    if not revisions:
+        folders = " and ".join(map(str, configuration.version_locations))
+        raise BadScripts(
+            f"The image has no revisions: no migration script was found in {folders}. Copy the versions folder into "
+            "the image, or correct script_location or version_locations."
+        )
+    return Image(RevisionGraph(revisions), version_table, reason)
 
 
 def _read_environment(path: Path) -> VersionTable:
     try:
-        return read_env_py(path.read_bytes(), str(path))
+        path.lstat()
     except FileNotFoundError:
         return VersionTable(unseen=f"{path} does not exist as a source file")
     except OSError as error:
-        raise BadScripts(f"{path} cannot be read: {error.strerror}.") from None
+        raise _unreadable(str(path), error) from None
+    return read_env_py(_read_source(str(path)), str(path))
 
 
 def _read_scripts(configuration: Configuration, *, whole: bool) -> tuple[list[Script], str]:
@@ -73,7 +89,7 @@ def _read_scripts(configuration: Configuration, *, whole: bool) -> tuple[list[Sc
             return [], f"{path} is compiled and cannot be read as text"
         script = _read_script(path, whole=whole)
         if isinstance(script, NotLiteral):
-            return [], f"{script.path}, line {script.line}: {script.name} is computed and cannot be read as text"
+            return [], f"{script.path}, line {script.line}: {script.reason}"
         scripts.append(script)
     return scripts, _computed_label(scripts)
 
@@ -135,7 +151,9 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise BadScripts(f"{folder} cannot be listed: {error.strerror}; make it readable for this user.") from None
+        raise ResourceShortage.of(error) or BadScripts(
+            f"{folder} cannot be listed: {error.strerror}; make it readable for this user."
+        ) from None
 
 
 def _is_script(name: str, *, sourceless: bool) -> bool:
@@ -153,10 +171,7 @@ def _compiled(folder: str, names: list[str]) -> list[str]:
 def _reject_script_folders(folders: list[os.DirEntry[str]], *, recursive: bool) -> None:
     for entry in folders:
         if entry.name.endswith(".py") and not recursive:
-            raise BadScripts(
-                f"{entry.path}, line 1: this is a folder and not a script (a container runtime creates one for a "
-                "mount whose source is missing); put the script there."
-            )
+            raise BadScripts(f"{entry.path}, line 1: {IS_A_FOLDER}")
 
 
 def _read_source(path: str) -> bytes:
@@ -167,6 +182,8 @@ def _read_source(path: str) -> bytes:
         raise _unreadable(path, error) from None
     try:
         status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise BadScripts(f"{path}, line 1: {IS_A_FOLDER}")
         if not stat.S_ISREG(status.st_mode):
             raise BadScripts(f"{path}, line 1: this is not a regular file; put the script there.")
         if status.st_size > MAX_SCRIPT_SIZE:
@@ -185,8 +202,16 @@ def _read_all(descriptor: int, size: int) -> bytes:
     return content
 
 
-def _unreadable(path: str, error: OSError) -> BadScripts:
-    return BadScripts(f"{path}, line 1: cannot be read: {error.strerror}; make it readable for this user.")
+def _unreadable(path: str, error: OSError) -> GateError:
+    """Explain why a script cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return BadScripts(
+            f"{path}, line 1: cannot be read: a symbolic link leads to this file, which does not exist; correct the "
+            "link, or put the script here."
+        )
+    return ResourceShortage.of(error) or BadScripts(
+        f"{path}, line 1: cannot be read: {error.strerror}; make it readable for this user."
+    )
 
 
 TIMESTAMP_HEADER = MAGIC_NUMBER + bytes(4)

@@ -31,11 +31,25 @@ _T = TypeVar("_T")
 
 
 class NotLiteral(NamedTuple):
-    """A script that must be executed to be understood: it computes `name` in `path`, line `line`."""
+    """A script that must be executed to be understood: it computes `name` in `path`, line `line`.
+
+    `star`: the module whose star import may set the name, "" for any other expression.
+    """
 
     path: str
     line: int
     name: str
+    star: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why the script cannot be read as text, and how it can be."""
+        if self.star:
+            return (
+                f"`from {self.star} import *` may set {self.name}, so the script cannot be read as text; import the "
+                f"names that it uses, or assign {self.name} below the import"
+            )
+        return f"{self.name} is computed and cannot be read as text"
 
 
 class Script(NamedTuple):
@@ -55,7 +69,8 @@ def read_script(source: bytes, path: str, file_name: str) -> Script | NotLiteral
     bound = bindings(module)
     for name in NAMES[:3]:
         if isinstance(bound.get(name), Opaque):
-            return NotLiteral(path, line_of(module, name), name)
+            line = line_of(module, name)
+            return NotLiteral(path, line, name, _star_import(module, line))
     labels = bound.get("branch_labels")
     revision = Revision(
         id=_id(bound, path, file_name),
@@ -140,8 +155,10 @@ def bindings(module: ast.Module) -> dict[str, Value | Opaque]:
                 _assign(target, result, bound)
             case ast.AnnAssign(annotation=annotation):
                 bound.update(dict.fromkeys(_bound_by(annotation), OPAQUE))
-            case ast.ImportFrom(names=[ast.alias(name="*")]):
+            case ast.ImportFrom(names=[ast.alias(name="*")]) if _may_export_names(statement):
                 bound.update(dict.fromkeys((*bound, *NAMES), OPAQUE))
+            case ast.ImportFrom(names=[ast.alias(name="*")]):
+                bound.update(dict.fromkeys(bound.keys() - set(NAMES), OPAQUE))
             case _:
                 bound.update(dict.fromkeys(_bound_by(statement), OPAQUE))
         if _reflects(statement):
@@ -196,7 +213,7 @@ def _bound_by(node: ast.AST) -> Iterator[str]:
             return
         case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
             yield from (alias.asname or alias.name.split(".")[0] for alias in aliases)
-            if any(alias.name == "*" for alias in aliases):
+            if any(alias.name == "*" for alias in aliases) and _may_export_names(node):
                 yield from NAMES
         case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
             yield name
@@ -222,6 +239,33 @@ def _reflects(statement: ast.stmt) -> bool:
         return False
     names = (getattr(node, "id", None) or getattr(node, "attr", None) for node in ast.walk(statement))
     return any(name in REFLECTION for name in names)
+
+
+STAR_MODULES = frozenset(
+    """
+    alembic alembic.op collections datetime decimal enum math os os.path re sqlalchemy sqlalchemy.orm sqlalchemy.schema
+    sqlalchemy.sql sqlalchemy.sql.expression sqlalchemy.sql.functions sqlalchemy.sql.sqltypes sqlalchemy.types typing
+    uuid
+    """.split()
+)
+"""Modules whose star import binds none of the four names (`alembic.command`, for one, exports `revision`)."""
+
+STAR_PACKAGE = "sqlalchemy.dialects."
+"""Likewise each module below it."""
+
+
+def _may_export_names(node: ast.AST) -> bool:
+    """Return whether a star import may bind one of the four names: only of a well-known module it is certain."""
+    module = node.module or "" if isinstance(node, ast.ImportFrom) and not node.level else ""
+    return module not in STAR_MODULES and not module.startswith(STAR_PACKAGE)
+
+
+def _star_import(module: ast.Module, line: int) -> str:
+    """Return the module of the star import in this line, "" if there is none."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom) and node.lineno == line and node.names[0].name == "*":
+            return "." * node.level + (node.module or "")
+    return ""
 
 
 def line_of(module: ast.Module, name: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from gate.database.lock import Lock
 from gate.drift.comparison import Drift, Verdict
 from gate.drift.inspector import Inspector
-from gate.drift.messages import MAX_PENDING_SHOWN, redundant_rows
+from gate.drift.messages import MAX_PENDING_SHOWN, pending_text, redundant_rows
 from gate.errors import GateError
 from gate.migration.progress import STAMP_REMEDY, Progress
 from gate.text import join_ids
@@ -40,7 +40,7 @@ def _committed(after: Drift, pending: Collection[str], progress: Progress) -> st
     undone = " The earlier revisions of this upgrade were rolled back with it." if all_undone else ""
     if len(done) > MAX_REVISIONS:
         done = [f"{len(done)} revisions, the last {done[-1]}"]
-    left = ", ".join(after.pending[:MAX_PENDING_SHOWN])
+    left = ", ".join(after.pending) if len(after.pending) <= MAX_PENDING_SHOWN else pending_text(after)
     current = " The schema is current nevertheless." if after.verdict is Verdict.CURRENT else ""
     return f"Committed: {', '.join(done) or 'nothing'}. Still pending: {left or 'nothing'}.{undone}{current}"
 

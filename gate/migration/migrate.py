@@ -20,7 +20,7 @@ from gate.errors import DatabaseUnavailable, Interrupted, LockLost, MigrationFai
 from gate.migration import failure_report
 from gate.migration.monitor import upgrade
 from gate.migration.plan import Plan
-from gate.migration.progress import Progress
+from gate.migration.progress import Progress, shell_hint
 from gate.process.threads import try_for
 from gate.text import first_ids, join_ids
 
@@ -52,8 +52,8 @@ def migrate(plan: Plan, inspector: Inspector, should_upgrade: Callable[[Drift], 
         except LockLost as error:
             raise DatabaseUnavailable(f"{error}. Nothing was applied; gate tries again.") from None
         plan.on_progress(progress)
-        _upgrade(plan, lock, progress, inspector)
-        return _verify(inspector, progress, lock)
+        _upgrade(plan, lock, progress, inspector, before.stamp.schema)
+        return _verify(plan, inspector, progress, lock)
 
 
 def _terminate_orphans(lock: Lock) -> None:
@@ -101,10 +101,10 @@ def _log_start(lock: Lock, before: Inspection) -> None:
     )
 
 
-def _upgrade(plan: Plan, lock: Lock, progress: Progress, inspector: Inspector) -> None:
+def _upgrade(plan: Plan, lock: Lock, progress: Progress, inspector: Inspector, schema: str) -> None:
     """Upgrade; if that fails or is interrupted, report what was committed and what remains."""
     try:
-        upgrade(plan, lock, progress)
+        upgrade(plan, lock, progress, schema)
     except MigrationFailed as error:
         _warn_of_invalid_indexes(lock)
         remaining = failure_report.remaining_changes(inspector, progress, lock, SERVER_QUERY_TIMEOUT)
@@ -117,21 +117,27 @@ def _upgrade(plan: Plan, lock: Lock, progress: Progress, inspector: Inspector) -
         raise
 
 
-def _verify(inspector: Inspector, progress: Progress, lock: Lock) -> Inspection:
+def _verify(plan: Plan, inspector: Inspector, progress: Progress, lock: Lock) -> Inspection:
     after = _inspect(inspector)
     if after.drift.verdict is not Verdict.CURRENT:
         raise MigrationFailed(
             f"The upgrade ended without an error, but the database is {after.drift.verdict} ({after.drift}). gate read "
             f"{inspector.table.table} in schema {after.stamp.schema} of database {after.stamp.database}. Check that "
             "env.py commits, and that this is its version table; for another one, set GATE_VERSION_TABLE and "
-            "GATE_VERSION_TABLE_SCHEMA."
+            f"GATE_VERSION_TABLE_SCHEMA.{shell_hint(plan.command)}"
         )
     _warn_of_invalid_indexes(lock)
     log.emit(
         "info",
         "gate.migrated",
-        f"The schema is current: {len(progress.planned.pending)} revision(s) applied.",
+        f"The schema is current: {_applied_by(plan, progress)}.",
         drift=str(after.drift),
         seconds=round(time.time() - progress.since, 1),
     )
     return after
+
+
+def _applied_by(plan: Plan, progress: Progress) -> str:
+    if plan.command:
+        return "GATE_UPGRADE_COMMAND ended, and gate found no pending revision; it did not see which were applied"
+    return f"{progress.applied} revision(s) applied"

@@ -36,13 +36,13 @@ LONG_STATEMENT = 10.0
 """Seconds after which a statement, or the lack of one, is logged; then again whenever the time has doubled."""
 
 
-def upgrade(plan: Plan, lock: Lock, progress: Progress) -> None:
-    """Run the upgrade until it exits.
+def upgrade(plan: Plan, lock: Lock, progress: Progress, schema: str) -> None:
+    """Run the upgrade until it exits. `schema`: of the version table, as gate inspected it under the lock.
 
     Raises `MigrationFailed`; `BadSettings` if env.py connects to another database; `DatabaseUnavailable` if the lock
     was lost before the first revision; `Interrupted` for a signal. The upgrade's processes and sessions are ended then.
     """
-    with start_upgrade(plan, lock) as process:
+    with start_upgrade(plan, lock, schema) as process:
         monitor = _UpgradeMonitor(plan, lock, process, progress)
         try:
             monitor.run()
@@ -59,15 +59,14 @@ class _UpgradeMonitor:
 
     def __init__(self, plan: Plan, lock: Lock, process: UpgradeProcess, progress: Progress) -> None:
         self._plan, self._lock, self._process, self._progress = plan, lock, process, progress
-        self._statements = StatementMonitor(lock.sessions, progress, may_be_hidden=bool(plan.command))
+        self._statements = StatementMonitor(lock.sessions, progress, has_command=bool(plan.command))
         self._lock_check = PeriodicCall(self._verify_lock, SERVER_CHECK_INTERVAL)
         self._session_check = PeriodicCall(self._check_sessions, SERVER_CHECK_INTERVAL)
         self._next_refresh = SERVER_CHECK_INTERVAL
 
     def run(self) -> None:
-        began = time.monotonic()
         while not self._has_exited():
-            elapsed = time.monotonic() - began
+            elapsed = time.monotonic() - self._progress.began
             log.progress(f"{self._progress.step}/{self._progress.total} {self._progress.revision} {elapsed:.0f} s")
             self._check_time_limit(elapsed)
             self._refresh_progress(elapsed)
@@ -168,12 +167,13 @@ class _UpgradeMonitor:
 class StatementMonitor:
     """Logs what a slow migration does or waits for.
 
-    `may_be_hidden`: whether its connections can lack the tag by which gate finds them (GATE_UPGRADE_COMMAND).
+    `has_command`: whether GATE_UPGRADE_COMMAND upgrades. It reports no revisions, and its connections can lack the tag
+    by which gate finds them.
     """
 
     sessions: Sessions
     progress: Progress
-    may_be_hidden: bool = False
+    has_command: bool = False
     _subject: tuple[str, str] = field(default=("", ""), init=False)
     _next_age: float = field(default=LONG_STATEMENT, init=False)
     _idle_since: float = field(default_factory=time.monotonic, init=False)
@@ -188,11 +188,11 @@ class StatementMonitor:
             return
         self._next_age = 2 * activity.age
         log.emit(
-            "warning",
+            "info" if self.has_command and not activity.text else "warning",  # an unseen statement is no sign of a hang
             "gate.long_statement" if activity.text else "gate.migration_idle",
             f"{self._describe(activity, own)} gate keeps waiting for it.",
             seconds=round(activity.age, 1),
-            revision=self.progress.revision or None,
+            revision=self.progress.running_revision or None,
             blocked_by=list(activity.waits_for) or None,
         )
 
@@ -204,22 +204,32 @@ class StatementMonitor:
             return activity
         if activity:
             self._idle_since = max(self._idle_since, now - activity.age)
+        self._idle_since = max(self._idle_since, self.progress.last_report)
         return Activity(now - self._idle_since)
 
     def _describe(self, activity: Activity, own: Collection[int]) -> str:
-        where = self.progress.in_revision or " before the first revision"
+        where = self.progress.in_revision or ("" if self.has_command else " before the first revision")
         if activity.text:
             statement = f"A statement{where} has been running for {activity.age:.0f} s: {activity.text}."
             return statement + self._describe_wait(activity, own)
+        if self.has_command:
+            return (
+                f"gate has seen no statement of GATE_UPGRADE_COMMAND for {activity.age:.0f} s: it computes, waits for "
+                "something outside the database, or its driver does not send PGAPPNAME."
+            )
+        if self.progress.done or self.progress.failure:
+            return (
+                f"The upgrade {'returned' if self.progress.done else 'failed'} {activity.age:.0f} s ago, but its "
+                "process is still running: a thread that is not a daemon, or an exit function, keeps it."
+            )
         if own or self.progress.opened_sessions:
             return (
                 f"The migration has run no statement for {activity.age:.0f} s{where}: it computes, or waits for "
                 "something outside the database."
             )
-        hidden = ", or its driver does not send PGAPPNAME" if self.may_be_hidden else ""
         return (
             f"The migration has had no database connection for {activity.age:.0f} s{where}: env.py is still importing "
-            f"or connecting{hidden}."
+            "or connecting."
         )
 
     def _describe_wait(self, activity: Activity, own: Collection[int]) -> str:

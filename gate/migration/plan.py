@@ -34,7 +34,8 @@ class Plan(NamedTuple):
 class UpgradeRequest(NamedTuple):
     """The request to `gate.migration.child.upgrade`.
 
-    `ini`, `toml`, `section`: as in `Configuration`; `fence`, `tag`: as in `Lock`; `x`, `version_table`: as in `Plan`.
+    `ini`, `toml`, `section`: as in `Configuration`; `fence`, `tag`: as in `Lock`; `x`, `version_table`: as in `Plan`;
+    `schema`: where gate found the version table under the lock, or where Alembic would create it, "" = it has none.
     """
 
     ini: str
@@ -44,6 +45,7 @@ class UpgradeRequest(NamedTuple):
     fence: str
     tag: str
     version_table: str
+    schema: str
 
     def to_json(self) -> str:
         """Encode the request as a command-line argument; every user can read those, so it contains no URL."""

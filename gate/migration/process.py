@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from gate import log
 from gate.database.location import Database
 from gate.database.lock import Lock
+from gate.errors import starting_process
 from gate.migration.plan import Plan, UpgradeRequest
 
 KILL_TIMEOUT = 0.3
@@ -27,33 +28,35 @@ READ_SIZE = 65536
 
 
 @contextmanager
-def start_upgrade(plan: Plan, lock: Lock) -> Iterator[UpgradeProcess]:
-    """Start the upgrade below a supervisor that leaves none of its processes behind.
+def start_upgrade(plan: Plan, lock: Lock, schema: str) -> Iterator[UpgradeProcess]:
+    """Start the upgrade below a supervisor that leaves none of its processes behind. `schema`: as in `UpgradeRequest`.
 
     The supervisor exits when the last descriptor of the lifeline is closed: by `UpgradeProcess.kill`, at the end of the
     block, or by the kernel when gate dies.
     """
-    lifeline_end, lifeline = os.pipe()
-    reports, reports_end = os.pipe()
+    with starting_process("the upgrade process"):
+        lifeline_end, lifeline = os.pipe()
+        reports, reports_end = os.pipe()
     supervisor = [sys.executable, "-P", "-m", "gate.migration.child.supervisor", str(lifeline_end), str(reports_end)]
     with open(lifeline, "wb") as lifeline_pipe, open(reports, "rb") as report_pipe:
         try:
-            process = subprocess.Popen(
-                [*supervisor, *(plan.command or _alembic_upgrade(plan, lock, reports_end))],
-                stdin=subprocess.DEVNULL,
-                env=_migration_environment(lock.database, dedicated=plan.dedicated) | _tag_variables(plan, lock),
-                pass_fds=(lifeline_end, reports_end, *lock.descriptors),
-                start_new_session=True,
-            )
+            with starting_process("the upgrade process"):
+                process = subprocess.Popen(
+                    [*supervisor, *(plan.command or _alembic_upgrade(plan, lock, schema, reports_end))],
+                    stdin=subprocess.DEVNULL,
+                    env=_migration_environment(lock.database, dedicated=plan.dedicated) | _tag_variables(plan, lock),
+                    pass_fds=(lifeline_end, reports_end, *lock.descriptors),
+                    start_new_session=True,
+                )
         finally:
             os.close(lifeline_end)
             os.close(reports_end)
         yield UpgradeProcess(process, lifeline_pipe, report_pipe)
 
 
-def _alembic_upgrade(plan: Plan, lock: Lock, reports_end: int) -> list[str]:
+def _alembic_upgrade(plan: Plan, lock: Lock, schema: str, reports_end: int) -> list[str]:
     c = plan.configuration
-    request = UpgradeRequest(c.ini, c.toml, c.section, list(plan.x), lock.fence, lock.tag, plan.version_table)
+    request = UpgradeRequest(c.ini, c.toml, c.section, list(plan.x), lock.fence, lock.tag, plan.version_table, schema)
     return [sys.executable, "-P", "-m", "gate.migration.child.upgrade", str(reports_end), request.to_json()]
 
 
@@ -75,7 +78,7 @@ def _tag_variables(plan: Plan, lock: Lock) -> dict[str, str]:
     if not plan.command:
         return {"PGAPPNAME": lock.environment["PGAPPNAME"]} if lock.environment else {}
     log.emit(
-        "warning",
+        "info",
         "gate.upgrade_command",
         "GATE_UPGRADE_COMMAND runs the upgrade. gate cannot verify that it connects to the locked database, and does "
         "not see its revisions. If it connects through a pooler, or its driver ignores PGAPPNAME (asyncpg), gate "

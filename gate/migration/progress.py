@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import shlex
 import signal
 import socket
 import time
@@ -12,14 +16,21 @@ from typing import Any
 from gate import log
 from gate.database.lock import Migrator
 from gate.drift.comparison import Drift
-from gate.errors import BadSettings, MigrationFailed
+from gate.errors import MORE_PROCESSES, BadSettings, MigrationFailed, ResourceShortage
 from gate.redaction import hide
+from gate.text import truncate
 
 MAX_ERROR_LENGTH = 500
 """Characters of a migration's error that a message shows."""
 
 DUPLICATE_SQLSTATES = frozenset({"42P07", "42701", "42710", "42P06", "42723"})
 """PostgreSQL's SQLSTATEs of a duplicate table, column, object, schema and function."""
+
+SENTENCE_ENDS = (".", "!", "?", "…")
+"""A revision's message can be a sentence with an end of its own."""
+
+RESOURCE_ERRORS = frozenset(map(os.strerror, (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)))
+"""Why the supervisor could not start the upgrade, where that is a shortage and no mistake."""
 
 STAMP_REMEDY = "`alembic stamp REVISION`"
 """The remedy where tables were created without Alembic."""
@@ -29,18 +40,21 @@ STAMP_REMEDY = "`alembic stamp REVISION`"
 class Progress:
     """The state of an upgrade, as its child processes have reported it.
 
-    `planned`: the drift before the upgrade; `step` of `total` revisions (0 = none has started); `revision`: the last
-    one that has started, "" = none; `opened_sessions`: the server's ids of the migration's connections;
-    `autocommit_revisions`: those that have used AUTOCOMMIT, where "" means every revision; `failure`: the report of the
-    error that ended Alembic's upgrade; `done`: whether Alembic's upgrade returned; `exit_code`: the upgrade's, negative
-    for a signal, None = it has not exited; `start_error`: why the upgrade could not be executed, "" = it was; `since`:
-    when the upgrade began, in seconds of the Unix epoch.
+    `planned`: the drift before the upgrade; `step` of `total` revisions (0 = none has started); `revision`: the
+    last one that has started, "" = none; `applied`: how many have been applied; `opened_sessions`: the server's ids
+    of the migration's connections; `autocommit_revisions`: those that have used AUTOCOMMIT, where "" means every
+    revision; `failure`: the report of the error that ended Alembic's upgrade; `done`: whether Alembic's upgrade
+    returned; `exit_code`: the upgrade's, negative for a signal, None = it has not exited; `start_error`: why the
+    upgrade could not be executed, "" = it was; `since`: when the upgrade began, in seconds of the Unix epoch;
+    `began`: when it began, or when env.py had been verified and began again, and `last_report`: when the last
+    report arrived, both in seconds of the monotonic clock.
     """
 
     planned: Drift
     total: int
     step: int = 0
     revision: str = ""
+    applied: int = 0
     opened_sessions: set[int] = field(default_factory=set)
     autocommit_revisions: list[str] = field(default_factory=list)
     failure: dict[str, Any] | None = None
@@ -48,17 +62,23 @@ class Progress:
     exit_code: int | None = None
     start_error: str = ""
     since: int = field(default_factory=lambda: int(time.time()))
+    began: float = field(default_factory=time.monotonic)
+    last_report: float = field(default_factory=time.monotonic)
+    _pooler_logged: bool = field(default=False, init=False)
 
     def receive(self, report: dict[str, Any]) -> bool:
         """Record one report and log it if it is about a revision.
 
         Returns whether another revision has started, so that the new progress should be published.
         """
+        self.last_report = time.monotonic()
         match report.pop("type"):
             case "connected":
                 self.opened_sessions.add(report["pid"])
             case "pooled":
-                _log_pooler()
+                self._log_pooler()
+            case "verified":
+                self.began = self.last_report
             case "autocommit":
                 self.autocommit_revisions.append(report["revision"])
             case "plan":
@@ -69,15 +89,31 @@ class Progress:
                 self.failure = report
             case "done":
                 self.done = True
-            case "not_executable":
-                self.start_error = report["reason"]
-            case "exited":
-                self.exit_code = report["exit_code"]
-                _log_killed_processes(report["killed"])
+            case "not_executable" | "exited" as type_:
+                self._receive_exit(type_, report)
         return False
+
+    def _receive_exit(self, type_: str, report: dict[str, Any]) -> None:
+        if type_ == "not_executable":
+            self.start_error = report["reason"]
+        else:
+            self.exit_code = report["exit_code"]
+            _log_killed_processes(report["killed"])
+
+    def _log_pooler(self) -> None:
+        """Log the pooler once, although env.py runs twice."""
+        if self._pooler_logged:
+            return
+        self._pooler_logged = True
+        text = (
+            "The migration connects through a pooler. gate can neither cancel a statement outside a transaction nor "
+            "find it after a kill. Set MIGRATION_DATABASE_URL to a URL that leads directly to PostgreSQL."
+        )
+        log.emit("warning", "gate.pooler_detected", text)
 
     def _receive_revision(self, type_: str, report: dict[str, Any]) -> bool:
         if type_ == "applied":
+            self.applied = report["step"]
             self._log_revision("gate.revision_applied", "Applied", report)
             return False
         self.step, self.revision = report["step"], report["revision"]
@@ -87,11 +123,12 @@ class Progress:
     def _log_revision(self, event: str, verb: str, report: dict[str, Any]) -> None:
         revision, seconds = report["revision"], report.get("seconds")
         count, message = f"{report['step']}/{self.total}", self.planned.messages.get(revision, "")
-        duration = f" in {seconds:.1f} s" if seconds is not None else ""
+        title = f"{verb} {count} {revision} {message}".rstrip()
+        text = title if seconds is None else f"{title.rstrip('.')} in {seconds:.1f} s"
         log.emit(
             "info",
             event,
-            f"{verb} {count} {revision} {message}".rstrip() + f"{duration}.",
+            text if text.endswith(SENTENCE_ENDS) else f"{text}.",
             progress=count,
             revision=revision,
             revision_message=message,
@@ -104,8 +141,17 @@ class Progress:
 
     @property
     def in_revision(self) -> str:
-        """The current revision, to append to a verb: ` in revision ae10 (3/12)`; "" before the first one."""
-        return f" in revision {self.revision} ({self.step}/{self.total})" if self.revision else ""
+        """The current revision, to append to a verb: ` in revision ae10 (3/12)`; "" before the first one.
+
+        Once it has been applied: ` after revision ae10 (3/12)`.
+        """
+        preposition = "in" if self.running_revision else "after"
+        return f" {preposition} revision {self.revision} ({self.step}/{self.total})" if self.revision else ""
+
+    @property
+    def running_revision(self) -> str:
+        """The revision that runs now, "" between the revisions."""
+        return self.revision if self.step > self.applied else ""
 
     @property
     def refused_by_fence(self) -> bool:
@@ -120,14 +166,16 @@ class Progress:
         """
         if self.failure:
             raise self._reported_failure(self.failure)
-        name = f"GATE_UPGRADE_COMMAND (`{hide(' '.join(command))}`)" if command else "The upgrade process"
+        name = f"GATE_UPGRADE_COMMAND (`{command_line(command)}`)" if command else "The upgrade process"
+        if self.start_error in RESOURCE_ERRORS:
+            raise ResourceShortage(f"{name} cannot be started: {self.start_error}. {MORE_PROCESSES}")
         if self.start_error:
-            raise MigrationFailed(f"{name} cannot be executed: {self.start_error}.")
+            raise MigrationFailed(f"{name} cannot be executed: {self.start_error}.{shell_hint(command)}")
         code = supervisor_exit_code if self.exit_code is None else self.exit_code
         if code < 0:
             raise MigrationFailed(f"{name} was killed by {_signal_name(-code)}{self.in_revision}.")
         if code:
-            raise MigrationFailed(f"{name} ended with exit code {code}{self.in_revision}.")
+            raise MigrationFailed(f"{name} ended with exit code {code}{self.in_revision}.{shell_hint(command)}")
         if not (self.done or command):
             text = f"{name} ended with exit code 0{self.in_revision}, but the upgrade had not finished."
             raise MigrationFailed(text)
@@ -138,8 +186,10 @@ class Progress:
         if failure["kind"] == "database":
             return MigrationFailed(failure["message"], self.revision)
         location = f" ({failure['location']})" if failure["location"] else ""
-        message = hide(failure["message"])[:MAX_ERROR_LENGTH]
-        return MigrationFailed(f"The upgrade failed{self.in_revision}: {message}{location}.{self._hint(failure)}")
+        message = truncate(hide(failure["message"]), MAX_ERROR_LENGTH)
+        if location or not message.endswith(SENTENCE_ENDS):
+            message = f"{message.rstrip('.')}{location}."
+        return MigrationFailed(f"The upgrade failed{self.in_revision}: {message}{self._hint(failure)}")
 
     def _hint(self, failure: dict[str, Any]) -> str:
         if not self.step:
@@ -155,12 +205,29 @@ class Progress:
         return ""
 
 
-def _log_pooler() -> None:
-    text = (
-        "The migration connects through a pooler. gate can neither cancel a statement outside a transaction nor find "
-        "it after a kill. Set MIGRATION_DATABASE_URL to a URL that leads directly to PostgreSQL."
-    )
-    log.emit("warning", "gate.pooler_detected", text)
+SHELLS = frozenset({"sh", "ash", "bash", "dash", "ksh", "zsh", "busybox"})
+
+BUILTINS = frozenset({".", "cd", "exec", "export", "set", "source", "ulimit", "umask", "unset"})
+"""Words that only a shell understands."""
+
+SHELL_SYNTAX = re.compile(r"[$`|&;<>*?]|^~|^[A-Za-z_]\w*=")
+"""What a shell would expand or act on in a word."""
+
+
+def command_line(command: Sequence[str]) -> str:
+    """GATE_UPGRADE_COMMAND as a shell would read it, without passwords: each word is redacted before it is quoted."""
+    return hide(shlex.join(hide(word) for word in command))
+
+
+def shell_hint(command: Sequence[str]) -> str:
+    """Say that no shell reads GATE_UPGRADE_COMMAND if one of its words looks as if it was meant for one."""
+    if not command or command[0].rpartition("/")[2] in SHELLS:
+        return ""
+    meant = [command[0]] if command[0] in BUILTINS else [word for word in command if SHELL_SYNTAX.search(word)]
+    if not meant:
+        return ""
+    word = truncate(hide(meant[0]))
+    return f" gate runs the command without a shell, so {word} is passed on as it is; for a shell: sh -c '...'."
 
 
 def _log_killed_processes(number: int) -> None:

@@ -6,7 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
+
+from gate.errors import ResourceShortage
 
 _T = TypeVar("_T")
 
@@ -18,15 +21,18 @@ class BackgroundCall(Future[_T]):
     """A call that starts at once in a daemon thread, as a `concurrent.futures.Future` of its result.
 
     A thread waits with `result(timeout)`, in seconds, which raises `TimeoutError`; an event loop with
-    `asyncio.wrap_future`. The call cannot be cancelled: it goes on after its caller has given up. Its thread does not
-    delay the exit of the process.
+    `asyncio.wrap_future`. If no thread can be started, the result is a `ResourceShortage`. The call cannot be
+    cancelled: it goes on after its caller has given up. Its thread does not delay the exit of the process.
     """
 
     def __init__(self, function: Callable[[], _T]) -> None:
         super().__init__()
         self.set_running_or_notify_cancel()  # from now on, `cancel` has no effect
         self._thread = threading.Thread(target=self._run, args=(function,), daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self.set_exception(ResourceShortage.of(error) or error)
 
     def running(self) -> bool:
         """Whether the thread is alive. In a forked child it is not, so the result may never come."""
@@ -84,10 +90,11 @@ class PeriodicCall:
         self._next = 0.0
 
     def attend(self) -> None:
-        """Start the call if it is due; raises what the last one raised."""
+        """Start the call if it is due; raises what the last one raised. One that found no thread is made later."""
         if self._call and self._call.done():
             ended, self._call = self._call, None
-            ended.result()
+            with suppress(ResourceShortage):
+                ended.result()
         now = time.monotonic()
         if self._call is None and now >= self._next:
             self._next = now + self._interval

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from gate.database.stamp import VersionTableLocked
 from gate.drift.comparison import Verdict
 from gate.drift.inspector import Inspection
-from gate.errors import BadScripts, BadSettings, DatabaseUnavailable, GateError
+from gate.errors import BadScripts, BadSettings, DatabaseUnavailable, GateError, ResourceShortage
 from gate.process.threads import BackgroundCall, FrozenCalls
 from gate.readiness.answer import Readiness
 
@@ -150,7 +150,11 @@ class VerdictCache:
             self._give_up_if_overdue()
             if self._in_flight is None and self._frozen.oldest_if_full() is None and self._is_due():
                 self._in_flight = InFlightCheck()
-                self._in_flight.work = start(self._in_flight)
+                work = self._in_flight.work = start(self._in_flight)
+                if isinstance(work, BackgroundCall) and work.done():
+                    # Its outcome needs this lock, so it has none: no thread could be started.
+                    self._in_flight = None
+                    self.record_failure(ResourceShortage())
             return self._in_flight
 
     def _give_up_if_overdue(self) -> None:

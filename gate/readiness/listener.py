@@ -6,7 +6,7 @@ import errno
 import socket
 from importlib.util import find_spec
 
-from gate.errors import BadSettings
+from gate.errors import BadSettings, ResourceShortage
 
 BACKLOG = 128
 """Connections that the kernel keeps until they are accepted."""
@@ -22,7 +22,7 @@ def listen(address: tuple[str, int], setting: str) -> socket.socket:
         return _dual_stack(port) if not host and socket.has_dualstack_ipv6() else _single_stack(host, port)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise BadSettings(
+        raise ResourceShortage.of(error) or BadSettings(
             f"{setting}: gate cannot listen on {host or '*'}:{port}: {reason}. Free the port or name another."
         ) from None
 

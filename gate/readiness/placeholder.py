@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 
 from gate import log
-from gate.errors import BadSettings
+from gate.errors import BadSettings, ResourceShortage, starting_process
 from gate.readiness.answer import Readiness, fields
 from gate.readiness.listener import listen, require_http_extra
 
@@ -76,7 +76,7 @@ class Placeholder:
         try:
             self._child = _start(*options)
             text = f"The placeholder server exited{code}; gate restarted it."
-        except (BadSettings, OSError) as error:
+        except (BadSettings, ResourceShortage, OSError) as error:
             text = (
                 f"The placeholder server exited{code} and cannot be restarted ({error}). "
                 f"gate goes on without it and tries again in {RESTART_INTERVAL:.0f} s."
@@ -93,13 +93,14 @@ def _start(address: tuple[str, int], health_path: str) -> subprocess.Popen[bytes
     require_http_extra("GATE_PLACEHOLDER")
     with listen(address, "GATE_PLACEHOLDER") as listening:
         module, descriptor = "gate.readiness.placeholder_server", listening.fileno()
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, str(descriptor), str(os.getpid()), health_path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            pass_fds=[descriptor],
-            start_new_session=True,
-        )
+        with starting_process("the process that answers on the port of GATE_PLACEHOLDER"):
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, str(descriptor), str(os.getpid()), health_path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[descriptor],
+                start_new_session=True,
+            )
     assert child.stdin
     os.set_blocking(child.stdin.fileno(), False)
     return child

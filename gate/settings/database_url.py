@@ -1,7 +1,8 @@
 """A database URL in any form that SQLAlchemy or libpq accepts -> what gate needs of it; no password is shown.
 
-SQLAlchemy's parser is more lenient than libpq's (a stray `%`, a `/` in the password), so gate parses the URL as
-SQLAlchemy does and passes single parameters to libpq.
+A URL has one reading, SQLAlchemy's (`make_url` and the dialect's `create_connect_args`): parameters behind the `?`
+replace what is before it. gate passes single parameters to libpq. What SQLAlchemy cannot read, such as several
+`host:port` before the `/`, is read as libpq does.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class DatabaseUrl(NamedTuple):
 
     `engine`: the scheme without the driver; `display`: the database's name for messages, without a password;
     `conninfo`: libpq's parameters for gate's own connection, empty for other engines than PostgreSQL; `verbatim`: the
-    URL as given, for the migration; `secrets`: every spelling of the passwords, to be redacted.
+    URL as given, for the migration; `secrets`: every spelling of the passwords, to be redacted;
+    `sqlalchemy_spelling`: another form of this address, where libpq reads the given one and SQLAlchemy does not.
     """
 
     engine: str
@@ -44,6 +46,7 @@ class DatabaseUrl(NamedTuple):
     conninfo: dict[str, str]
     verbatim: str
     secrets: frozenset[str]
+    sqlalchemy_spelling: str = ""
 
     def __repr__(self) -> str:
         """Leave out everything that contains a password."""
@@ -63,13 +66,13 @@ def parse(text: str, variable: str) -> DatabaseUrl:
     redaction.remember(_secrets(match, {}))
     engine = match["engine"].lower()
     if engine not in POSTGRESQL:
-        _split_hosts(match["hosts"], variable)
+        _address(match["hosts"], variable)
         display = f"{'an' if engine[0] in 'aeiou' else 'a'} {engine} database"
         return DatabaseUrl(engine, display, {}, text, _secrets(match, {}))
-    conninfo = _conninfo(match, variable)
+    conninfo, spelling = _conninfo(match, variable)
     secrets = _secrets(match, conninfo)
     redaction.forget(_secrets(match, {}) - secrets)
-    return DatabaseUrl(engine, _display(conninfo), conninfo, text, secrets)
+    return DatabaseUrl(engine, _display(conninfo), conninfo, text, secrets, spelling)
 
 
 def from_environment(environment: dict[str, str]) -> DatabaseUrl:
@@ -83,74 +86,205 @@ def from_environment(environment: dict[str, str]) -> DatabaseUrl:
 
 _URL = re.compile(
     r"(?P<engine>[a-z][a-z0-9_]*)(?:\+(?P<driver>[\w.]+))?://"
-    r"(?:(?P<user>[^:/?@]*)(?::(?P<password>[^@]*))?@)?"
-    r"(?P<hosts>[^/?]*)(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?\Z",
-    re.IGNORECASE | re.DOTALL,
+    r"(?:(?P<user>[^:/]*)(?::(?P<password>[^@]*))?@)?"
+    r"(?P<hosts>[^/?]*)(?:/(?P<database>[^?]*))?(?:\?(?P<query>[^\n]*))?\Z",
+    re.IGNORECASE,
 )
-"""The pattern of `sqlalchemy.engine.url`, with several hosts."""
+"""The pattern of `sqlalchemy.engine.url`, with several hosts; it reads the last `@` before the first `/` or `:`."""
 
-
-def _conninfo(match: re.Match[str], variable: str) -> dict[str, str]:
-    """Translate a URL into libpq's parameters; those of the query override those before it."""
-    conninfo: dict[str, str] = {}
-    if match["user"]:
-        conninfo["user"] = unquote(match["user"])
-    if match["password"]:
-        conninfo["password"] = unquote(match["password"])
-    if match["database"]:
-        conninfo["dbname"] = unquote(match["database"])
-    if "@" in (match["database"] or ""):
-        raise BadSettings(f"{variable}: {ESCAPING}")
-    hosts, ports = _split_hosts(match["hosts"], variable)
-    _add_query(conninfo, hosts, ports, match["query"] or "", variable)
-    if any(hosts):
-        conninfo["host"] = ",".join(hosts)
-    if any(ports):
-        conninfo["port"] = ",".join(ports)
-    return conninfo
-
-
-_HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d*))?\Z")
+_SWALLOWED_ADDRESS = re.compile(r"\d*/[^?]*\?.*=", re.DOTALL)
+"""A "password" that is a port, a database and the beginning of the parameters: an `@` follows that is not escaped."""
 
 ESCAPING = "in a password or a name, write @ as %40, : as %3A, / as %2F, ? as %3F and % as %25."
 
 
-def _split_hosts(text: str, variable: str) -> tuple[list[str], list[str]]:
-    """Split `host:port,host:port` into hosts and ports; a port is "" where none is given."""
+class _Address(NamedTuple):
+    """Hosts and ports as libpq's parameters take them, None where a URL names none.
+
+    `malformed`: SQLAlchemy refuses the URL; `encoded`: SQLAlchemy takes the percent-encoding in the host literally.
+    """
+
+    host: str | None = None
+    port: str | None = None
+    malformed: bool = False
+    encoded: bool = False
+
+    @property
+    def spelling(self) -> str:
+        """How SQLAlchemy must be given this address, "" if it reads the given URL."""
+        if not (self.malformed or self.encoded):
+            return ""
+        named = {"host": self.host, "port": (self.port or "").strip(",") and self.port}
+        parameters = "&".join(f"{key}={value}" for key, value in named.items() if value)
+        return f"postgresql://USER:PASSWORD@/DATABASE?{parameters}".rstrip("?")
+
+
+def _conninfo(match: re.Match[str], variable: str) -> tuple[dict[str, str], str]:
+    """Translate a URL into libpq's parameters, as SQLAlchemy's dialect does: those of the query replace the others.
+
+    The second value is the spelling that SQLAlchemy reads, "" if it reads this one.
+    """
+    if "@" in (match["database"] or "") or "?" in (match["user"] or ""):
+        raise BadSettings(f"{variable}: {ESCAPING}")
+    if match["user"] is not None and _SWALLOWED_ADDRESS.match(match["password"] or ""):
+        raise BadSettings(f"{variable}: SQLAlchemy takes all that is before the @ for user and password; {ESCAPING}")
+    driver = (match["driver"] or "").lower()
+    named = {"user": match["user"], "password": match["password"], "dbname": match["database"]}
+    conninfo = {key: unquote(value) for key, value in named.items() if value}
+    query = _query(match["query"] or "", variable)
+    address = _address(match["hosts"], variable)
+    address = _replaced(address, query.pop("host", []), query.pop("port", []), driver, variable)
+    address = _socket_file(address, query.pop("unix_sock", []), driver, variable)
+    for key, values in query.items():
+        _add_parameter(conninfo, key, values, match["query"] or "", variable)
+    if driver == "pg8000":  # it reads no PG* variable, and never tries a socket by itself
+        address = address._replace(host=address.host or "localhost", port=address.port or DEFAULT_PORT)
+        conninfo |= {"dbname": conninfo.get("dbname", conninfo["user"])} if "user" in conninfo else {}
+    conninfo |= {key: value for key, value in (("host", address.host), ("port", address.port)) if value}
+    return conninfo, address.spelling
+
+
+def _query(text: str, variable: str) -> dict[str, list[str]]:
+    """Return the parameters; SQLAlchemy drops each one without a value, which matters for the address."""
+    query: dict[str, list[str]] = {}
+    for key, value in parse_qsl(text, keep_blank_values=True):
+        if value or key not in _ADDRESS_PARAMETERS:
+            query.setdefault(key, []).append(value)
+    for key, values in query.items():
+        if len(values) > 1 and key not in {"host", "port"}:
+            raise BadSettings(f"{variable} gives {_parameter_name(key, text)} more than once; remove all but one.")
+    return query
+
+
+_ADDRESS_PARAMETERS = frozenset({"host", "port", "user", "username", "password", "dbname", "database", "unix_sock"})
+
+DEFAULT_PORT = "5432"
+
+_ONE_HOST = re.compile(r"(?:\[(?P<ipv6>[^\[\],]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>\d*))?\Z", re.ASCII)
+_HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d*))?\Z", re.ASCII)
+
+
+def _address(text: str, variable: str) -> _Address:
+    """Return the address between `//` and the next `/`: `host`, `host:port`, `[ipv6]:port`.
+
+    Several ports are libpq's form alone. SQLAlchemy takes percent-encoding in a host literally, so no host is so named.
+    """
+    one = _ONE_HOST.match(text)
+    if one and "@" not in text:
+        host, port = one["ipv6"] or one["host"] or "", one["port"] or ""
+        _check_ports([port], variable)
+        decoded = unquote(host)
+        # SQLAlchemy refuses a colon without a port
+        return _Address(decoded or None, port or None, malformed=one["port"] == "", encoded=decoded != host)
     hosts, ports = [], []
-    for part in text.split(",") if text else []:
+    for part in text.split(","):
         match = _HOST.match(part)
         if not match or "@" in part:
             raise BadSettings(f"{variable}: the part between // and the next / is not host:port; {ESCAPING}")
         hosts.append(unquote(match["host"]).strip("[]"))
         ports.append(match["port"] or "")
-    return hosts, ports
+    _check_ports(ports, variable)
+    return _Address(",".join(hosts), ",".join(ports) if any(ports) else None, malformed=True)
 
 
-def _add_query(conninfo: dict[str, str], hosts: list[str], ports: list[str], query: str, variable: str) -> None:
-    """Add the parameters of the query to the parameters, hosts and ports before it."""
-    for key, value in parse_qsl(query, keep_blank_values=True):
-        match key:
-            case "host" if not value.startswith("/"):
-                more_hosts, more_ports = _split_hosts(value, variable)
-                hosts.extend(more_hosts)
-                ports.extend(more_ports)
-            case "host":
-                hosts.append(value)
-                ports.append("")
-            case "port":
-                ports[:] = value.split(",")
-            case "ssl" | "sslmode":
-                conninfo["sslmode"] = _sslmode(value, variable)
-            case "direct_tls" if value.lower() in {"1", "true", "yes", "on"}:
-                conninfo.setdefault("sslmode", "require")
-            case _ if (name := ALIASES.get(key, key)) in LIBPQ_PARAMETERS:
-                conninfo[name] = value
-            case _ if key not in DRIVER_PARAMETERS:
-                raise BadSettings(
-                    f"{variable}: libpq and the PostgreSQL drivers do not know {_parameter_name(key, query)}; "
-                    "correct or remove it."
-                )
+def _check_ports(ports: list[str], variable: str) -> None:
+    for port in ports:
+        if port and not (
+            port.isascii() and port.isdecimal() and len(port) <= MAX_PORT_DIGITS and 0 < int(port) < 1 << 16
+        ):
+            raise BadSettings(f"{variable}: a port must be a number from 1 to 65535.")
+
+
+MAX_PORT_DIGITS = 5
+
+_HOST_PORT = re.compile(r"([a-zA-Z0-9\-.]*):(\d*)\Z", re.ASCII)
+"""One `host=name:port` behind the `?`, as `PGDialect._split_multihost_from_url` recognises it."""
+
+
+def _replaced(address: _Address, hosts: list[str], ports: list[str], driver: str, variable: str) -> _Address:
+    """Return the address after `host` and `port` of the query have replaced it (`PGDialect._split_multihost_from_url`).
+
+    Either `host=a,b&port=1,2`, or `host=a:1&host=b:2`. A single host without a port keeps the port before the `?`.
+    """
+    if not hosts and not ports:
+        return address
+    if len(hosts) > 1:
+        names, numbers = _split_tokens(hosts, ports, variable)
+    else:
+        names = hosts[0].split(",") if hosts else []
+        numbers = (ports[0].split(",") if len(ports) == 1 else ports) if ports else []
+        if not ports and len(names) == 1 and (match := _HOST_PORT.match(names[0])):
+            names, numbers = [match[1]], [match[2]]
+    _check_ports(numbers, variable)
+    if any(":" in name and "/" not in name and name.count(":") == 1 for name in names) or "@" in "".join(names):
+        raise BadSettings(f"{variable}: write the parameter host as host=a,b&port=1,2 or as host=a:1&host=b:2.")
+    if (numbers and names and len(numbers) != len(names)) or (len(numbers) > 1 and not names):
+        raise BadSettings(f"{variable}: the parameters host and port must name as many ports as hosts.")
+    if driver == "pg8000":
+        _check_pg8000(names, hosts, variable)
+    if len(names) > 1 and driver == "asyncpg" and not (all(names) and all(numbers) and numbers):
+        raise BadSettings(f"{variable}: asyncpg needs a host and a port for each of several: host=a:1&host=b:2.")
+    host = ",".join(names) if names else address.host
+    port = ",".join(numbers) if any(numbers) else address.port
+    if len(names) > 1 and not any(numbers):
+        port = "," * (len(names) - 1)
+    if driver == "asyncpg" and len(names) == 1 and SOCKET_NAME in (host or ""):
+        return _socket_file(address, [host or ""], "pg8000", variable)
+    return _Address(host, port, address.malformed, address.encoded and not names)
+
+
+def _split_tokens(hosts: list[str], ports: list[str], variable: str) -> tuple[list[str], list[str]]:
+    if ports or any(host.count(":") > 1 for host in hosts):
+        raise BadSettings(f"{variable}: write the parameter host as host=a,b&port=1,2 or as host=a:1&host=b:2.")
+    pairs = [host.partition(":") for host in hosts]
+    return [name for name, _, _ in pairs], [number for _, _, number in pairs]
+
+
+def _check_pg8000(names: list[str], hosts: list[str], variable: str) -> None:
+    """Raise `BadSettings` for what pg8000 would take for one name: it knows one host, and a socket as `unix_sock`."""
+    if any("/" in name for name in names):
+        raise BadSettings(
+            f"{variable}: pg8000 takes a socket as unix_sock=/FOLDER/{SOCKET_NAME}{DEFAULT_PORT}, not as host."
+        )
+    if len(names) > 1 or (names and names != hosts):
+        raise BadSettings(f"{variable}: pg8000 connects to one host; write host=HOST&port=PORT.")
+
+
+SOCKET_NAME = ".s.PGSQL."
+"""The beginning of a socket's file name; the port follows."""
+
+
+def _socket_file(address: _Address, paths: list[str], driver: str, variable: str) -> _Address:
+    """Return the address of pg8000's `unix_sock`, which precedes a host: libpq takes the folder and the port."""
+    if not paths:
+        return address
+    folder, _, name = paths[0].rpartition("/")
+    port = name.removeprefix(SOCKET_NAME)
+    if driver != "pg8000":
+        raise BadSettings(f"{variable}: unix_sock is a parameter of pg8000; write host=/FOLDER instead.")
+    if not paths[0].startswith("/") or name == port or not port.isdecimal():
+        raise BadSettings(
+            f"{variable}: gate connects to a socket through libpq, which needs a file name {SOCKET_NAME}PORT; write "
+            f"unix_sock=/FOLDER/{SOCKET_NAME}{DEFAULT_PORT}."
+        )
+    _check_ports([port], variable)
+    return _Address(folder or "/", port, address.malformed)
+
+
+def _add_parameter(conninfo: dict[str, str], key: str, values: list[str], query: str, variable: str) -> None:
+    value = values[0]
+    match key:
+        case "ssl" | "sslmode":
+            conninfo["sslmode"] = _sslmode(value, variable)
+        case "direct_tls" if value.lower() in {"1", "true", "yes", "on"}:
+            conninfo.setdefault("sslmode", "require")
+        case _ if (name := ALIASES.get(key, key)) in LIBPQ_PARAMETERS:
+            conninfo[name] = value
+        case _ if key not in DRIVER_PARAMETERS:
+            raise BadSettings(
+                f"{variable}: libpq and the PostgreSQL drivers do not know {_parameter_name(key, query)}; "
+                "correct or remove it."
+            )
 
 
 def _parameter_name(key: str, query: str) -> str:
@@ -202,7 +336,7 @@ DRIVER_PARAMETERS = frozenset(
     async_fallback autocommit async_creator_fn command_timeout cursor_factory direct_tls executemany_mode
     max_cacheable_statement_size max_cached_statement_lifetime prepare_threshold prepared_statement_cache_size
     prepared_statement_name_func row_factory server_settings statement_cache_size tcp_keepalive timeout
-    unix_sock use_native_hstore
+    use_native_hstore
     """.split()
 )
 """Parameters of asyncpg, psycopg2, pg8000 and SQLAlchemy's dialects that affect neither the address nor TLS; gate's

@@ -19,6 +19,7 @@ from gate.waiting.other_migrator import OtherMigrator
 from gate.waiting.termination_log import TerminationLog
 
 if TYPE_CHECKING:
+    from gate.database.location import Database
     from gate.drift.inspector import Inspector
     from gate.migration.progress import Progress
 
@@ -64,7 +65,7 @@ class LoopBuilder(NamedTuple):
             announcer=self._announcer(termination),
             placeholder=placeholder,
             other_migrator=self._other_migrator(inspector),
-            plan=self._plan(on_progress) if migrating else None,
+            plan=self._plan(inspector, on_progress) if migrating else None,
             deadline=deadline,
         )
 
@@ -91,7 +92,7 @@ class LoopBuilder(NamedTuple):
 
         return OtherMigrator(termination_statement, timeout, settings.poll_max)
 
-    def _plan(self, on_progress: Callable[[Progress], None]) -> Plan:
+    def _plan(self, inspector: Inspector, on_progress: Callable[[Progress], None]) -> Plan:
         settings, configuration = self.project.settings, self.project.configuration
         if configuration.databases:
             raise BadSettings(
@@ -99,6 +100,8 @@ class LoopBuilder(NamedTuple):
                 "would migrate several databases, and gate locks only one. Give each database a section of its own, "
                 "and run gate for each: gate -n SECTION."
             )
+        if not settings.upgrade_command:
+            _reject_libpq_address(inspector.database)
         return Plan(
             configuration,
             self.project.table.table,
@@ -108,4 +111,14 @@ class LoopBuilder(NamedTuple):
             settings.use_lock,
             dedicated=self.project.has_migration_url,
             on_progress=on_progress,
+        )
+
+
+def _reject_libpq_address(database: Database) -> None:
+    """Raise `BadSettings` for an address that only libpq reads, before Alembic fails with it."""
+    if spelling := database.url().sqlalchemy_spelling:
+        name = database.source.variable if database.source else "sqlalchemy.url of the Alembic configuration"
+        raise BadSettings(
+            f"{name} has an address that libpq reads and SQLAlchemy does not, so gate can check this database and "
+            f"Alembic cannot migrate it. Write it as {spelling}, which both read."
         )

@@ -26,9 +26,9 @@ def test_demo_goes_as_told_and_leaves_no_files(tmp_path: Path) -> None:
         < result.stdout.index("gate.starting")
     )
     assert list(tmp_path.glob("gate-pg-*")) == []
-    assert events(picture.svg(picture.excerpt(result.stdout))) == events(picture.PICTURE.read_text()), (
-        "run `make picture`"
-    )
+    # On a busy machine the demo logs more: for example who is migrating.
+    drawn = picture.svg(picture.excerpt(result.stdout))
+    assert events(picture.PICTURE.read_text()) <= events(drawn), "run `make picture`"
 
 
 def events(svg: str) -> set[str]:

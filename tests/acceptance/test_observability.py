@@ -130,7 +130,7 @@ def test_what_locks_the_version_table_at_the_last_look_is_not_taken_for_this_gat
         go.touch()
         line = migrating.await_event("gate.waiting")
         locker.join()
-    assert "something else than a migration holds it locked" in line["message"]
+    assert "a session other than the migration's has locked it" in line["message"]
     assert "Migrating now" not in line["message"]
     assert migrating.wait().code == 0
 

@@ -96,7 +96,7 @@ def test_a_migration_url_leads_the_migration_there_and_the_last_look_goes_where_
     waiting = gate.start("run", "--", *SERVER, RUN_MIGRATIONS="1", MIGRATION_DATABASE_URL=another_database.url)
     line = waiting.await_event("gate.waiting")
     assert (line["verdict"], line["database"]) == ("EMPTY", database.name)
-    assert "correct one of the URLs" in line["message"]
+    assert "Correct one of the URLs" in line["message"]
     assert "RUN_MIGRATIONS" not in line["message"]
     assert another_database.stamped() == {"a3"}
     assert waiting.out == []
@@ -112,7 +112,7 @@ def test_a_refusal_of_where_the_server_will_look_denies_no_migration(
     ended = gate("run", "--", *SERVER, **environment)
     assert (ended.code, another_database.stamped()) == (76, {"a3"})
     assert "Nothing migrated" not in ended.failure
-    assert "correct one of the URLs" in ended.failure
+    assert "Correct one of the URLs" in ended.failure
 
 
 def test_the_last_look_goes_where_libpqs_own_variables_lead_the_server(

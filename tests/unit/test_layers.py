@@ -48,13 +48,14 @@ ONE_MODULE = {
     "uvicorn": {"readiness.http_server"},
     "prometheus_client": {"cli.serve"},
     "argparse": {"cli.parser", "migration.child.upgrade"},  # the child passes Alembic an argparse.Namespace
-    "alembic": {"migration.child.upgrade", "image.alembic_loader"},
+    "alembic": {"migration.child.upgrade", "migration.child.fence", "image.alembic_loader"},
     "psycopg": {"database.postgresql.connection"},
     "sqlalchemy": {
         "database.generic",
         "database.mysql",
         "database.sqlite",
         "migration.child.upgrade",
+        "migration.child.fence",
         "migration.child.session_tags",
         "drift.application",
     },
@@ -182,6 +183,7 @@ def test_a_heavy_library_is_loaded_only_by_the_modules_that_are_loaded_for_it(li
         "database.mysql",
         "database.sqlite",
         "migration.child.upgrade",
+        "migration.child.fence",
         "migration.child.session_tags",
     }
     assert eager <= (set() if library == "psycopg" else loaded_late)

@@ -43,6 +43,12 @@ MIN_CLIENT_CHECK_VERSION = 140000
 RELEASE_TIMEOUT = 0.5
 """Seconds to release the lock; after that the connection is closed."""
 
+CONNECTIONS = 3
+"""Connections that are open at once while gate migrates: the lock, its check, and env.py's (or an inspection)."""
+
+LIMITS_TIMEOUT = 2.0
+"""Seconds for reading the CONNECTION LIMIT of the role and of the database."""
+
 POOL_WAIT_FACTOR = 3
 """A busy pool may take this many times the limits of a check to provide a second connection."""
 
@@ -81,7 +87,13 @@ def acquire(database: Database, key: LockKey) -> Iterator[Lock]:
     try:
         pid = _try_lock(connection, key, database)
         pooled = connection.info.backend_pid != pid
-        second = _second_connection(database, key)
+        needed = CONNECTIONS - pooled
+        try:
+            second = _second_connection(database, key)
+        except DatabaseUnavailable:
+            _check_connection_limits(connection, needed)  # "too many connections" is permanent below these
+            raise
+        _check_connection_limits(second, needed)
         if pooled:
             second.close()  # the pool may need it for the migration
         tag, held = f"{key.working_name} {os.urandom(4).hex()}", _held_condition(key, pid)
@@ -99,6 +111,26 @@ def acquire(database: Database, key: LockKey) -> Iterator[Lock]:
         connection.close()
         if second is not None:
             second.close()
+
+
+def _check_connection_limits(connection: Connection, needed: int) -> None:
+    """Raise `BadSettings` if the CONNECTION LIMIT of the role or the database is too low for ever to migrate.
+
+    The limits of superusers do not count (`InitializeSessionUserId`). An error of the server leaves the limits unknown.
+    """
+    limits = (
+        "SELECT 'role', rolname, rolconnlimit FROM pg_catalog.pg_roles WHERE rolname = session_user AND NOT rolsuper"
+        " UNION ALL SELECT 'database', datname, datconnlimit FROM pg_catalog.pg_database, pg_catalog.pg_roles"
+        " WHERE datname = current_database() AND rolname = session_user AND NOT rolsuper"
+    )
+    for kind, name, limit in try_for(LIMITS_TIMEOUT, lambda: connection.execute(limits).fetchall()) or []:
+        assert isinstance(limit, int)
+        if 0 <= limit < needed:
+            raise BadSettings(
+                f"gate needs {needed} connections to migrate (for the lock, its check and the migration), and the "
+                f"{kind} {name} has a CONNECTION LIMIT of {limit}. Raise it: ALTER {str(kind).upper()} {name} "
+                f"CONNECTION LIMIT {needed}; or let MIGRATION_DATABASE_URL name another role."
+            )
 
 
 def _try_lock(connection: Connection, key: LockKey, database: Database) -> int:

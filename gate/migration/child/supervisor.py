@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-import threading
 from contextlib import suppress
 from functools import partial
 from typing import NoReturn
@@ -27,7 +27,8 @@ def main() -> NoReturn:
     """Run the command until it exits, and kill what it has left."""
     lifeline, reports, command = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
     adopt_orphans()
-    for number in COMMAND_SIGNALS:
+    wakeups = _wake_up_on_signals()
+    for number in (*COMMAND_SIGNALS, signal.SIGCHLD):
         # A handler instead of SIG_IGN: exec resets a handler to the default, but passes SIG_IGN on (POSIX, exec).
         signal.signal(number, lambda *_: None)
     try:
@@ -39,16 +40,32 @@ def main() -> NoReturn:
     except OSError as error:
         _report(reports, type="not_executable", reason=error.strerror)
         os._exit(1)
-    threading.Thread(target=_exit_with_gate, args=(lifeline,), daemon=True).start()
-    code = child.wait()
+    code = _wait(child, lifeline, wakeups)
     _report(reports, type="exited", exit_code=code, killed=len(kill_descendants()))
     os._exit(0)
 
 
-def _exit_with_gate(lifeline: int) -> None:
-    os.read(lifeline, 1)
-    kill_descendants()
-    os._exit(1)
+def _wake_up_on_signals() -> int:
+    """Return a pipe that becomes readable at each signal, so that no thread is needed: there may be none to be had."""
+    wakeups, wakeups_end = os.pipe()
+    os.set_blocking(wakeups, False)
+    os.set_blocking(wakeups_end, False)
+    signal.set_wakeup_fd(wakeups_end, warn_on_full_buffer=False)
+    return wakeups
+
+
+def _wait(child: subprocess.Popen[bytes], lifeline: int, wakeups: int) -> int:
+    """Return the child's exit code; exit, and kill all descendants, if gate dies before."""
+    poll = select.poll()
+    poll.register(wakeups, select.POLLIN)
+    poll.register(lifeline, select.POLLIN)
+    while child.poll() is None:
+        if lifeline in dict(poll.poll()):
+            kill_descendants()
+            os._exit(1)
+        with suppress(BlockingIOError):
+            os.read(wakeups, 512)
+    return child.returncode
 
 
 def _report(reports: int, **fields: object) -> None:

@@ -1,21 +1,17 @@
 """The upgrade with Alembic's API, in a process of its own: `python -m gate.migration.child.upgrade REPORTS REQUEST`.
 
 It reports to the descriptor REPORTS, one JSON object per line. REQUEST is an `UpgradeRequest` in JSON. Before the first
-revision it verifies, on the migration's own connection, that gate holds the lock in this database.
+revision it verifies, on the migration's own connection, that env.py upgrades the one version table that gate inspected,
+in the database where gate holds the lock. For that env.py runs twice: once without steps, then with them.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-import sysconfig
-import time
-import traceback
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -24,19 +20,11 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
-import gate
+from gate.migration.child.dry_run import Output, run_forked
+from gate.migration.child.fence import Fence
+from gate.migration.child.reporter import Reporter
 from gate.migration.child.session_tags import is_autocommit, report_autocommit, tag_sessions
 from gate.migration.plan import UpgradeRequest
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-
-MAX_ERROR_LENGTH = 20_000
-"""Characters of an error that are reported; gate shortens them further after it has redacted the passwords."""
-
-MAX_STATEMENT_LENGTH = 120
-"""Characters of the failed statement that are reported."""
 
 
 def main() -> None:
@@ -47,24 +35,104 @@ def main() -> None:
     try:
         tag_sessions(request.tag, lambda pid: reporter.report("connected", pid=pid), lambda: reporter.report("pooled"))
         report_autocommit(reporter.report_autocommit)
-        upgrade(request, reporter)
-        reporter.report("done")
+        succeeded = upgrade(request, reporter)
     except BaseException as error:  # noqa: BLE001 - a migration can raise anything, SystemExit too; all is reported
         reporter.report_failure(error)
+        succeeded = False
+    if not succeeded:
         sys.exit(1)
+    reporter.report("done")
 
 
-def upgrade(request: UpgradeRequest, reporter: Reporter) -> None:
-    """Do what `alembic upgrade heads` does (`alembic.command.upgrade`), and report each revision."""
+def upgrade(request: UpgradeRequest, reporter: Reporter) -> bool:
+    """Do what `alembic upgrade heads` does, after a dry run of env.py; return false if that has reported a failure."""
     config = Config(request.ini, toml_file=request.toml, ini_section=request.section, cmd_opts=_options(request))
     directory = ScriptDirectory.from_config(config)
+    reporter.script_folders = [str(directory.dir), *map(str, directory._version_locations)]  # noqa: SLF001 - resolved
+    reporter.report("verifying")
+    if not run_forked(lambda output: _verify_env_py(request, config, directory, output), reporter):
+        return False
+    reporter.report("verified")
+    _upgrade(request, config, directory, reporter)
+    return True
 
-    def steps(heads: Any, _: MigrationContext) -> Iterator[Any]:
+
+def _verify_env_py(request: UpgradeRequest, config: Config, directory: ScriptDirectory, output: Output) -> None:
+    """Run env.py without any step, as `alembic current` does, and verify each version table that it configures."""
+    fence = Fence(request)
+
+    def no_steps(_: Any, context: MigrationContext) -> Iterator[Any]:
+        fence.record(context)
+        return iter(())
+
+    environment = EnvironmentContext(
+        config, directory, fn=no_steps, as_sql=False, destination_rev="heads", tag=None, dont_mutate=True
+    )
+
+    def run_migrations(**_: Any) -> None:
+        fence.record(environment.get_context())
+        output.set_aside()  # the second run prints the rest
+
+    try:
+        _run_env_py(environment, directory, run_migrations)
+    except (Exception, SystemExit) as error:
+        # What follows context.run_migrations() in env.py may need the tables that no step has created.
+        if not fence.locations or _is_connection_error(error):
+            raise
+    fence.verify()
+
+
+def _is_connection_error(error: BaseException) -> bool:
+    """Whether a connection could not be opened, so that a further database of this run stays unknown."""
+    return isinstance(error, OSError) or (isinstance(error, DBAPIError) and error.statement is None)
+
+
+def _upgrade(request: UpgradeRequest, config: Config, directory: ScriptDirectory, reporter: Reporter) -> None:
+    """Do what `alembic.command.upgrade` does, and report each revision."""
+    fence, output = Fence(request), Output()
+    verified: list[MigrationContext] = []
+
+    def verify(context: MigrationContext) -> None:
+        fence.record(context)
+        fence.verify()
+        verified.append(context)
+
+    def steps(heads: Any, context: MigrationContext) -> Iterator[Any]:
+        if context not in verified:  # env.py called MigrationContext.run_migrations itself
+            verify(context)
         upgrades = directory._upgrade_revs("heads", heads)  # noqa: SLF001 - as alembic.command.upgrade does
         return reporter.report_steps(list(upgrades))
 
     environment = EnvironmentContext(config, directory, fn=steps, as_sql=False, destination_rev="heads", tag=None)
-    Fence(environment, request, reporter)
+    run_steps = environment.run_migrations
+
+    def run_migrations(**arguments: Any) -> None:
+        output.restore()
+        context = environment.get_context()
+        if context.connection is not None and is_autocommit(context.connection):
+            reporter.report("autocommit", revision="")
+        verify(context)
+        run_steps(**arguments)
+
+    output.set_aside()  # the first run has printed the beginning
+    try:
+        _run_env_py(environment, directory, run_migrations)
+    except BaseException:
+        output.restore(show=True)
+        raise
+    output.restore()
+    if fence.refusal:
+        raise fence.refusal
+
+
+def _run_env_py(
+    environment: EnvironmentContext, directory: ScriptDirectory, run_migrations: Callable[..., None]
+) -> None:
+    """Run env.py with another `context.run_migrations`.
+
+    `alembic.context` is a proxy for the methods of EnvironmentContext itself, so a subclass's would not be called.
+    """
+    environment.run_migrations = run_migrations  # type: ignore[method-assign]
     with environment:
         directory.run_env()
 
@@ -75,138 +143,6 @@ def _options(request: UpgradeRequest) -> Namespace:
         config=[request.ini], name=request.section, x=request.x or None, raiseerr=False, quiet=False, verbose=False,
         cmd=(command.upgrade, ["revision"], ["sql", "tag"]), revision="heads", sql=False, tag=None,
     )  # fmt: skip
-
-
-class WrongDatabase(Exception):
-    """The fence refuses the database or the version table of env.py; the message says why and what to do."""
-
-
-class Fence:
-    """Verifies env.py's connection and version table before a migration runs on that connection."""
-
-    def __init__(self, environment: EnvironmentContext, request: UpgradeRequest, reporter: Reporter) -> None:
-        self._environment, self._request, self._reporter = environment, request, reporter
-        self._run_migrations = environment.run_migrations
-        self._verified = self._called = False
-        # `alembic.context` is a proxy for the methods of EnvironmentContext itself, so a subclass would not be called.
-        environment.run_migrations = self.run_migrations  # type: ignore[method-assign]
-
-    def run_migrations(self, **arguments: Any) -> None:
-        """Replace `context.run_migrations`, which env.py calls: verify first, then run Alembic's own."""
-        context = self._environment.get_context()
-        if not self._called:
-            self._verify_version_table(context.version_table)
-        self._called = True
-        connection = context.connection
-        if connection is not None and is_autocommit(connection):
-            self._reporter.report("autocommit", revision="")
-        if connection is not None and self._request.fence:
-            self._verify_database(connection)
-        self._run_migrations(**arguments)
-
-    def _verify_version_table(self, table: str) -> None:
-        if table != self._request.version_table:
-            raise WrongDatabase(
-                f"env.py uses the version table {table}, but gate reads {self._request.version_table}. Set "
-                f"GATE_VERSION_TABLE={table}; if env.py uses both, let it run the migrations of "
-                f"{self._request.version_table} first."
-            )
-
-    def _verify_database(self, connection: Connection) -> None:
-        began_here = not connection.in_transaction()
-        database, is_locked = self._query_fence(connection)
-        if not is_locked and self._verified:
-            raise WrongDatabase(
-                "env.py migrates more than one database in one run, as Alembic's multidb template does. Give each "
-                "database its own section in alembic.ini, and run gate once for each: gate -n SECTION."
-            )
-        if not is_locked:
-            raise WrongDatabase(
-                f"env.py connects to database {database}, where gate does not hold the lock: gate checked another "
-                "database. Let env.py take its URL from DATABASE_URL, or set MIGRATION_DATABASE_URL to env.py's URL."
-            )
-        self._verified = True
-        if began_here:
-            connection.rollback()
-
-    def _query_fence(self, connection: Connection) -> tuple[str, bool]:
-        try:
-            database, is_locked = connection.exec_driver_sql(self._request.fence).one()
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise
-            raise WrongDatabase(
-                f"env.py connects to another kind of database ({connection.dialect.name}) than gate checked: "
-                f"{error.orig}. Let env.py take its URL from DATABASE_URL."
-            ) from None
-        return database, bool(is_locked)
-
-
-class Reporter:
-    """Reports the upgrade to gate. `revision`: the one that runs now, None between the revisions."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.revision: str | None = None
-
-    def report(self, type_: str, **fields: object) -> None:
-        """Write one line of JSON; errors are ignored, since a migration may have closed the descriptor."""
-        with suppress(OSError):
-            os.write(self._descriptor, json.dumps({"type": type_, **fields}).encode() + b"\n")
-
-    def report_steps(self, steps: list[Any]) -> Iterator[Any]:
-        """Yield the steps and report each; Alembic asks for the next step when it has applied the last."""
-        self.report("plan", total=len(steps))
-        for number, step in enumerate(steps, start=1):
-            self.revision = step.to_revisions[0]
-            began = time.monotonic()
-            self.report("started", revision=self.revision, step=number)
-            yield step
-            self.report("applied", revision=self.revision, step=number, seconds=round(time.monotonic() - began, 3))
-        self.revision = None
-
-    def report_autocommit(self) -> None:
-        """Report that the current revision uses AUTOCOMMIT; env.py may use it outside the revisions."""
-        if self.revision:
-            self.report("autocommit", revision=self.revision)
-
-    def report_failure(self, error: BaseException) -> None:
-        """Report an error without its traceback and without the parameters of its statement, which may be secret."""
-        original = getattr(error, "orig", None) or error
-        self.report(
-            "failed",
-            kind="database" if isinstance(error, WrongDatabase) else "migration",
-            revision=self.revision,
-            message=_describe(error, original),
-            location=_innermost_frame(error),
-            sqlstate=getattr(original, "sqlstate", None) or getattr(original, "pgcode", None),
-        )
-
-
-def _describe(error: BaseException, original: BaseException) -> str:
-    if isinstance(error, WrongDatabase):
-        return str(error)
-    if isinstance(error, SystemExit):
-        return f"it called sys.exit({error.code!r})"
-    text = " ".join(str(original).split())[:MAX_ERROR_LENGTH]
-    statement = " ".join(str(getattr(error, "statement", None) or "").split())[:MAX_STATEMENT_LENGTH]
-    return f"{type(original).__name__}: {text}" + (f" (in: {statement})" if statement else "")
-
-
-def _innermost_frame(error: BaseException) -> str | None:
-    """The file and line of the innermost frame that is the application's own, not gate's or a library's."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_library(f.filename)]
-    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else None
-
-
-def _is_library(path: str) -> bool:
-    """Whether a file is gate's, Python's or an installed package's.
-
-    `sys.prefix` cannot decide that: it is /usr for a distribution's Python, and an application may be in /usr/src.
-    """
-    installed = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    folders = (os.path.dirname(gate.__file__), *installed)
-    return path.startswith(("<", *(f"{folder}{os.sep}" for folder in folders))) or "-packages" in path
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ class Player:
         # It returns when the init containers have ended, which is what some of them wait for.
         command = ("kube", "play", f"--network={self.containers.token}", str(manifest))
         done: list[subprocess.CompletedProcess[str]] = []
-        playing = threading.Thread(target=lambda: done.append(podman(*command, within=300)))
+        playing = threading.Thread(target=lambda: done.append(podman(*command, timeout=300)))
         playing.start()
         self.running.callback(playing.join)
         self.running.callback(podman, "pod", "rm", "--force", "--time=0", name)

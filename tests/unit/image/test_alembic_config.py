@@ -259,6 +259,16 @@ PROJECTS: dict[str, tuple[Files, Sequence[str], str | None]] = {
         (),
         None,
     ),
+    "namespace package below a package": (
+        {
+            "alembic.ini": ini("script_location = shop_g.plugins.fab:migrations", "prepend_sys_path = ."),
+            "shop_g/__init__.py": "",
+            "shop_g/plugins/fab/__init__.py": "",
+            "shop_g/plugins/fab/migrations/env.py": "",
+        },
+        (),
+        None,
+    ),
     "package in version_locations": (
         {
             "alembic.ini": ini(

@@ -278,7 +278,7 @@ def test_the_version_table_is_read_from_env_py(migrations: Path) -> None:
 def test_an_env_py_that_cannot_be_read_is_refused(migrations: Path) -> None:
     put(migrations, a1=script("a1"))
     (migrations / "env.py").mkdir()
-    assert "env.py cannot be read" in error(configured(migrations))
+    assert "env.py, line 1: this is a folder" in error(configured(migrations))
 
 
 @pytest.mark.parametrize("make_folder", [True, False])

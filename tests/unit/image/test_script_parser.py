@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import dialects
 
 from gate.errors import BadScripts
-from gate.image import plain_script
+from gate.image import plain_script, script_parser
 from gate.image.env_py import VersionTable, read_env_py
 from gate.image.revision_graph import Revision
 from gate.image.script_parser import NotLiteral, Script, read_script
@@ -448,3 +452,39 @@ def test_an_env_py_that_python_cannot_read_is_refused_with_its_line() -> None:
 )
 def test_the_patterns_reject_a_script_that_binds_a_name_in_another_way(odd: str) -> None:
     assert plain_script.read((PLAIN + odd).encode(), PATH) is None
+
+
+STARRED = 'revision = "b"\ndown_revision = "a"\nfrom {} import *\n'
+
+
+@pytest.mark.parametrize("module", [*sorted(script_parser.STAR_MODULES), "sqlalchemy.dialects.postgresql"])
+def test_a_star_import_of_a_library_without_such_names_leaves_the_script_readable(module: str) -> None:
+    exported: dict[str, Any] = {}
+    exec(f"from {module} import *", exported)
+    assert not {*script_parser.NAMES} & exported.keys()
+    found = revision(STARRED.format(module))
+    assert (found.id, found.down, found.depends_on, found.labels) == ("b", ("a",), (), ())
+
+
+def test_every_dialect_of_sqlalchemy_exports_none_of_the_four_names() -> None:
+    for module in pkgutil.walk_packages(dialects.__path__, script_parser.STAR_PACKAGE):
+        with suppress(ImportError):  # its driver is not installed
+            assert not {*script_parser.NAMES} & vars(importlib.import_module(module.name)).keys()
+
+
+@pytest.mark.parametrize("module", ["ids", ".ids", "alembic.command", "shop.models", ".sqlalchemy"])
+def test_any_other_star_import_is_named_with_its_remedy(module: str) -> None:
+    found = read(STARRED.format(module))
+    assert isinstance(found, NotLiteral)
+    assert (found.line, found.star) == (3, module)
+    assert f"`from {module} import *` may set revision" in found.reason
+    assert "assign revision below the import" in found.reason
+
+
+def test_a_name_assigned_below_a_star_import_is_certain() -> None:
+    source = 'from ids import *\nrevision = "b"\ndown_revision = "a"\ndepends_on = branch_labels = None\n'
+    assert revision(source).id == "b"
+
+
+def test_a_variable_of_the_script_may_come_from_any_star_import() -> None:
+    assert isinstance(read('x = "b"\nfrom sqlalchemy import *\nrevision = x\ndown_revision = None\n'), NotLiteral)

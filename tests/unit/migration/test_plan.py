@@ -9,6 +9,13 @@ from gate.migration.plan import UpgradeRequest
 
 def test_the_request_to_the_child_is_one_json_object_that_reads_back() -> None:
     request = UpgradeRequest(
-        "alembic.ini", "pyproject.toml", "alembic", ["a=b c", "d"], "SELECT 1", "gate/cd1812d2 works", "alembic_version"
+        "alembic.ini",
+        "pyproject.toml",
+        "alembic",
+        ["a=b c", "d"],
+        "SELECT 1",
+        "gate/cd1812d2 works",
+        "alembic_version",
+        "public",
     )
     assert UpgradeRequest(**json.loads(request.to_json())) == request

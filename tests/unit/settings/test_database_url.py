@@ -106,6 +106,7 @@ def test_a_password_is_parsed_as_sqlalchemy_parses_it(password: str, meant: str)
         ("postgresql:///shop", {"dbname": "shop"}),
         ("postgresql://", {}),
         ("postgresql://app:@db/shop", {"user": "app", "host": "db", "dbname": "shop"}),
+        ("postgresql://svc@shop.iam@db/shop", {"user": "svc@shop.iam", "host": "db", "dbname": "shop"}),
         ("postgresql://a%40b@db/s%2Fp", {"user": "a@b", "host": "db", "dbname": "s/p"}),
         ("postgresql://app@[::1]:5433/shop", {"user": "app", "host": "::1", "port": "5433", "dbname": "shop"}),
         ("postgresql://[fe80::1%25eth0]/shop", {"host": "fe80::1%eth0", "dbname": "shop"}),
@@ -196,7 +197,8 @@ def test_an_unknown_parameter_is_refused_by_name(parameter: str) -> None:
         "postgresql://db:port/shop",
         "postgresql://[::1/shop",
         "postgresql://::1/shop",
-        "postgresql://a@b@db/shop",
+        "postgresql://a:b@c@db/shop",
+        "postgresql://a?b@db/shop",
         "post gres://db/shop",
     ],
 )

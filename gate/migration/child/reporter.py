@@ -1,0 +1,59 @@
+"""Reports an upgrade to gate: one JSON object per line on a descriptor."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from gate.migration.child.failure import describe, location_of
+from gate.migration.child.fence import FenceRefusal
+
+
+class Reporter:
+    """Reports the upgrade to gate.
+
+    `revision`: the one that runs now, None between the revisions; `script_folders`: those of env.py and the revisions.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.revision: str | None = None
+        self.script_folders: list[str] = []
+
+    def report(self, type_: str, **fields: object) -> None:
+        """Write one line of JSON; errors are ignored, since a migration may have closed the descriptor."""
+        with suppress(OSError):
+            os.write(self._descriptor, json.dumps({"type": type_, **fields}).encode() + b"\n")
+
+    def report_steps(self, steps: list[Any]) -> Iterator[Any]:
+        """Yield the steps and report each; Alembic asks for the next step when it has applied the last."""
+        self.report("plan", total=len(steps))
+        for number, step in enumerate(steps, start=1):
+            self.revision = step.to_revisions[0]
+            began = time.monotonic()
+            self.report("started", revision=self.revision, step=number)
+            yield step
+            self.report("applied", revision=self.revision, step=number, seconds=round(time.monotonic() - began, 3))
+            self.revision = None
+
+    def report_autocommit(self) -> None:
+        """Report that the current revision uses AUTOCOMMIT; env.py may use it outside the revisions."""
+        if self.revision:
+            self.report("autocommit", revision=self.revision)
+
+    def report_failure(self, error: BaseException) -> None:
+        """Report an error without its traceback and without the parameters of its statement, which may be secret."""
+        original = getattr(error, "orig", None) or error
+        refused = isinstance(error, FenceRefusal)
+        self.report(
+            "failed",
+            kind="database" if refused else "migration",
+            revision=self.revision,
+            message=str(error) if refused else describe(error),
+            location=location_of(error, self.script_folders),
+            sqlstate=getattr(original, "sqlstate", None) or getattr(original, "pgcode", None),
+        )
