@@ -42,6 +42,8 @@ def check(arguments: Arguments) -> int:
         inspection = _load(arguments).inspector().inspect()
     except GateError as error:
         return _report_failure(error, arguments)
+    for warning in inspection.warnings.values():
+        print_error(warning)
     print_result(json.dumps(as_json(inspection)) if arguments.json else _as_text(inspection))
     return 0 if inspection.drift.fits else 1
 

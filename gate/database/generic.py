@@ -11,15 +11,23 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, ClassVar
 
-from sqlalchemy import URL, ColumnClause, Connection, column, create_engine, func, inspect, make_url, select
+from sqlalchemy import URL, ColumnClause, Connection, case, column, create_engine, func, inspect, make_url, select
 from sqlalchemy import table as table_clause
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from gate.database.location import Database, explain
 from gate.database.lock import Lock, LockKey, Migrator
 from gate.database.sessions import Sessions
-from gate.database.stamp import MAX_ROW_LENGTH, MAX_ROWS, Stamp, TableName
+from gate.database.stamp import (
+    MAX_OTHER_TABLES,
+    MAX_ROW_LENGTH,
+    MAX_ROWS,
+    OtherTable,
+    Stamp,
+    TableName,
+    stamped_rows,
+)
 from gate.errors import BadSettings, GateError
 from gate.redaction import hide
 from gate.text import truncate
@@ -65,27 +73,56 @@ class GenericEngine:
 
     @classmethod
     def read_stamp_through(cls, connection: Any, table: TableName) -> Stamp:
-        """Inspect through any SQLAlchemy connection; raises `BadSettings` where env.py computes the table's name."""
+        """Inspect through any SQLAlchemy connection.
+
+        Without a version table, or if env.py is uncertain about it, read the other tables with a column version_num.
+        """
         inspector = inspect(connection)
         schema = table.schema or inspector.default_schema_name or ""
         database = connection.engine.url.database or ""
         migrator = cls.read_migrator(connection, table.key)
         if inspector.has_table(table.table, schema=table.schema):
-            return Stamp(database, schema, cls._read_rows(connection, table), migrator=migrator)
-        if table.computed:
-            raise BadSettings(
-                f"env.py computes the name or the schema of the version table, and there is no {table.table} in "
-                f"database {database}: set GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA."
-            )
-        return Stamp(database, schema, None, bool(inspector.get_table_names(schema=table.schema)), migrator=migrator)
+            found = cls._read_rows(connection, table.table, table.schema)
+            rows = stamped_rows(found, f"{schema}.{table.table}", database)
+            others = cls._read_others(connection, table, found=True)
+            return Stamp(database, schema, rows, migrator=migrator, other_version_tables=others)
+        exists = table.schema is None or table.schema in inspector.get_schema_names()
+        other_tables = exists and bool(inspector.get_table_names(schema=table.schema))
+        others = cls._read_others(connection, table, found=False)
+        return Stamp(
+            database, schema, None, other_tables, migrator=migrator, other_version_tables=others, schema_exists=exists
+        )
 
     @classmethod
-    def _read_rows(cls, connection: Connection, table: TableName) -> tuple[str, ...]:
+    def _read_rows(cls, connection: Connection, table: str, schema: str | None) -> list[str | None]:
         version_num: ColumnClause[str] = column("version_num")
         value = func.substr(version_num, 1, MAX_ROW_LENGTH + 1) if cls.has_substr else version_num
-        version_table = table_clause(table.table, version_num, schema=table.schema)
+        version_table = table_clause(table, version_num, schema=schema)
         rows = connection.scalars(select(value).select_from(version_table).limit(MAX_ROWS))
-        return tuple(truncate("" if row is None else str(row), MAX_ROW_LENGTH) for row in rows)
+        return [None if row is None else truncate(str(row), MAX_ROW_LENGTH) for row in rows]
+
+    @classmethod
+    def _read_others(cls, connection: Connection, table: TableName, *, found: bool) -> tuple[OtherTable, ...]:
+        """Read the other tables with a column version_num; what a setting names, where it was found, is certain."""
+        if found and not table.is_uncertain:
+            return ()
+        own = table.schema or inspect(connection).default_schema_name
+        names = [
+            (schema, name)
+            for schema, name in cls.named_with_version_num(connection, table)
+            if (schema or own, name) != (own, table.table)
+            and not (found and table.table_is_set and name != table.table)
+            and not (found and table.schema_is_set and (schema or own) != own)
+        ]
+        names.sort(key=lambda each: (each[1].lower() != table.table.lower(), "version" not in each[1].lower(), each[1]))
+        return tuple(
+            OtherTable(
+                schema or inspect(connection).default_schema_name or "",
+                name,
+                tuple(filter(None, cls._read_rows(connection, name, schema))),
+            )
+            for schema, name in names[:MAX_OTHER_TABLES]
+        )
 
     def acquire(self, key: LockKey) -> AbstractContextManager[Lock]:  # noqa: ARG002 - there is no lock
         """Raise `BadSettings`: no lock of this engine is known to keep two migrators apart."""
@@ -108,6 +145,28 @@ class GenericEngine:
     def read_migrator(cls, connection: Connection, key: LockKey) -> Migrator | None:  # noqa: ARG003 - likewise
         """The holder of the migration lock, as far as this engine shows it."""
         return None
+
+    @classmethod
+    def named_with_version_num(cls, connection: Connection, table: TableName) -> list[tuple[str | None, str]]:
+        """The tables with a column version_num, as schema and name (schema None = the default one).
+
+        SQL's information_schema answers in one statement, where reflecting the columns of thousands of tables would
+        take minutes. An engine that has neither shows no other table.
+        """
+        schemas = {table.schema, inspect(connection).default_schema_name} - {None}
+        columns = table_clause(
+            "columns", *map(column, ("table_schema", "table_name", "column_name")), schema="information_schema"
+        )
+        likely = case((columns.c.table_name.like("%version%"), 0), else_=1)
+        statement = (
+            select(columns.c.table_schema, columns.c.table_name)
+            .where(columns.c.column_name == "version_num", columns.c.table_schema.in_(schemas))
+            .order_by(likely, columns.c.table_name)
+            .limit(2 * MAX_OTHER_TABLES)
+        )
+        with suppress(DBAPIError):
+            return [(str(schema), str(name)) for schema, name in connection.execute(statement)]
+        return []
 
     def prepare(self, connection: Connection) -> None:
         """Configure gate's own new connection."""

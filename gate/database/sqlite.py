@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection
 
 from gate.database.generic import GenericEngine, engine_url
 from gate.database.lock import UNKNOWN_MIGRATOR, Lock, LockKey, Migrator
+from gate.database.stamp import MAX_OTHER_TABLES, TableName
 from gate.errors import BadSettings, DatabaseUnavailable, LockBusy, ResourceShortage
 
 LOCK_FILE_SUFFIX = ".gate-lock"
@@ -48,6 +49,15 @@ class SqliteEngine(GenericEngine):
         """An unnamed holder if the lock file is locked."""
         path = file_of(connection.engine.url)
         return UNKNOWN_MIGRATOR if path and is_held(path) else None
+
+    @classmethod
+    def named_with_version_num(cls, connection: Connection, table: TableName) -> list[tuple[str | None, str]]:  # noqa: ARG003 - one schema
+        """Ask the schema table, in which temporary tables are not."""
+        statement = (
+            "SELECT m.name FROM sqlite_master m JOIN pragma_table_info(m.name) c ON lower(c.name) = 'version_num'"
+            f" WHERE m.type IN ('table', 'view') LIMIT {2 * MAX_OTHER_TABLES}"
+        )
+        return [(None, str(name)) for name in connection.exec_driver_sql(statement).scalars()]
 
     @contextmanager
     def acquire(self, key: LockKey) -> Iterator[Lock]:

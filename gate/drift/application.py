@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gate.database.engine import engine_class
 from gate.database.stamp import Stamp
-from gate.drift import comparison
-from gate.drift.inspector import Inspection, Inspector
+from gate.drift.inspector import Inspection, Inspector, compare
 from gate.drift.project import Project, load_project
 from gate.errors import BadSettings, DatabaseUnavailable
 from gate.process.threads import BackgroundCall
@@ -105,8 +104,7 @@ class ApplicationInspector:
             ) from None
 
     def _compare(self, stamp: Stamp) -> Inspection:
-        graph = self.project.image.graph
-        return Inspection(stamp, comparison.compare(graph, stamp.rows, other_tables=stamp.other_tables))
+        return compare(self.project.image.graph, self.project.table, stamp)
 
     def _read(self, connection: Connection) -> Stamp:
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - loaded by a caller with a connection

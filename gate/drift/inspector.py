@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -20,10 +21,27 @@ TIMEOUT_MARGIN = 1.0
 
 
 class Inspection(NamedTuple):
-    """The result of an inspection: the stamp of the database, and how it compares with the image."""
+    """The result of an inspection: the stamp of the database, and how it compares with the image.
+
+    `warnings`: what a person should know of it, by event name.
+    """
 
     stamp: Stamp
     drift: Drift
+    warnings: Mapping[str, str] = {}
+
+
+def compare(graph: RevisionGraph, table: TableName, stamp: Stamp) -> Inspection:
+    """Compare a stamp with the image.
+
+    Raises `BadSettings` or `DatabaseUnavailable` if it may not be the stamp of this application.
+    """
+    drift = comparison.compare(graph, stamp.rows, other_tables=stamp.other_tables)
+    if stamp.rows is not None and not (stamp.other_version_tables or stamp.foreign_search_path or drift.unknown):
+        return Inspection(stamp, drift)
+    from gate.drift.version_table import verify  # noqa: PLC0415 - most checks are certain of the version table
+
+    return Inspection(stamp, drift, verify(stamp, table, graph, drift))
 
 
 class Inspector:
@@ -42,7 +60,7 @@ class Inspector:
             self.database.host_count() * self.database.connect_timeout + self.database.query_timeout + TIMEOUT_MARGIN
         )
         stamp = self._read_in_thread(min(limit or timeout, timeout))
-        return Inspection(stamp, comparison.compare(self.graph, stamp.rows, other_tables=stamp.other_tables))
+        return compare(self.graph, self.table, stamp)
 
     def _read_in_thread(self, timeout: float) -> Stamp:
         """Read in a thread, since name resolution blocks in C, where Python handles no signal."""

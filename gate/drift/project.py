@@ -38,7 +38,9 @@ class Project(NamedTuple):
         return TableName(
             settings.version_table or in_env_py.table or DEFAULT_TABLE,
             settings.version_table_schema or in_env_py.schema,
-            computed=in_env_py.computed and not (settings.version_table or settings.version_table_schema),
+            table_is_set=settings.version_table is not None,
+            schema_is_set=settings.version_table_schema is not None,
+            env_py=in_env_py,
         )
 
     @property
@@ -78,10 +80,13 @@ class Project(NamedTuple):
             warnings["gate.asked_alembic"] = (
                 f"{self.image.asked_alembic}; gate loaded the scripts through Alembic, which runs them."
             )
-        if self.table.computed:
+        if self.table.is_computed:
+            env_py = self.image.version_table
+            places = "; ".join(str(place) for place in (env_py.computed_table, env_py.computed_schema) if place)
             warnings["gate.computed_version_table"] = (
-                f"env.py computes the name or the schema of the version table; gate reads {self.table.table}. If that "
-                "is not the version table, set GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA."
+                f"env.py computes the name or the schema of the version table ({places}); gate reads "
+                f"{self.table.table} if it exists. If that is not the version table, set "
+                "GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA."
             )
         return warnings
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from gate.errors import BadScripts
+from gate.text import truncate
 
 FORBIDDEN_CHARACTERS = "@-+:"
 """Characters that Alembic rejects in an id: its revision syntax uses them (`_revision_illegal_chars`)."""
@@ -23,6 +24,9 @@ RESERVED_IDS = frozenset({"base", "head", "heads"})
 MIN_PARTIAL_LENGTH = 4
 """Characters; Alembic resolves a partial id only to ids and labels of at least this length."""
 
+
+MAX_ID_LENGTH = 255
+"""Characters of a revision id: gate reads no more of a row. Alembic's own column holds 32 of them."""
 
 MAX_SHOWN = 5
 """Revisions of a cycle that a message names."""
@@ -64,7 +68,13 @@ class RevisionGraph:
         return {id_: tuple(above) for id_, above in children_of(self._down).items()}
 
     def resolve(self, row: str) -> str | None:
-        """Return the id that a row denotes by an id, a label or a unique prefix of one; None if there is none."""
+        """Return the id that a row denotes by an id, a label or a unique prefix of one; None if there is none.
+
+        A row that Alembic reads as a symbol (`head`, `-1`, `shop@head`) denotes nothing: Alembic never writes one, and
+        what it would resolve to depends on the image and not on the database.
+        """
+        if row in RESERVED_IDS or "@" in row or _is_relative(row):
+            return None
         if row in self._names:
             return self._names[row].id
         at = bisect_left(self._partial, row)
@@ -118,6 +128,14 @@ class RevisionGraph:
         return tuple(dict.fromkeys((*revision.down, *resolved)))
 
 
+def _is_relative(row: str) -> bool:
+    """Whether Alembic reads a row as a number of steps down from the heads (`RevisionMap.get_revisions`)."""
+    try:
+        return int(row) < 0
+    except ValueError:
+        return False
+
+
 def _by_id(revisions: Iterable[Revision]) -> dict[str, Revision]:
     by_id: dict[str, Revision] = {}
     for revision in revisions:
@@ -141,6 +159,11 @@ def _reject_bad_id(revision: Revision) -> None:
         raise BadScripts(f"{revision.path}: Alembic does not allow {bad[0]!r} in the revision id {revision.id!r}.")
     if revision.id in RESERVED_IDS:
         raise BadScripts(f"{revision.path}: Alembic reserves the revision id {revision.id!r}; change it.")
+    if len(revision.id) > MAX_ID_LENGTH:
+        raise BadScripts(
+            f"{revision.path}: the revision id {truncate(revision.id)!r} has {len(revision.id)} characters, and gate "
+            f"compares no more than {MAX_ID_LENGTH} of a stamped row; shorten it (Alembic's own column holds 32)."
+        )
     if revision.id in revision.down or revision.id in revision.depends_on:
         raise BadScripts(f"{revision.path}: revision {revision.id!r} is its own parent; correct it.")
 

@@ -74,7 +74,7 @@ def _read_environment(path: Path) -> VersionTable:
     try:
         path.lstat()
     except FileNotFoundError:
-        return VersionTable()
+        return VersionTable(unseen=f"{path} does not exist as a source file")
     except OSError as error:
         raise _unreadable(str(path), error) from None
     return read_env_py(_read_source(str(path)), str(path))

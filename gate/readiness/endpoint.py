@@ -76,6 +76,8 @@ class ReadinessEndpoint:
         else:
             remedy = messages.remedy(drift, stamp.migrator, standby=stamp.standby)
             logger.critical("%s. %s %s", drift, messages.finding(drift, stamp.database), remedy)
+        for warning in inspection.warnings.values():
+            logger.warning("%s", warning)
         if drift.redundant:
             logger.warning("%s. %s", drift, messages.redundant_rows(drift))
 

@@ -37,6 +37,13 @@ class Announcer:
     _topic: object = field(default=None, init=False)
     _next: float = field(default=0.0, init=False)
     _interval: float = field(default=FIRST_INTERVAL, init=False)
+    _warned: set[str] = field(default_factory=set, init=False)
+
+    def warn(self, inspection: Inspection) -> None:
+        """Log the warnings of an inspection, each once."""
+        for event in inspection.warnings.keys() - self._warned:
+            log.emit("warning", event, inspection.warnings[event])
+        self._warned |= inspection.warnings.keys()
 
     def announce(self, outcome: Outcome, pause: Pause) -> None:
         """Log why gate waits, if the topic is new or its interval has passed."""

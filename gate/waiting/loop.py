@@ -82,6 +82,7 @@ class WaitLoop:
     def _inspect(self) -> Inspection:
         inspection = self._inspected = self.inspector.inspect(self._inspection_timeout())
         self.other_migrator.record(inspection.stamp.migrator)
+        self.announcer.warn(inspection)
         return inspection
 
     def _inspect_for_server(self, inspector: Inspector) -> Outcome:

@@ -466,3 +466,56 @@ def test_cockroachdb_is_recognised_and_refused_for_migrating() -> None:
     refuse_cockroachdb(None)
     with pytest.raises(BadSettings, match="GATE_LOCK=none"):
         refuse_cockroachdb("CockroachDB CCL v24.3.1")
+
+
+UNREAD = "from options import options\n" + ENV.replace("connection=connection", "connection=connection, **options")
+
+
+def test_an_unseen_version_table_on_sqlite_is_no_default(sqlite: tuple[GateRunner, Path], project: Project) -> None:
+    gate, path = sqlite
+    (project.folder / "migrations" / "env.py").write_text(UNREAD)
+    rows(path, "CREATE TABLE documents (version_num TEXT)")
+    rows(path, "INSERT INTO documents VALUES ('7'), (NULL)")
+    assert gate("check").out.startswith("UNSTAMPED")
+    rows(path, 'CREATE TABLE "stamp ""shop" (version_num VARCHAR(32))')
+    rows(path, 'INSERT INTO "stamp ""shop" VALUES (\'a1\')')
+    ended = gate("check")
+    assert (ended.code, 'stamp "shop holds a1' in ended.err) == (78, True)
+    assert gate("check", GATE_VERSION_TABLE='stamp "shop').out.startswith("BEHIND")
+    assert gate("check", GATE_VERSION_TABLE='STAMP "shop').out.startswith("BEHIND")  # as SQLite compares names
+
+
+def test_a_row_without_a_revision_on_sqlite_starts_nothing(sqlite: tuple[GateRunner, Path]) -> None:
+    gate, path = sqlite
+    rows(path, "CREATE TABLE alembic_version (version_num VARCHAR(32))")
+    rows(path, "INSERT INTO alembic_version VALUES (NULL)")
+    ended = gate("check")
+    assert (ended.code, "a row without a revision" in ended.err) == (69, True)
+
+
+def test_an_unseen_version_table_on_mariadb_is_no_default(
+    maria: tuple[GateRunner, str], project: Project, mariadb: MariaDb
+) -> None:
+    gate, name = maria
+    (project.folder / "migrations" / "env.py").write_text(UNREAD)
+    mariadb.execute("CREATE TABLE documents (version_num INT)", name)
+    assert gate("check").out.startswith("UNSTAMPED")
+    mariadb.execute("CREATE TABLE stamp_shop (version_num CHAR(32))", name)
+    mariadb.execute("INSERT INTO stamp_shop VALUES ('a1')", name)
+    ended = gate("check")
+    assert (ended.code, f"{name}.stamp_shop holds a1" in ended.err) == (78, True)
+    mariadb.execute("CREATE TABLE alembic_version AS SELECT 'a3' AS version_num", name)
+    assert gate("check").code == 78
+    settings = {"GATE_VERSION_TABLE": "alembic_version", "GATE_VERSION_TABLE_SCHEMA": name}
+    assert gate("check", **settings).out.startswith("CURRENT")
+    assert gate("check", GATE_VERSION_TABLE="stamp_shop").out.startswith("BEHIND")
+
+
+def test_a_setting_that_names_the_table_wrongly_on_mariadb_is_answered_with_the_right_one(
+    maria: tuple[GateRunner, str], mariadb: MariaDb
+) -> None:
+    gate, name = maria
+    mariadb.execute("CREATE TABLE alembic_version AS SELECT 'zz99' AS version_num", name)
+    ended = gate("check", GATE_VERSION_TABLE=f"{name}.alembic_version")
+    right = f"Set GATE_VERSION_TABLE=alembic_version and GATE_VERSION_TABLE_SCHEMA={name}"
+    assert (ended.code, right in ended.err) == (78, True)

@@ -218,12 +218,14 @@ def test_an_odd_name_is_found_on_the_search_path(gate: GateRunner, database: Tes
 
 
 def test_a_name_in_capitals_is_not_the_one_in_small_letters(gate: GateRunner, database: TestDatabase) -> None:
-    database.stamp("a3", table='"Versions"')
-    assert look(gate, GATE_VERSION_TABLE="versions")["verdict"] == "UNSTAMPED"
+    database.stamp("zz99", table='"Versions"')
+    found = look(gate, GATE_VERSION_TABLE="versions")
+    assert found["code"] == 78
+    assert "Set GATE_VERSION_TABLE=Versions and GATE_VERSION_TABLE_SCHEMA=public" in found["error"]
 
 
 def test_a_name_made_for_injection_is_a_name(gate: GateRunner, database: TestDatabase) -> None:
-    database.stamp("a3")
+    database.stamp("zz99")
     name = "x'); DROP TABLE alembic_version; --"
     assert look(gate, GATE_VERSION_TABLE=name)["verdict"] == "UNSTAMPED"
     assert database.tables() == {"alembic_version"}

@@ -38,7 +38,9 @@ class PostgresEngine:
         """Inspect with the same statements: they query the catalog before the version table."""
 
         def run(statement: str) -> Sequence[Any] | None:
-            row: Sequence[Any] | None = connection.exec_driver_sql(statement).first()
+            # Without parameters, or a driver would take a % in a name for a placeholder.
+            result = connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+            row: Sequence[Any] | None = result.first()
             return row
 
         return stamp.read_stamp(run, table)

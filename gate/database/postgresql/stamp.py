@@ -14,8 +14,18 @@ from gate.database.location import Database
 from gate.database.lock import LOCK_CLASS, LockKey, Migrator
 from gate.database.postgresql.connection import explained
 from gate.database.postgresql.sql import identifier, literal
-from gate.database.stamp import MAX_ROW_LENGTH, MAX_ROWS, Stamp, TableName, VersionTableLocked, lock_wait_timeout
-from gate.errors import BadSettings, DatabaseUnavailable
+from gate.database.stamp import (
+    MAX_OTHER_TABLES,
+    MAX_ROW_LENGTH,
+    MAX_ROWS,
+    OtherTable,
+    Stamp,
+    TableName,
+    VersionTableLocked,
+    lock_wait_timeout,
+    stamped_rows,
+)
+from gate.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from gate.database.postgresql.connection import Connection
@@ -33,6 +43,14 @@ MAX_SCHEMAS = 5
 TABLE_KINDS = "('r','p','v','m','f')"
 """pg_class.relkind of what may be a version table: tables, partitioned and foreign tables, and views."""
 
+STORED_KINDS = frozenset({"r", "p"})
+"""The kinds of which a role that may read them sees every row, without row-level security."""
+
+TEXT_TYPES = "(25,1042,1043)"
+"""pg_type.oid of text, char and varchar. A cast of another type could run the code of whoever created the type."""
+
+SYSTEM_SCHEMAS = "f.nspname NOT IN ('pg_catalog', 'information_schema') AND f.nspname !~ '^pg_(toast|temp)'"
+
 Run = Callable[[str], Sequence[Any] | None]
 """Runs one statement without parameters and returns its first row."""
 
@@ -40,21 +58,29 @@ Run = Callable[[str], Sequence[Any] | None]
 class Catalog(NamedTuple):
     """The row of `_catalog_statement`, in its order.
 
-    `schema`: of the version table, None if none was found; `usable`, `has_column`, `readable`: whether this role may
-    use that schema, whether the table has a column version_num, and whether this role may read it; `other_schemas`:
-    where else such a table exists; `other_tables`: whether the schema of the version table has any other table.
+    `schema`: of the version table, None if none was found; `kind`: its pg_class.relkind; `has_policies`: whether
+    row-level security is enabled for it; `usable`, `has_column`, `readable`: whether this role may use that schema,
+    whether the table has a column version_num, and whether this role may read it; `other_schemas`: where else such a
+    table exists; `other_tables`: whether the schema of the version table has any other table; `schema_exists`: whether
+    the configured schema does; `others`: other tables with a column version_num, each as schema, name and whether this
+    role may read it.
     """
 
     database: str
     role: str
     current_schema: str | None
     standby: bool
+    search_path: str
     schema: str | None
+    kind: str | None
+    has_policies: bool | None
     usable: bool | None
     has_column: bool | None
     readable: bool | None
     other_schemas: str | None
     other_tables: bool | None
+    schema_exists: bool | None
+    others: list[list[str]] | None
     lock_pid: int | None
 
 
@@ -62,25 +88,35 @@ def read_through_psycopg(connection: Connection, table: TableName, database: Dat
     """Read the stamp through psycopg, with a statement_timeout for each statement.
 
     `deadline`: in seconds of the monotonic clock. Time-out and statement are one message of the simple query protocol,
-    which leaves no snapshot behind (hazards.md 7). Raises what `read_stamp` raises.
+    which leaves no snapshot behind (hazards.md 7). The search_path is the role's own in this message: another client of
+    a pooler may have left its own on the server's connection. Raises what `read_stamp` raises.
     """
+    own = "search_path" in connection.info.options  # the URL or PGOPTIONS sets it, and a pooler may do so later
+    reset = "" if own else "SET LOCAL search_path TO DEFAULT;"
+    found_path = ""
 
     def run(statement: str) -> Sequence[Any] | None:
+        nonlocal found_path
         left = deadline - SERVER_TIMEOUT_MARGIN - time.monotonic()
         milliseconds = round(1000 * max(MIN_SERVER_TIMEOUT, min(database.query_timeout, left)))
-        cursor = connection.execute(f"SELECT set_config('statement_timeout', '{milliseconds}', true); {statement}")
-        cursor.nextset()
+        timeout = f"SELECT set_config('statement_timeout', '{milliseconds}', true), current_setting('search_path');"
+        cursor = connection.execute(f"{timeout} {reset} {statement}")
+        found_path = str((cursor.fetchone() or ("", ""))[1])
+        for _ in range(1 if own else 2):
+            cursor.nextset()
         return cursor.fetchone()
 
     with explained(database):
-        return read_stamp(run, table)
+        stamp = read_stamp(run, table)
+    return stamp if found_path == stamp.search_path else stamp._replace(foreign_search_path=found_path)
 
 
 def read_stamp(run: Run, table: TableName) -> Stamp:
     """Read the stamp of the database, and who is migrating it.
 
-    Raises `DatabaseUnavailable` for a table that this role may not use or read, with the GRANT; `VersionTableLocked` if
-    a migration has locked it; `BadSettings` if env.py computes the name of the table and the default one is missing.
+    Without a version table, or if env.py is uncertain about it, read the other tables with a column version_num, too.
+    Raises `DatabaseUnavailable` for a table that this role may not use or read, with the GRANT, or of which a policy
+    hides rows; `VersionTableLocked` if a migration has locked it.
     """
     catalog = _read_catalog(run, table)
     migrator = None if catalog.lock_pid is None else _read_migrator(run, table.key, catalog.lock_pid)
@@ -89,14 +125,27 @@ def read_stamp(run: Run, table: TableName) -> Stamp:
         _reject_hidden(catalog, table)
     else:
         _reject_unreadable(catalog, table)
+        if catalog.has_policies:
+            _reject_hidden_rows(run, catalog, table)
         rows = _read_rows(run, catalog, table, migrator)
-    schema = catalog.schema or table.schema or catalog.current_schema or ""
-    return Stamp(catalog.database, schema, rows, bool(catalog.other_tables), catalog.standby, migrator)
+        _reject_empty_view(catalog, table, rows)
+    return Stamp(
+        catalog.database,
+        catalog.schema or table.schema or catalog.current_schema or "",
+        rows,
+        bool(catalog.other_tables),
+        catalog.standby,
+        migrator,
+        catalog.role,
+        _read_others(run, catalog.others or []),
+        catalog.schema_exists is not False,
+        catalog.search_path,
+    )
 
 
 def _read_catalog(run: Run, table: TableName) -> Catalog:
-    catalog = _query_catalog(run, _catalog_statement(table))
-    if catalog.schema is not None:
+    catalog = _query_catalog(run, _catalog_statement(table, others=table.is_uncertain))
+    if catalog.schema is not None or table.is_uncertain:
         return catalog
     # The second row replaces the first: the version table may have been created in between.
     return _query_catalog(run, _catalog_statement(table, others=True))
@@ -108,6 +157,18 @@ def _query_catalog(run: Run, statement: str) -> Catalog:
     return Catalog(*row)
 
 
+def _read_others(run: Run, others: list[list[str]]) -> tuple[OtherTable, ...]:
+    """Read the rows of other tables in one statement."""
+    rows: dict[int, list[str]] = {n: [] for n, (_, _, readable) in enumerate(others) if readable == "true"}
+    if rows:
+        [found] = run(_other_rows_statement({n: (others[n][0], others[n][1]) for n in rows})) or [None]
+        for number, row in found or ():
+            rows[int(number)].append(row)
+    return tuple(
+        OtherTable(schema, name, tuple(rows[n]) if n in rows else None) for n, (schema, name, _) in enumerate(others)
+    )
+
+
 def _read_migrator(run: Run, key: LockKey, pid: int) -> Migrator:
     """Read the name of the lock's holder, which may have ended by now."""
     [name] = run(_name_statement(pid)) or [None]
@@ -115,13 +176,8 @@ def _read_migrator(run: Run, key: LockKey, pid: int) -> Migrator:
 
 
 def _reject_hidden(catalog: Catalog, table: TableName) -> None:
-    """Raise unless the version table is certainly missing."""
-    if table.computed:
-        raise BadSettings(
-            f"env.py computes the name or the schema of the version table, and there is no {table.table} in database "
-            f"{catalog.database}: set GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA."
-        )
-    if catalog.other_schemas:
+    """Raise if a table of this name exists where this role does not find it."""
+    if catalog.other_schemas and not table.is_computed:
         raise DatabaseUnavailable(
             f"Role {catalog.role} finds no table {table.table} in database {catalog.database}, but schema "
             f"{catalog.other_schemas} has one and is not usable on the search_path. If that table belongs to this "
@@ -155,6 +211,31 @@ def _reject_unreadable(catalog: Catalog, table: TableName) -> None:
         )
 
 
+def _reject_hidden_rows(run: Run, catalog: Catalog, table: TableName) -> None:
+    """Raise if row-level security may hide rows from this role."""
+    assert catalog.schema is not None
+    [hides, policies] = run(_policies_statement(catalog.schema, table.table)) or [False, None]
+    if hides:
+        name = f"{catalog.schema}.{table.table}"
+        cause = f"its policies ({policies})" if policies else "it has no policy, which"
+        raise DatabaseUnavailable(
+            f"Row-level security is enabled for the version table {name} of database {catalog.database}, and {cause} "
+            f"may hide rows from role {catalog.role}, so its stamp is unknown. Add a policy that shows them all "
+            f"(CREATE POLICY gate ON {name} FOR SELECT TO {catalog.role} USING (true)), or let gate connect as a role "
+            "that owns the table or has BYPASSRLS, or disable row-level security for it."
+        )
+
+
+def _reject_empty_view(catalog: Catalog, table: TableName, rows: tuple[str, ...]) -> None:
+    """Raise for a view without rows: its query, or the rights of its owner, may hide those that there are."""
+    if not rows and catalog.kind not in STORED_KINDS:
+        raise DatabaseUnavailable(
+            f"The version table {catalog.schema}.{table.table} of database {catalog.database} is a view or a foreign "
+            f"table and shows no row to role {catalog.role}, which may not be all that there is. Set "
+            "GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA to the table behind it; REFRESH a materialized view."
+        )
+
+
 def _read_rows(run: Run, catalog: Catalog, table: TableName, migrator: Migrator | None) -> tuple[str, ...]:
     assert catalog.schema is not None
     try:
@@ -169,52 +250,121 @@ def _read_rows(run: Run, catalog: Catalog, table: TableName, migrator: Migrator 
             migrator,
             reason,
         ) from None
-    return tuple((row or [None])[0] or ())
+    return stamped_rows((row or [None])[0] or (), f"{catalog.schema}.{table.table}", catalog.database)
 
 
 def _catalog_statement(table: TableName, *, others: bool = False) -> str:
     """Find the version table and the holder of the migration lock.
 
-    `others`: search for other tables, too. That is needed only without a version table, and doubles the planning time.
+    `others`: search for other tables, too. That is needed only without a version table, or if env.py is uncertain about
+    it, and takes longer. A temporary table never counts; `to_regclass`, which is fast, would find it first, so the
+    search for others also walks along the search_path.
     """
-    name, schema = literal(table.table), literal(table.schema)
-    oid = (
-        f"to_regclass(quote_ident({name}))"
-        if table.schema is None
-        else "(SELECT w.oid FROM pg_catalog.pg_class w JOIN pg_catalog.pg_namespace v ON v.oid = w.relnamespace"
-        f" WHERE w.relname = {name} AND v.nspname = {schema} AND w.relkind IN {TABLE_KINDS})"
-    )
-    other_schemas, other_tables = _search_expressions(name, schema) if others else ("NULL::text", "NULL::bool")
+    name = literal(table.table)
+    oid = f"to_regclass(quote_ident({name}))"
+    if others or table.schema is not None:
+        oid = _oid_expression(name, table.schema)
+    more = _search_expressions(table) if others else "NULL::text, NULL::bool, NULL::bool, NULL::text[]"
     return f"""\
 SELECT current_database()::text, current_user::text, current_schema()::text, pg_is_in_recovery(),
-  n.nspname::text, has_schema_privilege(n.oid, 'USAGE'), a.attnum IS NOT NULL,
+  current_setting('search_path'), n.nspname::text, c.relkind::text, c.relrowsecurity,
+  has_schema_privilege(n.oid, 'USAGE'), a.attnum IS NOT NULL,
   CASE WHEN a.attnum IS NOT NULL THEN has_column_privilege(c.oid, a.attnum, 'SELECT') END,
-  {other_schemas}, {other_tables}, l.pid
+  {more}, l.pid
 FROM (SELECT {oid}::oid AS oid) t
-LEFT JOIN pg_catalog.pg_class c ON c.oid = t.oid AND c.relkind IN {TABLE_KINDS}
+LEFT JOIN pg_catalog.pg_class c ON c.oid = t.oid AND c.relkind IN {TABLE_KINDS} AND c.relpersistence <> 't'
 LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'version_num' AND NOT a.attisdropped
 LEFT JOIN ({_holder_statement(table.key)} LIMIT 1) l ON true"""
 
 
-def _search_expressions(name: str, schema: str) -> tuple[str, str]:
-    """Two expressions: the other schemas with a table of this name, and whether this schema has any other table."""
-    other_schemas = f"""\
+def _oid_expression(name: str, schema: str | None) -> str:
+    """Find a table in its schema, or along the search_path, of which pg_temp is no part here."""
+    tables = f"""\
+pg_catalog.pg_class w JOIN pg_catalog.pg_namespace v ON v.oid = w.relnamespace
+    AND w.relname = {name} AND w.relkind IN {TABLE_KINDS} AND w.relpersistence <> 't'"""
+    if schema is not None:
+        return f"(SELECT w.oid FROM {tables} AND v.nspname = {literal(schema)})"
+    path = "unnest(current_schemas(false)) WITH ORDINALITY s(name, n)"
+    return f"(SELECT w.oid FROM {path} JOIN ({tables}) ON v.nspname = s.name ORDER BY s.n LIMIT 1)"
+
+
+def _search_expressions(table: TableName) -> str:
+    """Four expressions, which say where else the version table may be.
+
+    They are the other schemas with a table of this name; whether this schema has any other table, of which those of an
+    extension do not count (pg_depend.deptype 'e'); whether the schema exists; and the tables of `_others_expression`.
+    """
+    name, schema = literal(table.table), literal(table.schema)
+    return f"""\
   CASE WHEN c.oid IS NULL AND {schema} IS NULL THEN (
     SELECT string_agg(g.name, ', ') FROM (
       SELECT f.nspname::text AS name FROM pg_catalog.pg_class e
       JOIN pg_catalog.pg_namespace f ON f.oid = e.relnamespace
-      WHERE e.relname = {name} AND e.relkind IN {TABLE_KINDS}
-        AND f.nspname NOT IN ('pg_catalog', 'information_schema') AND f.nspname !~ '^pg_(toast|temp)'
-      ORDER BY 1 LIMIT {MAX_SCHEMAS}) g) END"""
-    # Tables that belong to an extension do not count (pg_depend.deptype 'e').
-    other_tables = f"""\
+      WHERE e.relname = {name} AND e.relkind IN {TABLE_KINDS} AND e.relpersistence <> 't' AND {SYSTEM_SCHEMAS}
+      ORDER BY 1 LIMIT {MAX_SCHEMAS}) g) END,
   CASE WHEN c.oid IS NULL THEN EXISTS (
     SELECT FROM pg_catalog.pg_class o JOIN pg_catalog.pg_namespace p ON p.oid = o.relnamespace
     WHERE p.nspname = coalesce({schema}, current_schema()::text) AND o.relkind IN ('r','p','f') AND NOT EXISTS (
       SELECT FROM pg_catalog.pg_depend d
-      WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = o.oid AND d.deptype = 'e')) END"""
-    return other_schemas, other_tables
+      WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = o.oid AND d.deptype = 'e')) END,
+  CASE WHEN c.oid IS NULL AND {schema} IS NOT NULL THEN EXISTS (
+    SELECT FROM pg_catalog.pg_namespace p WHERE p.nspname = {schema}) END,
+  ({_others_expression(table, name, schema)})"""
+
+
+def _others_expression(table: TableName, name: str, schema: str) -> str:
+    """Find other tables with a column version_num: those that this role may read first, and the likeliest of them.
+
+    What a setting names, where it was found, is certain. A view runs the functions in it with the rights of this role,
+    so only one of this role or of a superuser is read; a policy would do so as well.
+    """
+    same_table = f"AND (c.oid IS NULL OR e.relname = {name})" if table.table_is_set else ""
+    same_schema = f"AND (c.oid IS NULL OR f.nspname = {schema})" if table.schema_is_set else ""
+    return f"""\
+    SELECT array_agg(ARRAY[x.schema, x.name, x.readable::text]) FROM (
+      SELECT f.nspname::text AS schema, e.relname::text AS name,
+        has_schema_privilege(f.oid, 'USAGE') AND has_column_privilege(e.oid, b.attnum, 'SELECT')
+          AND NOT {_hides_rows("e")} AND (e.relkind <> 'm' OR e.relispopulated) AS readable
+      FROM pg_catalog.pg_attribute b
+      JOIN pg_catalog.pg_class e ON e.oid = b.attrelid
+      JOIN pg_catalog.pg_namespace f ON f.oid = e.relnamespace
+      WHERE b.attname = 'version_num' AND NOT b.attisdropped AND b.atttypid IN {TEXT_TYPES}
+        AND e.relkind IN ('r','p','v','m') AND e.relpersistence <> 't' AND {SYSTEM_SCHEMAS}
+        AND (e.relkind <> 'v' OR EXISTS (SELECT FROM pg_catalog.pg_roles q WHERE q.oid = e.relowner
+          AND (q.rolsuper OR q.rolname = current_user)))
+        AND e.oid IS DISTINCT FROM c.oid {same_table} {same_schema}
+      ORDER BY 3 DESC, lower(e.relname) = lower({name}) DESC, e.relnatts = 1 DESC,
+        f.nspname = ANY (current_schemas(false)) DESC, 1, 2
+      LIMIT {MAX_OTHER_TABLES}) x"""
+
+
+def _hides_rows(alias: str) -> str:
+    """Whether row-level security applies to this role (`row_security_active`, which other servers may lack)."""
+    return (
+        f"({alias}.relrowsecurity AND ({alias}.relforcerowsecurity OR NOT pg_has_role({alias}.relowner, 'USAGE'))"
+        " AND NOT (SELECT u.rolsuper OR u.rolbypassrls FROM pg_catalog.pg_roles u WHERE u.rolname = current_user))"
+    )
+
+
+def _policies_statement(schema: str, table: str) -> str:
+    """Whether row-level security may hide rows of a table from this role, and the names of its policies.
+
+    It hides none if a permissive policy for this role has the expression `true`, and no restrictive one applies.
+    """
+    applies = """\
+p.polrelid = c.oid AND p.polcmd IN ('r','*') AND EXISTS (
+      SELECT FROM unnest(p.polroles) m(oid) WHERE CASE WHEN m.oid = 0 THEN true ELSE pg_has_role(m.oid, 'USAGE') END)"""
+    return f"""\
+SELECT {_hides_rows("c")} AND (
+    NOT EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE {applies}
+      AND p.polpermissive AND pg_get_expr(p.polqual, p.polrelid) = 'true')
+    OR EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE {applies} AND NOT p.polpermissive)),
+  (SELECT string_agg(g.name, ', ') FROM (
+    SELECT p.polname::text AS name FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid
+    ORDER BY 1 LIMIT {MAX_SCHEMAS}) g)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = {literal(table)} AND n.nspname = {literal(schema)}"""
 
 
 def _holder_statement(key: LockKey) -> str:
@@ -232,9 +382,27 @@ def _name_statement(pid: int) -> str:
 
 def _rows_statement(schema: str, table: str) -> str:
     """Read the rows of a version table that exists and is readable, as one array."""
+    return f"SELECT array_agg({_cut_expression('r.v')}) FROM ({_values_statement(schema, table)}) r"
+
+
+def _other_rows_statement(tables: dict[int, tuple[str, str]]) -> str:
+    """Read the rows of several tables, each with the number of its table, as one array."""
+    parts = (f"SELECT '{n}' AS n, z.v FROM ({_values_statement(*name)}) z" for n, name in tables.items())
     return (
-        f"SELECT array_agg(CASE WHEN length(r.v) > {MAX_ROW_LENGTH} THEN left(r.v, {MAX_ROW_LENGTH}) || '...'"
-        " ELSE r.v END)"
-        f" FROM (SELECT coalesce(version_num::text, '') AS v FROM {identifier(schema)}.{identifier(table)}"
-        f" LIMIT {MAX_ROWS}) r"
+        f"SELECT array_agg(ARRAY[r.n, {_cut_expression('r.v')}]) FROM ({' UNION ALL '.join(parts)}) r"
+        " WHERE r.v IS NOT NULL"
+    )
+
+
+def _values_statement(schema: str, table: str) -> str:
+    """Read the column as a client sees it: a cast to text, unlike `concat`, would drop the padding of type char."""
+    return (
+        "SELECT CASE WHEN version_num IS NOT NULL THEN concat(version_num) END AS v"
+        f" FROM {identifier(schema)}.{identifier(table)} LIMIT {MAX_ROWS}"
+    )
+
+
+def _cut_expression(value: str) -> str:
+    return (
+        f"CASE WHEN length({value}) > {MAX_ROW_LENGTH} THEN left({value}, {MAX_ROW_LENGTH}) || '...' ELSE {value} END"
     )

@@ -430,7 +430,8 @@ def test_the_version_table_is_read_from_env_py_without_executing_it(
     ],
 )
 def test_a_version_table_that_env_py_computes_is_reported_as_computed(source: str) -> None:
-    assert read_env_py(source.encode(), "env.py").computed
+    found = read_env_py(source.encode(), "env.py")
+    assert found.computed_table or found.computed_schema
 
 
 def test_an_env_py_that_python_cannot_read_is_refused_with_its_line() -> None:
