@@ -97,7 +97,7 @@ def _reject_computed(stamp: Stamp, table: TableName, known: list[OtherTable]) ->
     ]
     raise BadSettings(
         f"Database {stamp.database} has no {table.table} in schema {stamp.schema}. {' '.join(sentences)}"
-        + (f" {_described(known)}: set {_settings(known)}." if known else _named_grant(stamp))
+        + (f" {_described(known)}: set {_settings(known)}." if known else _named_grant(stamp, table))
     )
 
 
@@ -119,17 +119,18 @@ def _reject_wrong_setting(stamp: Stamp, table: TableName) -> None:
 
 def _reject_unreadable(stamp: Stamp, table: TableName) -> None:
     """Raise if the table that env.py does not show may be one that this role cannot read."""
-    if table.table_is_uncertain and (grant := _named_grant(stamp)):
+    if table.table_is_uncertain and (grant := _named_grant(stamp, table)):
         raise DatabaseUnavailable(
             f"Database {stamp.database} has no {table.table} in schema {stamp.schema}, but {table.env_py.unseen}."
             f"{grant} If the version table has another name, set {TABLE}."
         )
 
 
-def _named_grant(stamp: Stamp) -> str:
+def _named_grant(stamp: Stamp, table: TableName) -> str:
     """Name a table that this role may not read, and the GRANT."""
+    own_schema_is_set = table.schema_is_set and stamp.schema_exists
     for other in stamp.other_version_tables:
-        if other.rows is None:
+        if other.rows is None and not (own_schema_is_set and other.schema != stamp.schema):
             return (
                 f" Role {stamp.role} may not read all rows of {printable(other.name)}, which has a column version_num: "
                 f"GRANT USAGE ON SCHEMA {printable(other.schema)} TO {stamp.role} and GRANT SELECT ON "

@@ -7,6 +7,7 @@ What the text does not show is reported and never replaced by Alembic's default 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -23,8 +24,14 @@ MAX_EXPRESSION_LENGTH = 200
 SCHEMA_ATTRIBUTES = frozenset({"default_schema_name"})
 """Attributes of a dialect that replace the schema in which Alembic searches for the version table."""
 
-SCHEMA_WORDS = ("search_path", "schema_translate_map")
-"""Words in a string or the name of an argument by which env.py chooses a schema."""
+TRANSLATE_MAP = "schema_translate_map"
+"""SQLAlchemy's execution option that replaces schemas; its key None stands for a table without one."""
+
+_SEARCH_PATH = re.compile(r"(?:\b|-c)search_path\s*(?:=|\bto\b)\s*['\"]?([^\s,;'\"]*)", re.IGNORECASE)
+"""`SET search_path TO x` in SQL, `-c search_path=x` among libpq's options."""
+
+DEFAULT_SCHEMAS = frozenset({"public", "$user"})
+"""What PostgreSQL's own search_path begins with: naming it again chooses nothing."""
 
 LOCATIONS = frozenset({"version_locations", "_version_locations"})
 """Attributes of a `ScriptDirectory` that name the folders of the scripts. (The main option of that name has no effect
@@ -114,10 +121,12 @@ class _EnvPy:
             match node:
                 case ast.Attribute(attr=attribute, ctx=ast.Store()) if attribute in SCHEMA_ATTRIBUTES:
                     return self._expression(self._statement_of(node))
-                case ast.Constant(value=str(text)) if _chooses_schema(text) and id(node) not in docstrings:
+                case ast.Constant(value=str(text)) if _sets_search_path(text) and id(node) not in docstrings:
                     return self._expression(self._statement_of(node))
-                case ast.keyword(arg=str(argument), value=value) if argument in SCHEMA_WORDS:
+                case ast.keyword(arg=argument, value=value) if argument == TRANSLATE_MAP and _translates(value):
                     return self._expression(self._statement_of(value))
+                case ast.Dict(keys=keys, values=values) if any(map(_is_translation, keys, values)):
+                    return self._expression(self._statement_of(node))
         return None
 
     def _statement_of(self, node: ast.expr) -> ast.stmt | ast.expr:
@@ -279,8 +288,27 @@ def _passed(nodes: list[ast.AST], name: str) -> Iterator[ast.expr]:
                 yield value
 
 
-def _chooses_schema(text: str) -> bool:
-    return any(word in text.lower() for word in SCHEMA_WORDS)
+def _sets_search_path(text: str) -> bool:
+    found = _SEARCH_PATH.search(text)
+    return found is not None and found[1].lower() not in DEFAULT_SCHEMAS
+
+
+def _is_translation(key: ast.expr | None, value: ast.expr) -> bool:
+    return isinstance(key, ast.Constant) and key.value == TRANSLATE_MAP and _translates(value)
+
+
+def _translates(value: ast.expr) -> bool:
+    """Whether a schema_translate_map may replace the schema of a table without one."""
+    if not isinstance(value, ast.Dict):
+        return True
+    pairs = zip(value.keys, value.values, strict=True)
+    return any(
+        not isinstance(key, ast.Constant) or (key.value is None and not _is_none(schema)) for key, schema in pairs
+    )
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
 
 
 def _is_offline(call: ast.Call) -> bool:

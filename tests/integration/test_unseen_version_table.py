@@ -175,6 +175,26 @@ def test_a_schema_that_env_py_chooses_by_a_statement_is_computed(
     assert look(gate, GATE_VERSION_TABLE_SCHEMA="core")["verdict"] == "BEHIND"
 
 
+CHOOSING_NOTHING = {
+    "PostgreSQL's own": "    connection.exec_driver_sql('SET search_path TO public')\n    connection.commit()\n",
+    "quoted": """    connection.exec_driver_sql('SET search_path = "$user", public')\n    connection.commit()\n""",
+    "a sentence": "    print('tables go to the first schema of the search_path of the role')\n",
+    "a map of other schemas": "    connection = connection.execution_options(schema_translate_map={'tenant': 'x'})\n",
+    "a map that maps nothing": "    connection = connection.execution_options(schema_translate_map={None: None})\n",
+}
+
+
+@pytest.mark.parametrize("form", CHOOSING_NOTHING)
+def test_what_names_a_search_path_and_chooses_no_schema_holds_up_no_first_deployment(
+    gate: GateRunner, database: TestDatabase, form: str
+) -> None:
+    rewrite(gate, "", before=CHOOSING_NOTHING[form])
+    assert look(gate)["verdict"] == "EMPTY"
+    ended = gate("migrate")
+    assert ended.code == 0, ended.err
+    assert database.stamped() == {"a3"}
+
+
 def test_a_search_path_in_a_docstring_chooses_nothing(gate: GateRunner) -> None:
     rewrite(gate, "", head='"""It needs no search_path."""')
     assert look(gate)["verdict"] == "EMPTY"
