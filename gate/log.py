@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
@@ -49,6 +49,24 @@ def configure(style: str = "auto", level: str = "info") -> None:
     )
 
 
+def write_to_stderr(line: bytes) -> None:
+    """Write with one system call, so that lines of processes do not mix; ignore a broken standard error.
+
+    Blocks while standard error is a pipe that is full, as any program does. `gate serve` uses a thread instead.
+    """
+    with suppress(OSError):
+        os.write(2, line)
+
+
+_write: Callable[[bytes], None] = write_to_stderr
+
+
+def write_with(writer: Callable[[bytes], None]) -> None:
+    """Hand each encoded line to this function from now on, instead of `write_to_stderr`."""
+    global _write  # noqa: PLW0603 - there is one log
+    _write = writer
+
+
 def progress(text: str) -> None:
     """Show a text on a terminal, in a line that the next line replaces."""
     global _progress_shown  # noqa: PLW0603 - there is one terminal
@@ -65,7 +83,7 @@ def emit(level: str, event: str, message: str, **fields: object) -> None:
 
 
 class _Stderr:
-    """Writes each line with one system call, so that lines of processes do not mix; ignores a broken standard error."""
+    """Encodes each line for the writer of the log."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -73,8 +91,7 @@ class _Stderr:
     def msg(self, line: str) -> None:
         global _progress_shown
         line, _progress_shown = (ERASE_LINE if _progress_shown else "") + line, False
-        with suppress(OSError):
-            os.write(2, line.encode("utf-8", "backslashreplace") + b"\n")
+        _write(line.encode("utf-8", "backslashreplace") + b"\n")
 
     debug = info = warning = error = critical = msg
 

@@ -14,6 +14,7 @@ from gate import log
 from gate.asgi import Ready
 from gate.drift.comparison import Drift, Verdict
 from gate.process import gc_tuning
+from gate.process.log_thread import LogThread
 from gate.readiness.answer import (
     READINESS_PATH,
     TEXT,
@@ -98,10 +99,10 @@ def serve(arguments: Arguments) -> int:
     log.configure(current.log_format, current.log_level)
     host, port = arguments.listen
     ready = Ready(config=arguments.config, section=arguments.name, flags=arguments.flags, ttl=current.ttl)
-    with listen((host, port), "--listen") as listening:
+    with listen((host, port), "--listen") as listening, LogThread():
         log.emit("info", "gate.serving", f"gate answers on {host or '*'}:{port}.", port=port)
         gc_tuning.collect_normally()
-        Server(Sidecar(ready), "error").run([listening])
+        Server(Sidecar(ready)).run([listening])
     return 0
 
 

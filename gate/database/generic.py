@@ -7,6 +7,7 @@ reads from an old snapshot (hazards.md 7).
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, ClassVar
@@ -210,7 +211,9 @@ def _with_blocking_driver(url: URL) -> URL:
 
 def _explain_connect_error(error: Exception, database: Database) -> Exception:
     if isinstance(error, ImportError):
-        return BadSettings(f"The driver for {database.url().display} is not installed in gate's environment: {error}.")
+        return BadSettings(
+            f"The driver for {database.url().display} is not installed for {sys.executable}, which runs gate: {error}."
+        )
     if isinstance(error, SQLAlchemyError) and "load plugin" in str(error):
         return BadSettings(f"SQLAlchemy has no dialect for {database.url().display}: {error}. Correct DATABASE_URL.")
     if isinstance(error, TypeError | ValueError):  # the driver does not accept one of its parameters

@@ -152,6 +152,8 @@ def main() -> None:
 
 def _describe(error: BaseException) -> str:
     text = " ".join(str(error).split())[:MAX_REPORTED_LENGTH]
+    if isinstance(error, ModuleNotFoundError):
+        text += f" in {sys.executable}, which runs gate"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

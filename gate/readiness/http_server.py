@@ -1,12 +1,13 @@
 """HTTP by uvicorn, for `gate serve` and for the placeholder. The only module that imports uvicorn.
 
 A flood of connections, unfinished requests and slow readers hold a bounded number of connections for a bounded time,
-so that probes are answered meanwhile.
+so that probes are answered meanwhile. No request writes to the log.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -49,6 +51,19 @@ class Connection(H11Protocol):
             del _connections[oldest]
             oldest.transport.abort()
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer a malformed request with 400, instead of any answer that the application is still making.
+
+        uvicorn lets the application send its answer after that, or starts a 400 after another answer. h11 refuses
+        both (`LocalProtocolError`), and uvicorn logs a traceback.
+        """
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+
     def on_response_complete(self) -> None:
         """Restart the time-out for the next request."""
         self._timer.cancel()
@@ -67,10 +82,12 @@ class Connection(H11Protocol):
 class Server(uvicorn.Server):
     """Serves one application until a signal, which it then raises again for the handler that was there before."""
 
-    def __init__(self, application: Any, log_level: str) -> None:
+    def __init__(self, application: Any) -> None:
+        # uvicorn and asyncio log what clients do, such as requests that they break off; gate's own log is structlog's.
+        logging.disable(logging.CRITICAL)
         config = uvicorn.Config(
             application, loop="asyncio", http=Connection, ws="none", lifespan="off", access_log=False,
-            log_level=log_level, backlog=ACCEPT_BATCH, timeout_keep_alive=KEEP_ALIVE_TIMEOUT,
+            log_config=None, log_level="critical", backlog=ACCEPT_BATCH, timeout_keep_alive=KEEP_ALIVE_TIMEOUT,
             h11_max_incomplete_event_size=16384, server_header=False,
         )  # fmt: skip
         super().__init__(config)

@@ -93,7 +93,7 @@ async def _receive_states(application: PlaceholderApplication) -> None:
 async def _serve(descriptor: int, health_path: str) -> None:
     application = PlaceholderApplication(health_path)
     receiving = asyncio.create_task(_receive_states(application))
-    await Server(application, "critical").serve([socket.socket(fileno=descriptor)])
+    await Server(application).serve([socket.socket(fileno=descriptor)])
     receiving.cancel()
 
 

@@ -87,6 +87,7 @@ def test_an_env_py_that_cannot_be_imported_is_named_with_its_line(gate: GateRunn
     ended = gate("migrate")
     assert ended.code == 65
     assert "no_such_module" in ended.failure
+    assert f"{sys.executable} runs gate and env.py" in ended.failure
     assert f"{path}, line 1" in ended.failure
 
 

@@ -46,6 +46,7 @@ ONE_MODULE = {
     "tenacity": {"waiting.backoff"},
     "structlog": {"log"},
     "uvicorn": {"readiness.http_server"},
+    "h11": {"readiness.http_server"},
     "prometheus_client": {"cli.serve"},
     "argparse": {"cli.parser", "migration.child.upgrade"},  # the child passes Alembic an argparse.Namespace
     "alembic": {"migration.child.upgrade", "migration.child.fence", "image.alembic_loader"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -29,7 +30,9 @@ def load_driver() -> None:
         import psycopg  # noqa: F401, PLC0415 - commands that only read scripts do not pay for it
     except ImportError as error:
         reason = " ".join(str(error).split())
-        raise BadSettings(f"psycopg cannot be loaded ({reason}): install psycopg[binary], or libpq.") from None
+        raise BadSettings(
+            f"psycopg cannot be loaded by {sys.executable} ({reason}): install psycopg[binary], or libpq."
+        ) from None
 
 
 def connect(database: Database, application_name: str = "gate") -> Connection:

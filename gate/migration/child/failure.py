@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import sysconfig
 import traceback
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ def describe(error: BaseException) -> str:
         return f"it called sys.exit({'' if error.code is None else repr(error.code)})"
     if _is_about_autocommit_block(error):
         return f"{type(error).__name__}: {AUTOCOMMIT_BLOCK}"
+    if isinstance(error, ModuleNotFoundError):
+        return f"{_name_and_text(error)}. {sys.executable} runs gate and env.py: install the module there"
     statement = " ".join(_text(getattr(error, "statement", None) or "").split())[:MAX_STATEMENT_LENGTH]
     return _name_and_text(error) + (f" (in: {statement})" if statement else "")
 
