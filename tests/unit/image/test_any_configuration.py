@@ -226,7 +226,8 @@ def test_references_within_the_bounds_are_expanded(tmp_path: Path) -> None:
     (tmp_path / "shop.ini").write_text(
         "[alembic]\nROOT = %(here)s\nscript_location = %(root)s/migrations\nversion_locations = %(ROOT)s/100%%\n"
     )
-    configuration = alembic_config.read([], str(tmp_path / "shop.ini"), None)
+    with chdir(tmp_path):
+        configuration = alembic_config.read([], str(tmp_path / "shop.ini"), None)
     assert configuration.script_location == tmp_path / "migrations"
     assert configuration.version_locations == (tmp_path / "100%",)
 
