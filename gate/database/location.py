@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from gate import redaction
 from gate.errors import BadSettings, DatabaseUnavailable, ResourceShortage
+from gate.files import read_regular_file
 from gate.settings import database_url
 from gate.settings.database_url import DatabaseUrl, UrlSource
 
@@ -59,6 +60,9 @@ LIBPQ_HINT = r"\s*Is the server running[^?]*\?"
 
 MAX_DRIVER_TEXT = 500
 """Characters of a driver's error that gate shows."""
+
+MAX_URL_FILE_SIZE = 1 << 14
+"""Bytes of a file that contains a URL."""
 
 
 class Database(NamedTuple):
@@ -138,8 +142,7 @@ def read_url(source: UrlSource) -> DatabaseUrl:
 
 def _read_url_file(source: UrlSource) -> str:
     try:
-        with open(source.path, encoding="utf-8") as file:
-            text = file.read(16384).strip()
+        text = read_regular_file(source.path, MAX_URL_FILE_SIZE).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ResourceShortage.of(error) or BadSettings(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import URL, Connection
@@ -17,6 +17,7 @@ from gate.database.generic import GenericEngine, engine_url
 from gate.database.lock import UNKNOWN_MIGRATOR, Lock, LockKey, Migrator
 from gate.database.stamp import MAX_OTHER_TABLES, TableName
 from gate.errors import BadSettings, DatabaseUnavailable, LockBusy, ResourceShortage
+from gate.files import DanglingLink, NotRegularFile, open_or_create_regular_file, open_regular_file
 
 LOCK_FILE_SUFFIX = ".gate-lock"
 IN_MEMORY = ":memory:"
@@ -32,6 +33,8 @@ class SqliteEngine(GenericEngine):
     def is_absent(self, url: URL) -> bool:
         """Whether there is no such file; raises `DatabaseUnavailable` if its folder is missing, too.
 
+        Raises `BadSettings` for a named pipe, a device or a folder: SQLite would wait for a pipe.
+
         SQLite would create an empty database for a misspelt path, in a folder that need not be the mounted one.
         """
         path = file_of(url)
@@ -42,7 +45,11 @@ class SqliteEngine(GenericEngine):
             raise DatabaseUnavailable(
                 f"The folder {folder} of the SQLite database does not exist; mount it or create it."
             )
-        return not os.path.exists(path)
+        if not os.path.exists(path):
+            return True
+        if not os.path.isfile(path):
+            raise BadSettings(f"The SQLite database {path} is not a regular file; correct the path or the mount.")
+        return False
 
     @classmethod
     def read_migrator(cls, connection: Connection, key: LockKey) -> Migrator | None:  # noqa: ARG003 - one lock a file
@@ -97,7 +104,7 @@ def file_of(url: URL) -> str | None:
 def is_held(path: str) -> bool:
     """Whether the database in this file is being migrated. The check itself locks a migrator out for a moment."""
     try:
-        descriptor = os.open(f"{os.path.realpath(path)}{LOCK_FILE_SUFFIX}", os.O_RDONLY)
+        descriptor = open_regular_file(f"{os.path.realpath(path)}{LOCK_FILE_SUFFIX}")
     except OSError:
         return False
     try:
@@ -114,9 +121,12 @@ def is_held(path: str) -> bool:
 def _open(path: str) -> int:
     """Open for reading, which is enough for a lock: the file may belong to another user."""
     try:
-        with suppress(FileNotFoundError):
-            return os.open(path, os.O_RDONLY)
-        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+        return open_or_create_regular_file(path, os.O_RDONLY)
+    except (NotRegularFile, IsADirectoryError, DanglingLink) as error:
+        raise BadSettings(
+            f"The lock file {path} beside the SQLite database cannot be used: {error.strerror}. Delete it; gate "
+            "creates the file."
+        ) from None
     except OSError as error:
         raise ResourceShortage.of(error) or BadSettings(
             f"The lock file {path} beside the SQLite database cannot be opened ({error.strerror}); make its folder "

@@ -6,18 +6,38 @@ interpolated, and a relative path starts at the current directory.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from configparser import ConfigParser, Error
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gate.errors import BadSettings, ResourceShortage
+from gate.files import FileTooLarge, NotRegularFile, read_regular_file
 from gate.text import printable
+
+MAX_FILE_SIZE = 1 << 19
+"""Bytes of a configuration file; a longer one is something else, and parsing it could exceed the memory limit."""
+
+MAX_VALUE_LENGTH = 1 << 18
+"""Characters of one option after interpolation: many thousand paths."""
+
+MAX_INTERPOLATION_DEPTH = 10
+"""Options that refer to each other in a chain (`configparser.MAX_INTERPOLATION_DEPTH`)."""
+
+MAX_SIZE_OF_KEYS = 5_000_000
+"""References of `_size_of_keys`, of 8 bytes each; a pyproject.toml of 5,000 lines has fewer than 100,000."""
+
+_ONLY_HERE = re.compile(r"(?:[^%]|%%|%\(here\)s)*+", re.DOTALL)
+"""Text that `%` expands without a width, a precision or a conversion, each of which may ask for terabytes."""
+
+_REFERENCE = re.compile(r"%\(([^)]+)\)s")
+"""A reference of `configparser.BasicInterpolation`."""
 
 MAX_SECTIONS_SHOWN = 10
 """Sections of an ini file that a message lists."""
@@ -175,12 +195,35 @@ class _Options:
         """Return an option of the ini file; raises `BadSettings` if its `%` cannot be interpolated."""
         if not self._parser.has_option(self.section, name):
             return None
+        if self._expanded_length(name) > MAX_VALUE_LENGTH:
+            raise BadSettings(
+                f"{self.ini}: {name} of [{self.section}] is longer than {MAX_VALUE_LENGTH >> 10} KB where its %(...)s "
+                "are replaced; shorten it."
+            )
         try:
             return self._parser.get(self.section, name)
         except Error:
             raise BadSettings(
                 f"{self.ini}: the % in {name} of [{self.section}] cannot be interpolated; write %% for a plain %."
             ) from None
+
+    def _expanded_length(self, name: str) -> int:
+        """Return an upper bound of the length of an option, without building its text.
+
+        Options that refer to each other multiply: ten of them with ten references each give 10^10 characters.
+        """
+        text = self._parser.get(self.section, name, raw=True)
+        if "%(" not in text:
+            return len(text)
+        values = dict(self._parser.items(self.section, raw=True))
+        references = {key: Counter(map(self._parser.optionxform, _REFERENCE.findall(values[key]))) for key in values}
+        lengths = dict.fromkeys(values, 0)
+        for _ in range(MAX_INTERPOLATION_DEPTH):
+            lengths = {
+                key: len(values[key]) + sum(count * lengths.get(each, 0) for each, count in references[key].items())
+                for key in values
+            }
+        return lengths[self._parser.optionxform(name)]
 
     def flag(self, name: str) -> bool:
         """Return an option that is true or false."""
@@ -227,8 +270,9 @@ class _Options:
 
     def _interpolate(self, name: str, value: object) -> str:
         here = Path(self.toml).absolute().parent.as_posix()
-        with suppress(KeyError, TypeError, ValueError, MemoryError):
-            if isinstance(value, str):
+        if isinstance(value, str) and _ONLY_HERE.fullmatch(value):
+            text = value.replace("%(here)s", "")
+            if len(text) + len(here) * value.count("%(here)s") <= MAX_VALUE_LENGTH:
                 return value % {"here": here}
         raise BadSettings(f"{self.toml}: {name} in [tool.alembic] must be text in which only %(here)s and %% use a %.")
 
@@ -286,10 +330,15 @@ def _read_text(path: str, encoding: str) -> str | None:
             f"{path} is not a file but a folder (a container runtime creates one for a mount whose source is missing); "
             "put the file there."
         )
-    if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
-        raise BadSettings(f"{path} is not a regular file; put the file there.")
+    if stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev:
+        return ""  # a mount of /dev/null hides the file below it
     try:
-        return Path(path).read_text(encoding=encoding)
+        content = read_regular_file(path, MAX_FILE_SIZE)
+        return io.TextIOWrapper(io.BytesIO(content), encoding=encoding).read()
+    except NotRegularFile:
+        raise BadSettings(f"{path} is not a regular file; put the file there.") from None
+    except FileTooLarge as error:
+        raise BadSettings(f"{path} cannot be a configuration: {error.strerror}; correct the path.") from None
     except OSError as error:
         raise ResourceShortage.of(error) or BadSettings(
             f"{path} cannot be read: {error.strerror}; make it readable for this user ({os.geteuid()}; its mode is "
@@ -313,7 +362,10 @@ def _parse_toml(path: str) -> dict[str, Any]:
     import tomllib  # noqa: PLC0415 - most images have an alembic.ini and no pyproject.toml
 
     try:
-        tables = tomllib.loads(_read_text(path, "utf-8") or "")
+        text = _read_text(path, "utf-8") or ""
+        if _size_of_keys(text) > MAX_SIZE_OF_KEYS:
+            raise BadSettings(f"{path} has dotted keys of too many parts; shorten them.")
+        tables = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadSettings(f"{path} is not a valid TOML file: {error}") from None
     tool = tables.get("tool", {})
@@ -321,6 +373,16 @@ def _parse_toml(path: str) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise BadSettings(f"{path}: [tool.alembic] must be a table.")
     return table
+
+
+def _size_of_keys(text: str) -> int:
+    """Return an upper bound of the parts of keys that `tomllib` stores: each key with all keys above it, as tuples.
+
+    A key of n parts takes n * n / 2 references, so that one line of 20 KB took 400 MB.
+    """
+    lines = text.split("\n")
+    table = max((line.count(".") for line in lines if line.lstrip().startswith("[")), default=0)
+    return sum(dots * (dots + table) for dots in (line.count(".") for line in lines))
 
 
 def _package_folder(package: str, search_path: list[str]) -> Path:

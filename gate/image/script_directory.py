@@ -7,7 +7,6 @@ for syntax errors, unless valid bytecode shows that Python has compiled it (`has
 from __future__ import annotations
 
 import os
-import stat
 import warnings
 from collections.abc import Iterator
 from importlib.util import MAGIC_NUMBER, cache_from_source
@@ -16,6 +15,7 @@ from struct import pack
 from typing import NamedTuple
 
 from gate.errors import BadScripts, GateError, ResourceShortage, starting_process
+from gate.files import FileTooLarge, NotRegularFile, read_regular_file
 from gate.image import plain_script
 from gate.image.alembic_config import Configuration
 from gate.image.env_py import VersionTable, read_env_py
@@ -176,30 +176,9 @@ def _reject_script_folders(folders: list[os.DirEntry[str]], *, recursive: bool) 
 
 def _read_source(path: str) -> bytes:
     try:
-        # O_NONBLOCK: opening a named pipe would block
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        return read_regular_file(path, MAX_SCRIPT_SIZE)
     except OSError as error:
         raise _unreadable(path, error) from None
-    try:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise BadScripts(f"{path}, line 1: {IS_A_FOLDER}")
-        if not stat.S_ISREG(status.st_mode):
-            raise BadScripts(f"{path}, line 1: this is not a regular file; put the script there.")
-        if status.st_size > MAX_SCRIPT_SIZE:
-            raise BadScripts(f"{path}, line 1: {status.st_size >> 20} MB are too long for a script.")
-        return _read_all(descriptor, status.st_size)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    finally:
-        os.close(descriptor)
-
-
-def _read_all(descriptor: int, size: int) -> bytes:
-    content = os.read(descriptor, size + 1)
-    while len(content) < size and (more := os.read(descriptor, size)):
-        content += more
-    return content
 
 
 def _unreadable(path: str, error: OSError) -> GateError:
@@ -209,6 +188,12 @@ def _unreadable(path: str, error: OSError) -> GateError:
             f"{path}, line 1: cannot be read: a symbolic link leads to this file, which does not exist; correct the "
             "link, or put the script here."
         )
+    if isinstance(error, IsADirectoryError):
+        return BadScripts(f"{path}, line 1: {IS_A_FOLDER}")
+    if isinstance(error, NotRegularFile):
+        return BadScripts(f"{path}, line 1: this is not a regular file; put the script there.")
+    if isinstance(error, FileTooLarge):
+        return BadScripts(f"{path}, line 1: more than {MAX_SCRIPT_SIZE >> 20} MB are too long for a script.")
     return ResourceShortage.of(error) or BadScripts(
         f"{path}, line 1: cannot be read: {error.strerror}; make it readable for this user."
     )

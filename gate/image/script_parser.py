@@ -98,6 +98,8 @@ def _parse_or_reject(parse: Callable[[], _T], path: str) -> _T:
         return parse()
     except SyntaxError as error:
         raise BadScripts(f"{path}, line {error.lineno or 1}: Python cannot read this script: {error.msg}.") from None
+    # MemoryError: the parser's answer to nesting beyond its own limit (MAXSTACK in CPython's Parser/pegen), whatever
+    # memory there is. Memory itself is bounded by the size of a script (`script_directory.MAX_SCRIPT_SIZE`).
     except (ValueError, RecursionError, MemoryError) as error:
         raise BadScripts(
             f"{path}, line 1: Python cannot read this script: {str(error) or type(error).__name__}."

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
+from gate.files import open_regular_file
 from gate.redaction import spellings
 
 MAX_FILE_SIZE = 1 << 20
@@ -133,9 +133,6 @@ def _passfile_passwords(text: str) -> Iterator[str]:
 
 def _read(path: str) -> str:
     """Return the text of a regular file, "" if there is none that can be read."""
-    with suppress(OSError, ValueError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return file.read(MAX_FILE_SIZE).decode("utf-8", "surrogateescape")
+    with suppress(OSError, ValueError), open(open_regular_file(path), "rb") as file:
+        return file.read(MAX_FILE_SIZE).decode("utf-8", "surrogateescape")
     return ""

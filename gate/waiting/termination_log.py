@@ -9,6 +9,7 @@ import os
 from contextlib import suppress
 
 from gate import redaction
+from gate.files import open_or_create_regular_file
 from gate.text import printable
 
 DEFAULT_PATH = "/dev/termination-log"
@@ -27,7 +28,7 @@ class TerminationLog:
         self._written: str | None = None
 
     def write(self, text: str) -> None:
-        """Replace the content by the text. A file that cannot be written never stops gate."""
+        """Replace the content by the text. What is no regular file, or cannot be written, is left alone."""
         if self._path is None or text == self._written:
             return
         self._written = text
@@ -38,8 +39,9 @@ class TerminationLog:
             .encode()
         )
         with suppress(OSError):
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            descriptor = open_or_create_regular_file(self._path, os.O_WRONLY)
             try:
+                os.ftruncate(descriptor, 0)
                 os.write(descriptor, content)
             finally:
                 os.close(descriptor)

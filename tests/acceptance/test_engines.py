@@ -392,6 +392,29 @@ def test_a_lock_file_that_cannot_be_opened_is_told(sqlite: tuple[GateRunner, Pat
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_lock_file_that_is_no_file_blocks_nothing_and_creates_nothing(
+    sqlite: tuple[GateRunner, Path], tmp_path: Path, kind: str
+) -> None:
+    gate, path = sqlite
+    lock, target = Path(f"{path}.gate-lock"), tmp_path / "target"
+    os.mkfifo(lock) if kind == "pipe" else lock.symlink_to(target)
+    ended = gate("migrate")
+    assert ended.code == 78
+    assert f"The lock file {lock} beside the SQLite database cannot be used" in ended.failure
+    assert not target.exists()
+    assert gate("check").code == 1
+
+
+def test_a_pipe_in_the_place_of_an_sqlite_database_blocks_nothing(sqlite: tuple[GateRunner, Path]) -> None:
+    gate, path = sqlite
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    ended = gate("migrate")
+    assert ended.code == 78
+    assert f"The SQLite database {path} is not a regular file" in ended.failure
+
+
 def test_sqlites_lock_is_held_for_as_long_as_anything_of_the_migration_lives(
     sqlite: tuple[GateRunner, Path], project: Project
 ) -> None:

@@ -32,7 +32,7 @@ MAY_IMPORT = {
 }
 """Each layer -> the layers right below it; whatever they may import, it may import, too."""
 
-FOUNDATION = {"errors", "log", "redaction", "text"}
+FOUNDATION = {"errors", "files", "log", "redaction", "text"}
 """The modules at the top of the package that every layer may import."""
 
 PURE = (

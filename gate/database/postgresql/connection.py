@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from gate.database.location import Database, explain
 from gate.errors import BadSettings, DatabaseUnavailable
+from gate.files import is_pipe
 from gate.settings.database_url import POSTGRESQL
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ def connect(database: Database, application_name: str = "gate") -> Connection:
     url = database.url()
     if url.engine not in POSTGRESQL:  # the file of the URL has changed; libpq would connect where PG* points
         raise DatabaseUnavailable(f"{url.display} does not speak PostgreSQL.")
+    _reject_pipes(url.conninfo)
     limits = {
         "application_name": application_name,
         "client_encoding": "utf8",
@@ -56,6 +59,23 @@ def connect(database: Database, application_name: str = "gate") -> Connection:
         return psycopg.connect(autocommit=True, prepare_threshold=None, **{**url.conninfo, **limits})  # type: ignore[arg-type]
     except (psycopg.Error, OSError) as error:  # OSError: no file descriptor is left, for example
         raise explain(error, url) from None
+
+
+LIBPQ_FILES = {
+    "PGSERVICEFILE": "servicefile",
+    "PGSSLROOTCERT": "sslrootcert",
+    "PGSSLCERT": "sslcert",
+    "PGSSLCRL": "sslcrl",
+}
+"""Variables and parameters of files that libpq opens whatever they are; it skips a passfile or key that is a pipe."""
+
+
+def _reject_pipes(parameters: Mapping[str, str]) -> None:
+    """Raise `BadSettings` for a named pipe: libpq would wait for its other end, beyond every limit."""
+    for variable, parameter in LIBPQ_FILES.items():
+        for name, path in ((variable, os.environ.get(variable)), (parameter, parameters.get(parameter))):
+            if path and is_pipe(path):
+                raise BadSettings(f"{name} names {path}, which is a named pipe; put a regular file there.")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from gate.errors import BadSettings
 from gate.image import alembic_config
+from gate.image.alembic_config import MAX_FILE_SIZE
 from tests.support.strategies import TEXT, printable_lines
 
 KEYS = st.sampled_from(
@@ -140,8 +142,107 @@ def test_any_pyproject_is_read_as_alembic_reads_it_or_refused_with_a_sentence(
     compare_configurations("alembic")
 
 
-@pytest.mark.parametrize("deep", ["[" * 5000, "{a=" * 5000, '"%(here)999999999999s"'])
-def test_a_pyproject_that_would_take_all_memory_is_refused(folder: Path, deep: str) -> None:
-    (folder / "pyproject.toml").write_text(f"[tool.alembic]\nscript_location = {deep}")
-    with pytest.raises(BadSettings, match=r"pyproject\.toml"):
-        alembic_config.read(["none.ini"], None, None)
+MAX_PEAK = 300
+"""Megabytes of the process, generously: one value below takes gigabytes where nothing bounds it."""
+
+PEAK = """
+import sys
+from gate.errors import BadSettings
+from gate.image import alembic_config
+try:
+    alembic_config.read([], sys.argv[1], None)
+    print()
+except BadSettings as error:
+    print(error)
+for line in open("/proc/self/status"):
+    if line.startswith("VmHWM:"):
+        print(int(line.split()[1]) >> 10)
+"""
+
+
+def error_and_peak(path: Path) -> tuple[str, int]:
+    """The error of reading a configuration, and the peak memory of a process that does only this, in megabytes.
+
+    Whether the system refuses a huge allocation or kills the process for using it depends on vm.overcommit_memory, so
+    the address space is limited only far above the bound.
+    """
+    limited = ["sh", "-c", f'ulimit -v {8 << 20}; exec "$@"', "sh", sys.executable, "-c", PEAK, str(path)]
+    ended = subprocess.run(limited, cwd=path.parent, capture_output=True, text=True, timeout=60, check=True)
+    error, peak = ended.stdout.splitlines()
+    return error, int(peak)
+
+
+def billion_laughs(references: int) -> str:
+    """An ini file in which each of ten options refers to the next one, many times."""
+    levels = [f"o{n} = {f'%(o{n + 1})s' * references}" for n in range(9)]
+    return "\n".join(["[alembic]", "script_location = %(o0)s", *levels, "o9 = xxxxxxxxxx"])
+
+
+LARGE_TOML = {
+    "nested arrays": "[" * 5000,
+    "nested tables": "{a=" * 5000,
+    "a width": '"%(here)1500000000s"',
+    "a width beyond all memory": '"%(here)999999999999s"',
+    "a negative width": '"%(here)-1500000000s"',
+    "a precision of a number": '"%(here)1500000000d"',
+    "a width of an escape": '"%1500000000%"',
+    "another conversion": '"%(here)r"',
+    "here, many times": f'"{"%(here)s" * 50_000}"',
+    "a key of many parts": f'"migrations"\n{"a." * 50_000}a = 1',
+    "a table of many parts": f'"migrations"\n[{"a." * 3_000}a]\n' + "\n".join(f"b{n}.c = 1" for n in range(40_000)),
+    "a large file": '"migrations"\n' + "#" * MAX_FILE_SIZE,
+}
+
+
+@pytest.mark.parametrize("value", LARGE_TOML.values(), ids=LARGE_TOML)
+def test_a_pyproject_that_would_take_all_memory_is_refused_before_it_does(tmp_path: Path, value: str) -> None:
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "pyproject.toml").write_text(f"[tool.alembic]\nscript_location = {value}")
+    error, peak = error_and_peak(tmp_path / "pyproject.toml")
+    assert "pyproject.toml" in error
+    assert peak < MAX_PEAK
+
+
+LARGE_INI = {
+    "references to references": billion_laughs(20),
+    "two references each, many levels": billion_laughs(6),
+    "here, many times": f"[alembic]\nscript_location = {'%(here)s' * 50_000}",
+    "a width": "[alembic]\nscript_location = %(here)1500000000s",
+    "a large file": "[alembic]\nscript_location = migrations\n" + "#" * MAX_FILE_SIZE,
+}
+
+
+@pytest.mark.parametrize("text", LARGE_INI.values(), ids=LARGE_INI)
+def test_an_ini_file_that_would_take_all_memory_is_refused_before_it_does(tmp_path: Path, text: str) -> None:
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "shop.ini").write_text(text)
+    error, peak = error_and_peak(tmp_path / "shop.ini")
+    assert "shop.ini" in error
+    assert peak < MAX_PEAK
+
+
+def test_references_within_the_bounds_are_expanded(tmp_path: Path) -> None:
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "shop.ini").write_text(
+        "[alembic]\nROOT = %(here)s\nscript_location = %(root)s/migrations\nversion_locations = %(ROOT)s/100%%\n"
+    )
+    with chdir(tmp_path):
+        configuration = alembic_config.read([], str(tmp_path / "shop.ini"), None)
+    assert configuration.script_location == tmp_path / "migrations"
+    assert configuration.version_locations == (tmp_path / "100%",)
+
+
+WIDEST = {
+    "many sections": "".join(f"[{n:x}]\n" for n in range(75_000)) + "[alembic]\nscript_location = migrations\n",
+    "many tables": "[tool.alembic]\nscript_location = 'migrations'\n" + "".join(f"[a{n:x}.b]\n" for n in range(45_000)),
+    "tables of many parts": "[tool.alembic]\nscript_location = 'migrations'\n"
+    + "".join(f"[a{n:x}{'.b' * 50}]\n" for n in range(1_800)),
+}
+
+
+@pytest.mark.parametrize("text", WIDEST.values(), ids=WIDEST)
+def test_no_file_up_to_the_limit_takes_much_memory(tmp_path: Path, text: str) -> None:
+    (tmp_path / "migrations").mkdir()
+    path = tmp_path / ("pyproject.toml" if "tool" in text else "shop.ini")
+    path.write_text(text)
+    assert error_and_peak(path)[1] < 2 * MAX_PEAK

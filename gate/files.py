@@ -1,0 +1,99 @@
+"""Opens regular files only: a named pipe would block, a device may never end, and a link to nothing would be created.
+
+The paths come from settings and mounts. POSIX: `open` of a pipe waits for the other end unless O_NONBLOCK is set, and
+O_CREAT follows a dangling symbolic link unless O_EXCL is set.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+
+READ_SIZE = 1 << 16
+"""Bytes of one further read of a file whose size is not the one that the system reports, as in procfs."""
+
+
+class NotRegularFile(OSError):
+    """A named pipe, a socket or a device."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EINVAL, "it is not a regular file")
+
+
+class FileTooLarge(OSError):
+    """The file is larger than its reader accepts; `max_size`, in bytes, is the limit."""
+
+    def __init__(self, max_size: int) -> None:
+        super().__init__(errno.EFBIG, f"it is larger than {max_size >> 10} KB")
+
+
+class DanglingLink(OSError):
+    """A symbolic link whose target does not exist."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ELOOP, "it is a symbolic link to a file that does not exist")
+
+
+def open_regular_file(path: str, flags: int = os.O_RDONLY) -> int:
+    """Open a regular file without blocking and return its descriptor.
+
+    Raises `NotRegularFile`, `IsADirectoryError` and whatever else `open` raises.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if error.errno in {errno.ENXIO, errno.ENODEV}:  # a socket, a pipe without a reader, a missing device (open(2))
+            raise NotRegularFile from None
+        raise
+    try:
+        _require_regular(os.fstat(descriptor))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def open_or_create_regular_file(path: str, flags: int) -> int:
+    """Open a regular file, or create it; raises `DanglingLink` instead of creating the target of a link."""
+    with suppress(FileNotFoundError):
+        return open_regular_file(path, flags)
+    with suppress(FileExistsError):
+        return open_regular_file(path, flags | os.O_CREAT | os.O_EXCL)
+    try:
+        return open_regular_file(path, flags)  # another process has created it
+    except FileNotFoundError:
+        raise DanglingLink from None
+
+
+def read_regular_file(path: str, max_size: int) -> bytes:
+    """Return the content of a regular file of at most `max_size` bytes; also raises `FileTooLarge`."""
+    descriptor = open_regular_file(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size > max_size:
+            raise FileTooLarge(max_size)
+        content = os.read(descriptor, size + 1)
+        while len(content) != size and (more := os.read(descriptor, READ_SIZE)):
+            content += more
+            if len(content) > max_size:
+                raise FileTooLarge(max_size)
+        return content
+    finally:
+        os.close(descriptor)
+
+
+def is_pipe(path: str) -> bool:
+    """Return whether a path leads to a named pipe."""
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _require_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(status.st_mode):
+        raise NotRegularFile
