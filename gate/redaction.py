@@ -307,6 +307,8 @@ def _edges(text: str) -> tuple[set[int], set[int]]:
     for edge in re.finditer(_EDGE, text):
         lefts |= {edge.end(), edge.end() + text.startswith(" ", edge.end())}
         rights |= {edge.start(), edge.start() - text.endswith(" ", 0, edge.start())}
+        if text[edge.start()] == "\\":  # it may escape the quote, or be the last character of the part
+            rights.add(edge.start() + 1)
     return lefts, rights
 
 

@@ -119,5 +119,4 @@ def test_what_a_script_prints_while_alembic_loads_it_stays_apart_from_gates_answ
         "revision = str('b1')\ndown_revision = 'a3'\n"
     )
     ended = gate("heads", "--json")
-    assert ended.code == 78
-    assert "Alembic cannot load it either" in json.loads(ended.out)["error"]
+    assert (ended.code, json.loads(ended.out)["heads"]) == (0, ["b1"])

@@ -79,7 +79,7 @@ def test_a_gate_that_waits_is_not_ready_whatever_the_verdict(
 def test_serve_takes_the_settings_that_its_flags_name_and_logs_why_its_answer_changed(
     gate: GateRunner, database: TestDatabase, port: int
 ) -> None:
-    database.stamp("a3")
+    database.stamp("of another application")
     serving = gate.start("serve", "--listen", f"127.0.0.1:{port}", "--version-table", "other", GATE_TTL="0.1")
     await_true(lambda: answers(port), lambda: "".join(serving.err), serving.process)
     assert get(port, "/health/ready").json()["verdict"] == "UNSTAMPED"

@@ -117,6 +117,7 @@ def visible(password: str, text: str) -> int:
 
 @given(DISTINCT, st.data(), st.sampled_from(CUTS))
 @example("Tr0ub4dor-and-3-horses", None, "...")
+@example("77\\777", None, "'")
 def test_no_beginning_and_no_end_of_a_password_is_shown_beside_a_cut(
     password: str, data: st.DataObject | None, cut: str
 ) -> None:

@@ -31,6 +31,7 @@ def main() -> NoReturn:
     for number in (*COMMAND_SIGNALS, signal.SIGCHLD):
         # A handler instead of SIG_IGN: exec resets a handler to the default, but passes SIG_IGN on (POSIX, exec).
         signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})  # a blocked one, inherited from gate, wakes nobody up
     try:
         child = subprocess.Popen(
             command,
