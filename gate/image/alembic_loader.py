@@ -137,7 +137,7 @@ def _to_revision(script: object) -> Revision:
 
 
 def main() -> None:
-    """Load the scripts, answer, and exit at once: an exit function or a thread of a script could take for ever."""
+    """Load the scripts, answer, and exit at once: an exit function or a thread of a script could hang."""
     warnings.simplefilter("ignore")
     descriptor, process, gate = int(sys.argv[1]), os.getpid(), os.getppid()
     pipe = _identity(descriptor)

@@ -114,7 +114,7 @@ def acquire(database: Database, key: LockKey) -> Iterator[Lock]:
 
 
 def _check_connection_limits(connection: Connection, needed: int) -> None:
-    """Raise `BadSettings` if the CONNECTION LIMIT of the role or the database is too low for ever to migrate.
+    """Raise `BadSettings` if the CONNECTION LIMIT of the role or the database is too low to migrate at all.
 
     The limits of superusers do not count (`InitializeSessionUserId`). An error of the server leaves the limits unknown.
     """

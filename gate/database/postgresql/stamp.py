@@ -47,7 +47,7 @@ STORED_KINDS = frozenset({"r", "p"})
 """The kinds of which a role that may read them sees every row, without row-level security."""
 
 TEXT_TYPES = "(25,1042,1043)"
-"""pg_type.oid of text, char and varchar. A cast of another type could run the code of whoever created the type."""
+"""pg_type.oid of text, char and varchar. A cast of another type could run code of the type's owner."""
 
 SYSTEM_SCHEMAS = "f.nspname NOT IN ('pg_catalog', 'information_schema') AND f.nspname !~ '^pg_(toast|temp)'"
 
