@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ def another_user() -> Iterator[None]:
     if os.geteuid():
         yield
         return
+    codecs.lookup("idna")  # a thread that resolves a name meanwhile could not load it, and Python remembers that
     os.seteuid(ANOTHER_USER)
     try:
         yield
