@@ -34,11 +34,14 @@ class MariaDb:
             shutil.chown(self.folder, user)
         self.port = free_port()
         data = f"--datadir={self.folder}/data"
+        # A starting server deletes every file #sql* of its TMPDIR, also those of another one that runs at that moment.
+        environment = {**os.environ, "TMPDIR": str(self.folder)}
         with (self.folder / "log").open("wb") as log:
-            subprocess.run(
+            installed = subprocess.run(
                 ["mariadb-install-db", "--no-defaults", data, f"--user={user}"],
-                stdout=log, stderr=log, check=True,
+                stdout=log, stderr=log, env=environment, check=False,
             )  # fmt: skip
+            assert installed.returncode == 0, (self.folder / "log").read_text()
             (self.folder / "init.sql").write_text(INIT)
             (self.folder / "init.sql").chmod(0o644)
             self.process = subprocess.Popen(
@@ -47,7 +50,7 @@ class MariaDb:
                     "--bind-address=127.0.0.1",
                     f"--socket={self.folder}/socket", f"--init-file={self.folder}/init.sql", "--skip-name-resolve",
                 ],
-                stdout=log, stderr=log,
+                stdout=log, stderr=log, env=environment,
             )  # fmt: skip
         await_true(self._is_ready, lambda: (self.folder / "log").read_text())
         return self
