@@ -7,7 +7,7 @@ import os
 
 from gate.database.stamp import VersionTableLocked
 from gate.drift import messages
-from gate.drift.comparison import Verdict
+from gate.drift.comparison import Drift, Verdict
 from gate.drift.inspector import Inspection
 from gate.drift.project import Project, load_project
 from gate.errors import GateError
@@ -27,10 +27,14 @@ def heads(arguments: Arguments) -> int:
         graph = _load(arguments, whole=True).image.graph
     except GateError as error:
         return _report_failure(error, arguments)
+    may_wait = [id_ for id_ in graph.outstanding(()) if id_ in graph.may_wait]
+    for id_, needed_by in graph.needed_post_deploy.items():
+        print_error(f"WARNING {messages.needed_post_deploy(graph.revisions[id_], needed_by)}")
     if arguments.json:
-        text = json.dumps({"heads": list(graph.heads), "revisions": len(graph.revisions)})
+        fields = {"heads": list(graph.expected), "revisions": len(graph.revisions), "may_wait": may_wait}
+        text = json.dumps(fields | {"target": graph.target})
     else:
-        text = "\n".join(map(printable, graph.heads))
+        text = "\n".join([*map(printable, graph.expected), *([messages.may_wait_text(may_wait)] if may_wait else [])])
     return 0 if print_result(text) else GateError.exit_code
 
 
@@ -57,6 +61,8 @@ def as_json(inspection: Inspection) -> dict[str, object]:
         "stamped": list(drift.stamped),
         "expected": list(drift.expected),
         "pending": list(drift.pending),
+        "deferred": list(drift.deferred),
+        "target": drift.target,
         "messages": {id_: hide_in_message(text) for id_, text in drift.messages.items()},
         "unknown": list(drift.unknown),
         "redundant": list(drift.redundant),
@@ -69,16 +75,23 @@ def as_json(inspection: Inspection) -> dict[str, object]:
 def _as_text(inspection: Inspection) -> str:
     drift, stamp = inspection.drift, inspection.stamp
     lines = [f"{drift.verdict} {drift}", messages.finding(drift, stamp.database)]
-    if drift.verdict in {Verdict.BEHIND, Verdict.EMPTY}:
-        shown = drift.pending[:MAX_PENDING_LINES]
+    if listed := _listed(drift):
+        shown = listed[:MAX_PENDING_LINES]
         lines += [f"  {printable(id_)}  {printable(hide_in_message(drift.messages[id_]))}".rstrip() for id_ in shown]
-        if more := len(drift.pending) - len(shown):
+        if more := len(listed) - len(shown):
             lines.append(f"  and {more} more; --json lists all")
     if remedy := messages.remedy(drift, stamp.migrator, standby=stamp.standby):
         lines.append(remedy)
     if drift.redundant:
         lines.append(f"WARNING {messages.redundant_rows(drift)}")
     return "\n".join(lines)
+
+
+def _listed(drift: Drift) -> tuple[str, ...]:
+    """Return the revisions to list below the verdict."""
+    if drift.verdict is Verdict.DEFERRED:
+        return drift.deferred
+    return drift.pending if drift.verdict in {Verdict.BEHIND, Verdict.EMPTY} else ()
 
 
 def _check_busy(arguments: Arguments) -> int:

@@ -39,7 +39,7 @@ class Metrics(Collector):
         self._ready = ready
 
     def collect(self) -> Iterable[Metric]:
-        """Return six gauges, made from the current verdict."""
+        """Return seven gauges, made from the current verdict."""
         readiness = self._ready.cache.current()
         drift = readiness.drift
         yield _gauge("gate_schema_current", "1 if the schema is at the heads of this image", _is_current(readiness))
@@ -50,6 +50,8 @@ class Metrics(Collector):
         yield verdicts
         pending = _or_nan(_runnable_revisions(drift) if drift else None)
         yield _gauge("gate_pending_revisions", "Revisions that an upgrade would run", pending)
+        deferred = _or_nan(len(drift.deferred) if drift else None)
+        yield _gauge("gate_deferred_revisions", "Revisions that may wait until after the deployment", deferred)
         yield _gauge("gate_seconds_since_seen", "Seconds since the last successful check", _or_nan(readiness.age))
         waiting = self._ready.cache.waiting_seconds()
         yield _gauge("gate_waiting_seconds", "Seconds for which the schema has not fitted", waiting)

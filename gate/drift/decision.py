@@ -11,6 +11,8 @@ def decide(verdict: Verdict, policy: Policy) -> Decision:
     match verdict:
         case Verdict.CURRENT:
             return Decision.GO
+        case Verdict.DEFERRED:
+            return Decision.UPGRADE if policy.migrating and policy.post_deploy else Decision.GO
         case Verdict.UNKNOWN:
             return policy.on_unknown
         case Verdict.UNSTAMPED if not policy.migrating or policy.on_unstamped is Decision.REFUSE:

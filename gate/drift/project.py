@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from gate import redaction
 from gate.database import location
@@ -14,9 +14,10 @@ from gate.database.engine import engine_of
 from gate.database.location import Database
 from gate.database.stamp import TableName
 from gate.drift.inspector import Inspector
-from gate.errors import BadSettings
+from gate.errors import BadScripts, BadSettings
 from gate.image import alembic_config, script_directory
 from gate.image.alembic_config import Configuration
+from gate.image.revision_graph import ALL_HEADS, RevisionGraph
 from gate.image.script_directory import Image
 from gate.settings.database_url import UrlSource
 from gate.settings.settings import Settings
@@ -92,17 +93,36 @@ class Project(NamedTuple):
 
 
 def load_project(
-    settings: Settings, config: Sequence[str] = (), section: str | None = None, *, whole: bool = False
+    settings: Settings,
+    config: Sequence[str] = (),
+    section: str | None = None,
+    *,
+    whole: bool = False,
+    post_deploy: bool = False,
 ) -> Project:
     """Read the Alembic configuration and the scripts of the image.
 
     `config`: the configuration files, as for `alembic -c`; `section`: the section, as for `alembic -n`; `whole`: check
-    the syntax of every line of every script. Raises `BadSettings` and `BadScripts`.
+    the syntax of every line of every script; `post_deploy`: the revisions that may wait will be applied, too. Raises
+    `BadSettings` and `BadScripts`.
     """
     _remember_passwords(settings)
     redaction.learn_from("project", partial(_further_passwords, settings, config))
     configuration = alembic_config.read(config, settings.alembic_config, section)
-    return Project(settings, configuration, script_directory.read(configuration, whole=whole))
+    image = script_directory.read(configuration, whole=whole, target=settings.target)
+    if not image.graph.expected and not post_deploy:
+        _reject_nothing_required(image.graph)
+    return Project(settings, configuration, image)
+
+
+def _reject_nothing_required(graph: RevisionGraph) -> NoReturn:
+    """Every database has nothing: an image that requires nothing would pass on all of them, as one without scripts."""
+    subject = "All revisions" if graph.target == ALL_HEADS else f"All revisions up to {graph.target} (GATE_TARGET)"
+    first = graph.revisions[graph.targets[0]]
+    raise BadScripts(
+        f"{subject} are post_deploy ({first.path}, for example), so this image would require nothing and every "
+        "database would fit. Remove post_deploy from the revisions that the code needs."
+    )
 
 
 def _remember_passwords(settings: Settings) -> None:

@@ -25,6 +25,7 @@ def remaining_changes(inspector: Inspector, progress: Progress, lock: Lock, time
     """
     try:
         after = inspector.inspect(limit=timeout).drift
+        after = after if progress.planned.deferred else after.including_deferred()
     except GateError:
         committed = "gate could not check whether anything was committed."
         pending = set(progress.planned.pending)

@@ -56,7 +56,9 @@ def start_upgrade(plan: Plan, lock: Lock, schema: str) -> Iterator[UpgradeProces
 
 def _alembic_upgrade(plan: Plan, lock: Lock, schema: str, reports_end: int) -> list[str]:
     c = plan.configuration
-    request = UpgradeRequest(c.ini, c.toml, c.section, list(plan.x), lock.fence, lock.tag, plan.version_table, schema)
+    request = UpgradeRequest(
+        c.ini, c.toml, c.section, list(plan.x), lock.fence, lock.tag, plan.version_table, schema, list(plan.targets)
+    )
     return [sys.executable, "-P", "-m", "gate.migration.child.upgrade", str(reports_end), request.to_json()]
 
 

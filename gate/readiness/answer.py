@@ -127,6 +127,7 @@ def fields(readiness: Readiness) -> dict[str, object]:
             "stamped": first_ids(drift.stamped),
             "expected": first_ids(drift.expected),
             "pending": len(drift.pending),
+            "deferred": len(drift.deferred),
             "seen_seconds_ago": None if readiness.age is None else round(readiness.age, 1),
             "database_away_seconds": None if readiness.away is None else round(readiness.away, 1),
         }

@@ -87,6 +87,9 @@ def log_passed(inspection: Inspection) -> None:
             log.emit("critical", "gate.unknown", text, **fields)
         case Verdict.UNSTAMPED:
             log.emit("info", "gate.unstamped", f"{finding} gate continues (GATE_ON_UNSTAMPED=go).", **fields)
+        case Verdict.DEFERRED:
+            text = f"{finding} {messages.remedy(drift)}"
+            log.emit("info", "gate.deferred", text, **fields, deferred=first_ids(drift.deferred))
         case _:
             log.emit("info", "gate.current", finding, **fields)
     if drift.redundant:
@@ -104,6 +107,7 @@ def _fields(outcome: Outcome) -> dict[str, object]:
         "expected": first_ids(drift.expected),
         "pending": len(drift.pending),
         "next_revisions": first_ids(drift.pending[: messages.MAX_PENDING_SHOWN]) or None,
+        "deferred": first_ids(drift.deferred) or None,
         "database": stamp.database,
         "migrating": _migrator_fields(stamp.migrator) if stamp.migrator else None,
     }

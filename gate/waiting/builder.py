@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gate.database.engine import engine_of
 from gate.drift.project import Project
 from gate.errors import BadSettings
-from gate.migration.plan import Plan
+from gate.migration.plan import Plan, reject_fixed_command, upgrade_targets
 from gate.readiness.placeholder import Placeholder
 from gate.settings.arguments import Arguments
 from gate.settings.settings import Decision, Policy, Settings
@@ -73,7 +73,7 @@ class LoopBuilder(NamedTuple):
         """In stay mode, wait instead of refusing; after a failed upgrade, wait until the database is stamped."""
         chosen = (self.project.settings.on_unknown, self.project.settings.on_unstamped)
         if not self.inspect_only:
-            return Policy(migrating, *chosen)
+            return Policy(migrating, *chosen, post_deploy=self.project.settings.post_deploy)
         unknown, unstamped = (Decision.WAIT if each is Decision.REFUSE else each for each in chosen)
         return Policy(migrating, unknown, Decision.WAIT if wanted else unstamped)
 
@@ -94,6 +94,7 @@ class LoopBuilder(NamedTuple):
 
     def _plan(self, inspector: Inspector, on_progress: Callable[[Progress], None]) -> Plan:
         settings, configuration = self.project.settings, self.project.configuration
+        reject_fixed_command(settings.upgrade_command, settings.target)
         if configuration.databases:
             raise BadSettings(
                 f"{configuration.ini} uses Alembic's multidb template (databases = {configuration.databases}). One run "
@@ -111,6 +112,8 @@ class LoopBuilder(NamedTuple):
             settings.use_lock,
             dedicated=self.project.has_migration_url,
             on_progress=on_progress,
+            targets=upgrade_targets(self.project.image.graph, post_deploy=settings.post_deploy),
+            post_deploy=settings.post_deploy,
         )
 
 
