@@ -60,6 +60,8 @@ def as_json(inspection: Inspection) -> dict[str, object]:
         "messages": {id_: hide_in_message(text) for id_, text in drift.messages.items()},
         "unknown": list(drift.unknown),
         "redundant": list(drift.redundant),
+        "missing": [item._asdict() for item in drift.missing],
+        "missing_total": drift.missing_total,
         "database": stamp.database,
         "schema": stamp.schema,
         "migrating": str(stamp.migrator) if stamp.migrator else None,
