@@ -66,6 +66,8 @@ def as_json(inspection: Inspection) -> dict[str, object]:
         "messages": {id_: hide_in_message(text) for id_, text in drift.messages.items()},
         "unknown": list(drift.unknown),
         "redundant": list(drift.redundant),
+        "missing": [item._asdict() for item in drift.missing],
+        "missing_total": drift.missing_total,
         "database": stamp.database,
         "schema": stamp.schema,
         "migrating": str(stamp.migrator) if stamp.migrator else None,
@@ -89,7 +91,7 @@ def _as_text(inspection: Inspection) -> str:
 
 def _listed(drift: Drift) -> tuple[str, ...]:
     """Return the revisions to list below the verdict."""
-    if drift.verdict is Verdict.DEFERRED:
+    if drift.stamp_verdict is Verdict.DEFERRED:
         return drift.deferred
     return drift.pending if drift.verdict in {Verdict.BEHIND, Verdict.EMPTY} else ()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gate.database.missing import MAX_MISSING_SHOWN, Kind, Missing, quoted
 from gate.drift.comparison import Drift, Verdict
 from gate.image.revision_graph import ALL_HEADS, Revision
 from gate.text import join_ids, printable, truncate
@@ -15,18 +16,44 @@ OTHER_DATABASE_REMEDY = (
     "DATABASE_URL. Correct one of the URLs, or wait if this is a replica that lags behind."
 )
 
+CREATE_REMEDY = {
+    Verdict.UNKNOWN: (
+        "A newer image has changed what this image uses, or the database belongs to another application: deploy the "
+        "image that contains the stamped revisions, or correct the URL of the database."
+    ),
+    Verdict.UNSTAMPED: (
+        "If create_all created the tables, an older version of the models did, or another schema has them. If they "
+        "belong to another application, run `gate migrate` from this image once."
+    ),
+    Verdict.CURRENT: (
+        "The database was stamped without an upgrade, a revision was edited after it had run, or no revision creates "
+        "what is missing. Write a migration that does, or `alembic stamp` the revision before it and upgrade."
+    ),
+}
+"""What to do about a missing table or column, by the verdict of the stamp."""
+
 MAX_PENDING_SHOWN = 5
 """The number of pending revisions that a line names."""
 
 
-def finding(drift: Drift, database: str) -> str:  # noqa: PLR0911 - one sentence for each verdict
-    """Describe the result of an inspection in one sentence."""
-    ids, database = join_ids(drift.unknown), printable(database)
-    match drift.verdict:
-        case Verdict.CURRENT:
+def finding(drift: Drift, database: str) -> str:
+    """Describe the result of an inspection in one sentence, and in a second one what is missing as its consequence."""
+    database = printable(database)
+    if drift.verdict is Verdict.INCOMPLETE:
+        return f"{_stamp_finding(drift, database)} It lacks what the code of this image needs: {missing_text(drift)}."
+    if drift.verdict is Verdict.AHEAD:
+        return f"{_stamp_finding(drift, database)} It has all that the code of this image needs."
+    consequence = f" Its consequence is that the code lacks {missing_text(drift)}." if drift.missing else ""
+    return _stamp_finding(drift, database) + consequence
+
+
+def _stamp_finding(drift: Drift, database: str) -> str:  # noqa: PLR0911 - one sentence for each verdict
+    ids = join_ids(drift.unknown)
+    match drift.stamp_verdict:
+        case Verdict.CURRENT | Verdict.INCOMPLETE | Verdict.AHEAD:
             return f"Database {database} {_reached(drift)} of this image."
         case Verdict.DEFERRED:
-            return f"Database {database} has all that this image requires; {deferred_text(drift)}."
+            return f"Database {database} has all revisions that this image requires; {deferred_text(drift)}."
         case Verdict.BEHIND if not drift.stamped:
             return f"Database {database} has an empty version table and lacks {_lacking(drift)}."
         case Verdict.BEHIND:
@@ -53,29 +80,18 @@ def finding(drift: Drift, database: str) -> str:  # noqa: PLR0911 - one sentence
 
 
 def remedy(  # noqa: PLR0911 - as above
-    drift: Drift, migrator: object = None, *, standby: bool = False, tried: bool = False
+    drift: Drift, migrator: object = None, *, standby: bool = False, tried: bool = False, role: str = ""
 ) -> str:
     """Say what a person can do, "" if nothing is needed.
 
     `migrator`: who is migrating, None if nobody is; `standby`: the database is one, so a migrator would not be visible;
-    `tried`: this gate has failed to migrate and does not repeat it.
+    `tried`: this gate has failed to migrate and does not repeat it; `role`: the server's, "" if that is not known.
     """
     if migrator:
         return f"Migrating now: {printable(str(migrator))}. Wait until it has finished."
     match drift.verdict:
-        case Verdict.BEHIND | Verdict.EMPTY if standby:
-            return "This is a standby, where gate cannot see who is migrating; check the primary."
-        case Verdict.BEHIND | Verdict.EMPTY if tried:
-            return (
-                "This container does not try again. Deploy a corrected image, run `gate migrate` from one, or restart "
-                "this container after the cause has been removed."
-            )
         case Verdict.BEHIND | Verdict.EMPTY:
-            alembic = "" if drift.deferred else f" (or `alembic upgrade {printable(drift.target)}`)"
-            return (
-                f"Nobody is migrating: run `gate migrate`{alembic} from this image once, or set RUN_MIGRATIONS=1 for "
-                "`gate run`."
-            )
+            return _upgrade_remedy(drift, standby=standby, tried=tried)
         case Verdict.UNSTAMPED:
             return (
                 "If create_all created the tables, record their revision with `alembic stamp REVISION`. If they belong "
@@ -90,8 +106,63 @@ def remedy(  # noqa: PLR0911 - as above
             return "Deploy an image that contains both histories (`alembic merge`), or restore the database."
         case Verdict.DEFERRED:
             return "Run `gate migrate --post-deploy` from this image once no server of an earlier image runs any more."
-        case Verdict.CURRENT:
+        case Verdict.INCOMPLETE:
+            return missing_remedy(drift, role)
+        case Verdict.CURRENT | Verdict.AHEAD:
             return ""
+
+
+def _upgrade_remedy(drift: Drift, *, standby: bool, tried: bool) -> str:
+    if standby:
+        return "This is a standby, where gate cannot see who is migrating; check the primary."
+    if tried:
+        return (
+            "This container does not try again. Deploy a corrected image, run `gate migrate` from one, or restart "
+            "this container after the cause has been removed."
+        )
+    command = "`gate migrate`" if drift.deferred else f"`gate migrate` (or `alembic upgrade {printable(drift.target)}`)"
+    return f"Nobody is migrating: run {command} from this image once, or set RUN_MIGRATIONS=1 for `gate run`."
+
+
+def missing_text(drift: Drift) -> str:
+    """Describe the first missing items, and say how many more there are."""
+    shown = drift.missing[:MAX_MISSING_SHOWN]
+    more = max(drift.missing_total, len(drift.missing)) - len(shown)
+    return ", ".join(map(_described, shown)) + (f" and {more} more" if more else "")
+
+
+def _described(item: Missing) -> str:
+    name = str(item._replace(kind=Kind.COLUMN))
+    match item.kind:
+        case Kind.TABLE | Kind.COLUMN:
+            return f"{item.kind} {name}"
+        case Kind.SELECT:
+            return f"the right to SELECT {name}"
+        case Kind.DEFAULT:
+            return f"a default for column {name}, which may not be NULL and which the models do not know"
+
+
+def missing_remedy(drift: Drift, role: str = "") -> str:
+    """Say why something is probably missing, and what a person can do about each kind of it."""
+    sentences = (
+        [CREATE_REMEDY.get(drift.stamp_verdict, CREATE_REMEDY[Verdict.CURRENT])]
+        if _first(drift, Kind.TABLE, Kind.COLUMN)
+        else []
+    )
+    if right := _first(drift, Kind.SELECT):
+        columns = f" ({quoted(right.column)})" if right.column else ""
+        grantee = quoted(role) if role else "the role of the server"
+        sentences.append(f"GRANT SELECT{columns} ON {right.table_name} TO {grantee}.")
+    if column := _first(drift, Kind.DEFAULT):
+        sentences.append(
+            f"Every INSERT of this image into {column.table_name} fails: give the column a default, or deploy the "
+            "image that knows it."
+        )
+    return " ".join([*sentences, "GATE_ON_INCOMPLETE=go lets the server start nevertheless."])
+
+
+def _first(drift: Drift, *kinds: Kind) -> Missing | None:
+    return next((item for item in drift.missing if item.kind in kinds), None)
 
 
 def redundant_rows(drift: Drift) -> str:
@@ -119,7 +190,7 @@ def _and_deferred(drift: Drift) -> str:
 def pending_text(drift: Drift) -> str:
     """Render the number of pending revisions and the first few of their ids."""
     number = len(drift.pending)
-    return f"{_revisions(number)} ({_first(drift.pending)})" if number else "no revision"
+    return f"{_revisions(number)} ({_first_few(drift.pending)})" if number else "no revision"
 
 
 def deferred_text(drift: Drift) -> str:
@@ -129,7 +200,7 @@ def deferred_text(drift: Drift) -> str:
 
 def may_wait_text(ids: Sequence[str]) -> str:
     """Say that these revisions may wait."""
-    return f"{_revisions(len(ids))} may wait until after the deployment ({_first(ids)})"
+    return f"{_revisions(len(ids))} may wait until after the deployment ({_first_few(ids)})"
 
 
 def needed_post_deploy(revision: Revision, needed_by: str) -> str:
@@ -144,6 +215,6 @@ def _revisions(number: int) -> str:
     return f"{number} revision{'' if number == 1 else 's'}"
 
 
-def _first(ids: Sequence[str]) -> str:
+def _first_few(ids: Sequence[str]) -> str:
     shown = [truncate(printable(truncate(id_))) for id_ in ids[:MAX_PENDING_SHOWN]]
     return ", ".join([*shown, "…"] if len(ids) > MAX_PENDING_SHOWN else shown)

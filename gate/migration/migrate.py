@@ -122,7 +122,9 @@ def _upgrade(plan: Plan, lock: Lock, progress: Progress, inspector: Inspector, s
 
 def _verify(plan: Plan, inspector: Inspector, progress: Progress, lock: Lock) -> Inspection:
     after = _inspect(inspector)
-    if after.drift.verdict is not Verdict.CURRENT and (plan.post_deploy or after.drift.verdict is not Verdict.DEFERRED):
+    if after.drift.stamp_verdict is not Verdict.CURRENT and (
+        plan.post_deploy or after.drift.stamp_verdict is not Verdict.DEFERRED
+    ):
         raise MigrationFailed(
             f"The upgrade ended without an error, but the database is {after.drift.verdict} ({after.drift}). gate read "
             f"{inspector.table.table} in schema {after.stamp.schema} of database {after.stamp.database}. Check that "
@@ -142,7 +144,7 @@ def _verify(plan: Plan, inspector: Inspector, progress: Progress, lock: Lock) ->
 
 
 def _result(drift: Drift) -> str:
-    if drift.verdict is Verdict.DEFERRED:
+    if drift.stamp_verdict is Verdict.DEFERRED:
         return f"The schema has all that this image requires, and {deferred_text(drift)}"
     return "The schema is current"
 

@@ -25,7 +25,7 @@ class Decision(StrEnum):
 
 
 class Policy(NamedTuple):
-    """Whether gate may migrate, and what it does when the stamp does not tell whether the schema fits.
+    """Whether gate may migrate, and what it does where the stamp and the tables do not agree that the schema fits.
 
     `post_deploy`: whether gate also applies the revisions that may wait until after the deployment.
     """
@@ -33,6 +33,7 @@ class Policy(NamedTuple):
     migrating: bool = False
     on_unknown: Decision = Decision.GO
     on_unstamped: Decision = Decision.GO
+    on_incomplete: Decision = Decision.WAIT
     post_deploy: bool = False
 
 
@@ -58,6 +59,7 @@ class Settings(NamedTuple):
     migration_timeout: float = 0
     on_unknown: Decision = Decision.GO
     on_unstamped: Decision = Decision.GO
+    on_incomplete: Decision = Decision.WAIT
     stay_on_failure: bool = False
     upgrade_command: tuple[str, ...] = ()
     target: str = "heads"
@@ -91,6 +93,7 @@ def read(environment: Mapping[str, str], flags: Mapping[str, str] | None = None)
         migration_timeout=reader.seconds("GATE_MIGRATION_TIMEOUT", 0),
         on_unknown=Decision(reader.choice("GATE_ON_UNKNOWN", "go wait refuse")),
         on_unstamped=Decision(reader.choice("GATE_ON_UNSTAMPED", "go wait refuse")),
+        on_incomplete=Decision(reader.choice("GATE_ON_INCOMPLETE", "wait go refuse")),
         stay_on_failure=reader.choice("GATE_ON_FAILURE", "exit stay") == "stay",
         upgrade_command=reader.command("GATE_UPGRADE_COMMAND"),
         target=reader.identifier("GATE_TARGET") or "heads",
