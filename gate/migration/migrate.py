@@ -135,7 +135,7 @@ def _verify(plan: Plan, inspector: Inspector, progress: Progress, lock: Lock) ->
     log.emit(
         "info",
         "gate.migrated",
-        f"{_result(after.drift)}: {_applied_by(plan, progress)}.",
+        _result(after.drift, _applied_by(plan, progress)),
         drift=str(after.drift),
         deferred=first_ids(after.drift.deferred) or None,
         seconds=round(time.time() - progress.since, 1),
@@ -143,10 +143,10 @@ def _verify(plan: Plan, inspector: Inspector, progress: Progress, lock: Lock) ->
     return after
 
 
-def _result(drift: Drift) -> str:
+def _result(drift: Drift, applied: str) -> str:
     if drift.stamp_verdict is Verdict.DEFERRED:
-        return f"The schema has all that this image requires, and {deferred_text(drift)}"
-    return "The schema is current"
+        return f"The schema has all that this image requires, and {deferred_text(drift)}: {applied}."
+    return f"The schema is current: {applied}."
 
 
 def _applied_by(plan: Plan, progress: Progress) -> str:

@@ -113,8 +113,8 @@ class Reader:
             self.clients.remove(port)
             server.signal(signal.SIGTERM)
             server.wait()
-        elif words[:2] == ["gate", "run"]:
-            self._serve(release, words)
+        elif words[0].startswith("UVICORN_PORT="):
+            self._serve(release, words[1:])
         else:
             ended = self._start(release, words).wait()
             assert ended.code == 0, ended.err
@@ -128,16 +128,17 @@ class Reader:
 
     def _serve(self, release: str, words: list[str]) -> None:
         port = free_port()
-        server = self._start(release, [*words[:-1], str(port)])
+        server = self._start(release, words, UVICORN_PORT=str(port))
         self.running.callback(server.end)
         ready = f"http://127.0.0.1:{port}/health/ready"
         await_true(lambda: answers(ready), lambda: "".join(server.err), server.process)
         self.servers[release] = (server, port)
         self.clients.add(port)
 
-    def _start(self, release: str, words: list[str]) -> RunningProgram:
+    def _start(self, release: str, words: list[str], **variables: str) -> RunningProgram:
         assert words[0] == "gate"
         environment = {
+            **variables,
             "DATABASE_URL": self.database.url,
             "GATE_LOG_FORMAT": "console",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
