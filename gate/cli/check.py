@@ -68,7 +68,7 @@ def as_json(inspection: Inspection) -> dict[str, object]:
 
 def _as_text(inspection: Inspection) -> str:
     drift, stamp = inspection.drift, inspection.stamp
-    lines = [f"{drift.verdict} {drift}", messages.finding(drift, stamp.database)]
+    lines = [f"{drift.verdict} {drift}", messages.finding(drift, stamp.database, inspection.table)]
     if drift.verdict in {Verdict.BEHIND, Verdict.EMPTY}:
         shown = drift.pending[:MAX_PENDING_LINES]
         lines += [f"  {printable(id_)}  {printable(hide_in_message(drift.messages[id_]))}".rstrip() for id_ in shown]

@@ -125,7 +125,7 @@ class VersionTableLocked(DatabaseUnavailable):
     def __init__(self, message: str, migrator: Migrator, reason: str) -> None:
         super().__init__(message)
         self.migrator, self.reason = migrator, reason
-        self.finding = migrator.revision
+        self.topic = migrator.revision
 
 
 def stamped_rows(rows: Sequence[str | None], name: str, database: str) -> tuple[str, ...]:

@@ -23,12 +23,14 @@ TIMEOUT_MARGIN = 1.0
 class Inspection(NamedTuple):
     """The result of an inspection: the stamp of the database, and how it compares with the image.
 
-    `warnings`: what a person should know of it, by event name.
+    `warnings`: what a person should know of it, by event name; `table`: the version table that was read, with its
+    schema.
     """
 
     stamp: Stamp
     drift: Drift
     warnings: Mapping[str, str] = {}
+    table: str = ""
 
 
 def compare(graph: RevisionGraph, table: TableName, stamp: Stamp, *, migrating: bool = False) -> Inspection:
@@ -37,11 +39,12 @@ def compare(graph: RevisionGraph, table: TableName, stamp: Stamp, *, migrating: 
     Raises `BadSettings` or `DatabaseUnavailable` if it may not be the stamp of this application.
     """
     drift = comparison.compare(graph, stamp.rows, other_tables=stamp.other_tables)
+    name = f"{stamp.schema}.{table.table}" if stamp.schema else table.table
     if stamp.rows is not None and not (stamp.other_version_tables or stamp.foreign_search_path or drift.unknown):
-        return Inspection(stamp, drift)
+        return Inspection(stamp, drift, table=name)
     from gate.drift.version_table import verify  # noqa: PLC0415 - most checks are certain of the version table
 
-    return Inspection(stamp, drift, verify(stamp, table, graph, drift, migrating=migrating))
+    return Inspection(stamp, drift, verify(stamp, table, graph, drift, migrating=migrating), name)
 
 
 class Inspector:

@@ -16,9 +16,10 @@ MAX_PENDING_SHOWN = 5
 """The number of pending revisions that a line names."""
 
 
-def finding(drift: Drift, database: str) -> str:  # noqa: PLR0911 - one sentence for each verdict
-    """Describe the result of an inspection in one sentence."""
+def finding(drift: Drift, database: str, table: str = "") -> str:  # noqa: PLR0911 - one sentence for each verdict
+    """Describe the result of an inspection in one sentence. `table`: the version table with its schema."""
     ids, database = join_ids(drift.unknown), printable(database)
+    read = f" (table {printable(table)})" if table else ""
     match drift.verdict:
         case Verdict.CURRENT:
             return f"Database {database} is at the head(s) of this image."
@@ -32,12 +33,13 @@ def finding(drift: Drift, database: str) -> str:  # noqa: PLR0911 - one sentence
             return f"Database {database} has tables but no version table, so its revision is unknown."
         case Verdict.UNKNOWN:
             return (
-                f"Database {database} is stamped with {ids}, which this image does not know: a newer image migrated it "
-                "(during a rollout, or before a rollback), the revision was squashed, or another application owns it."
+                f"Database {database} is stamped with {ids}, which this image does not know{read}: a newer image "
+                "migrated it (during a rollout, or before a rollback), the revision was squashed, or another "
+                "application owns the table."
             )
         case Verdict.DIVERGED if drift.unknown:
             return (
-                f"Database {database} is stamped with {ids}, which this image does not know, and lacks "
+                f"Database {database} is stamped with {ids}, which this image does not know{read}, and lacks "
                 f"{pending_text(drift)} of this image: the two histories have diverged."
             )
         case Verdict.DIVERGED:

@@ -30,6 +30,9 @@ SENTENCE_ENDS = (".", "!", "?", "…")
 RESOURCE_ERRORS = frozenset(map(os.strerror, (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)))
 """Why the supervisor could not start the upgrade, where that is a shortage and no mistake."""
 
+MISSING_CONTEXT = re.compile(r"(?i)outside of (an? |the )?app(lication)? context|not within an app context")
+"""How Flask and Quart say that their application context is missing, which Alembic alone does not set up."""
+
 STAMP_REMEDY = "`alembic stamp REVISION`"
 """The remedy where tables were created without Alembic."""
 
@@ -190,6 +193,11 @@ class Progress:
         return MigrationFailed(f"The upgrade failed{self.in_revision}: {message}{self._hint(failure)}")
 
     def _hint(self, failure: dict[str, Any]) -> str:
+        if MISSING_CONTEXT.search(failure["message"]):
+            return (
+                " Alembic alone sets up no application context: set GATE_UPGRADE_COMMAND to the framework's own "
+                "command (for Flask-Migrate `flask db upgrade`), which gate runs under the same lock."
+            )
         if not self.step:
             return (
                 " No revision had started: the error is in env.py or in a module that it imports. If it could not "

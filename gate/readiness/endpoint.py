@@ -75,7 +75,8 @@ class ReadinessEndpoint:
             logger.info("%s", drift)
         else:
             remedy = messages.remedy(drift, stamp.migrator, standby=stamp.standby)
-            logger.critical("%s. %s %s", drift, messages.finding(drift, stamp.database), remedy)
+            finding = messages.finding(drift, stamp.database, inspection.table)
+            logger.critical("%s. %s %s", drift, finding, remedy)
         for warning in inspection.warnings.values():
             logger.warning("%s", warning)
         if drift.redundant:

@@ -161,3 +161,14 @@ def test_a_failed_upgrade_command_that_was_meant_for_a_shell_says_so(command: li
 )
 def test_other_commands_get_no_hint_about_a_shell(command: list[str]) -> None:
     assert shell_hint(command) == ""
+
+
+@pytest.mark.parametrize("started", [[], [STARTED]], ids=["in env.py", "in a revision"])
+@pytest.mark.parametrize(
+    "message", ["RuntimeError: Working outside of application context.", "RuntimeError: Not within an app context"]
+)
+def test_a_missing_application_context_is_answered_with_the_setting(
+    started: list[dict[str, Any]], message: str
+) -> None:
+    with pytest.raises(MigrationFailed, match=r"GATE_UPGRADE_COMMAND .*`flask db upgrade`"):
+        progress(*started, {**FAILED, "message": message}).raise_for_failure(1, ())
