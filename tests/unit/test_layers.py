@@ -32,7 +32,7 @@ MAY_IMPORT = {
 }
 """Each layer -> the layers right below it; whatever they may import, it may import, too."""
 
-FOUNDATION = {"errors", "files", "log", "redaction", "text"}
+FOUNDATION = {"descriptors", "errors", "files", "log", "redaction", "text"}
 """The modules at the top of the package that every layer may import."""
 
 PURE = (
