@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 
 from gate.database.stamp import VersionTableLocked
 from gate.drift import messages
@@ -19,6 +20,12 @@ from gate.text import printable
 
 MAX_PENDING_LINES = 20
 """Pending revisions that `gate check` prints; an empty database may have hundreds."""
+
+BUSY_TIMEOUTS = {"GATE_CONNECT_TIMEOUT": "20", "GATE_QUERY_TIMEOUT": "20"}
+"""Defaults for `--busy`, in seconds: an answer that is late is better than a wrong one on a busy machine."""
+
+BUSY_TIMEOUT = 40.0
+"""Seconds for the whole check of `--busy`: Watchtower waits one minute for a hook, by default (its lifecycle.go)."""
 
 
 def heads(arguments: Arguments) -> int:
@@ -87,7 +94,8 @@ def _check_busy(arguments: Arguments) -> int:
     An updater runs this as its pre-update hook. An error is 0, too, so that a broken image is updated (hazards.md 8).
     """
     try:
-        migrator = _load(arguments).inspector(migrating=True).inspect().stamp.migrator
+        inspector = _load(arguments, defaults=BUSY_TIMEOUTS).inspector(migrating=True)
+        migrator = inspector.inspect(limit=BUSY_TIMEOUT).stamp.migrator
     except VersionTableLocked as error:
         migrator = error.migrator
     except GateError as error:
@@ -100,8 +108,8 @@ def _check_busy(arguments: Arguments) -> int:
     return 75 if migrator else 0
 
 
-def _load(arguments: Arguments, *, whole: bool = False) -> Project:
-    current = settings.read(os.environ, arguments.flags)
+def _load(arguments: Arguments, *, whole: bool = False, defaults: Mapping[str, str] | None = None) -> Project:
+    current = settings.read({**(defaults or {}), **os.environ}, arguments.flags)
     project = load_project(current, arguments.config, arguments.name, whole=whole)
     for warning in project.warnings().values():
         print_error(warning)

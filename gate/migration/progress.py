@@ -47,8 +47,8 @@ class Progress:
     revision; `failure`: the report of the error that ended Alembic's upgrade; `done`: whether Alembic's upgrade
     returned; `exit_code`: the upgrade's, negative for a signal, None = it has not exited; `start_error`: why the
     upgrade could not be executed, "" = it was; `since`: when the upgrade began, in seconds of the Unix epoch;
-    `began`: when it began, or when env.py had been verified and began again, and `last_report`: when the last
-    report arrived, both in seconds of the monotonic clock.
+    `began`: when it began, with the dry run of env.py, and `last_report`: when the last report arrived, both in
+    seconds of the monotonic clock.
     """
 
     planned: Drift
@@ -78,8 +78,6 @@ class Progress:
                 self.opened_sessions.add(report["pid"])
             case "pooled":
                 self._log_pooler()
-            case "verified":
-                self.began = self.last_report
             case "autocommit":
                 self.autocommit_revisions.append(report["revision"])
             case "plan":

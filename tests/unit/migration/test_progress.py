@@ -37,6 +37,14 @@ def test_only_the_start_of_a_revision_is_worth_publishing() -> None:
     assert (made.step, made.revision, made.in_revision) == (1, "a2", " after revision a2 (1/2)")
 
 
+def test_the_time_limit_covers_the_dry_run_of_env_py_too() -> None:
+    made = progress()
+    began = made.began
+    for report in ({"type": "verifying"}, {"type": "verified"}, STARTED):
+        made.receive(dict(report))
+    assert made.began == began
+
+
 @pytest.mark.parametrize(
     ("reports", "command", "message"),
     [
