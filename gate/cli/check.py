@@ -24,7 +24,7 @@ MAX_PENDING_LINES = 20
 def heads(arguments: Arguments) -> int:
     """Print the heads that the image expects, without a database; return the exit code."""
     try:
-        graph = _load(arguments, whole=True).image.graph
+        graph = _load(arguments, whole=True, with_expectations=False).image.graph
     except GateError as error:
         return _report_failure(error, arguments)
     if arguments.json:
@@ -102,9 +102,9 @@ def _check_busy(arguments: Arguments) -> int:
     return 75 if migrator else 0
 
 
-def _load(arguments: Arguments, *, whole: bool = False) -> Project:
+def _load(arguments: Arguments, *, whole: bool = False, with_expectations: bool = True) -> Project:
     current = settings.read(os.environ, arguments.flags)
-    project = load_project(current, arguments.config, arguments.name, whole=whole)
+    project = load_project(current, arguments.config, arguments.name, whole=whole, with_expectations=with_expectations)
     for warning in project.warnings().values():
         print_error(warning)
     return project
