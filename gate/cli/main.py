@@ -84,6 +84,10 @@ def _command_function(name: str) -> Callable[[Arguments], int]:
     signals.install_handlers()
     if name == "serve":
         return _serve
+    if name == "plan":
+        from gate.cli import plan  # noqa: PLC0415 - likewise
+
+        return plan.plan
     from gate.cli import run  # noqa: PLC0415 - likewise
 
     return run.run_gate

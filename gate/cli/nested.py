@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from gate.cli.arguments import command_first
 
-SCHEMA_COMMANDS = frozenset({"migrate", "check", "heads", "serve"})
+SCHEMA_COMMANDS = frozenset({"migrate", "plan", "check", "heads", "serve"})
 """Commands of gate that migrate or report the schema. `run` and `wait` admit a server: gate checks first."""
 
 

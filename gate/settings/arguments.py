@@ -8,6 +8,7 @@ COMMANDS = {
     "run": "wait until the schema fits, or upgrade it, then become CMD",
     "wait": "wait until the schema fits, never migrate, then exit 0",
     "migrate": "upgrade under a lock if revisions are pending, then exit 0",
+    "plan": "show what `gate migrate` would apply now, with --sql as SQL; changes nothing",
     "check": "check the schema once: print the verdict, exit 0 if it fits",
     "heads": "print the heads that the image expects; connects to no database",
     "serve": "serve the readiness endpoint as a separate process (sidecar)",
@@ -22,9 +23,9 @@ class Arguments(NamedTuple):
     """One parsed command line.
 
     `config`: Alembic configuration files (`-c`); `name`: section of alembic.ini (`-n`); `x`: arguments for env.py
-    (`-x`); `json`: print JSON (`--json`); `busy`: report a running migration (`--busy`); `listen`: host ("" = all
-    addresses) and port of `gate serve`; `server`: the command after `--`; `flags`: settings given as flags, by
-    variable.
+    (`-x`); `json`: print JSON (`--json`); `sql`: print SQL (`--sql`); `busy`: report a running migration (`--busy`);
+    `listen`: host ("" = all addresses) and port of `gate serve`; `server`: the command after `--`; `flags`: settings
+    given as flags, by variable.
     """
 
     command: str
@@ -32,6 +33,7 @@ class Arguments(NamedTuple):
     name: str | None = None
     x: tuple[str, ...] = ()
     json: bool = False
+    sql: bool = False
     busy: bool = False
     listen: tuple[str, int] = ("", DEFAULT_PORT)
     server: tuple[str, ...] = ()
