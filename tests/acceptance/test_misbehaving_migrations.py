@@ -63,7 +63,7 @@ DESCRIPTORS = {
     "writes what is no report to the pipe of the reports": (
         "import os\nwords = open('/proc/self/cmdline').read().split(chr(0))\n"
         "number = int(words[words.index('gate.migration.child.upgrade') + 1])\n"
-        "os.write(number, b'{}\\nnull\\n\\xff\\n[]\\n{\"x\"\\n')\n"
+        "os.write(number, b'{}\\nnull\\n\\xff\\n[]\\n{\"x\"')\n"
     ),
 }
 

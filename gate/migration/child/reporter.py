@@ -27,7 +27,8 @@ class Reporter:
     def report(self, type_: str, **fields: object) -> None:
         """Write one line of JSON; errors are ignored, since gate may have ended."""
         with suppress(OSError):
-            self._pipe.write(json.dumps({"type": type_, **fields}).encode() + b"\n")
+            # The first line break ends what a migration may have written to the pipe.
+            self._pipe.write(b"\n" + json.dumps({"type": type_, **fields}).encode() + b"\n")
 
     def report_steps(self, steps: list[Any]) -> Iterator[Any]:
         """Yield the steps and report each; Alembic asks for the next step when it has applied the last."""
