@@ -24,7 +24,7 @@ MAX_PENDING_LINES = 20
 def heads(arguments: Arguments) -> int:
     """Print the heads that the image expects, without a database; return the exit code."""
     try:
-        graph = load(arguments, whole=True).image.graph
+        graph = load(arguments, whole=True, with_expectations=False).image.graph
     except GateError as error:
         return report_failure(error, arguments)
     if arguments.json:
@@ -60,6 +60,8 @@ def as_json(inspection: Inspection) -> dict[str, object]:
         "messages": {id_: hide_in_message(text) for id_, text in drift.messages.items()},
         "unknown": list(drift.unknown),
         "redundant": list(drift.redundant),
+        "missing": [item._asdict() for item in drift.missing],
+        "missing_total": drift.missing_total,
         "database": stamp.database,
         "schema": stamp.schema,
         "migrating": str(stamp.migrator) if stamp.migrator else None,
@@ -100,10 +102,10 @@ def _check_busy(arguments: Arguments) -> int:
     return 75 if migrator else 0
 
 
-def load(arguments: Arguments, *, whole: bool = False) -> Project:
+def load(arguments: Arguments, *, whole: bool = False, with_expectations: bool = True) -> Project:
     """Read the settings and the image, and print warnings about them; raises `BadSettings` and `BadScripts`."""
     current = settings.read(os.environ, arguments.flags)
-    project = load_project(current, arguments.config, arguments.name, whole=whole)
+    project = load_project(current, arguments.config, arguments.name, whole=whole, with_expectations=with_expectations)
     for warning in project.warnings().values():
         print_error(warning)
     return project

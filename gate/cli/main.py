@@ -84,6 +84,10 @@ def _command_function(name: str) -> Callable[[Arguments], int]:
     signals.install_handlers()
     if name == "serve":
         return _serve
+    if name == "expect":
+        from gate.cli.expect import expect  # noqa: PLC0415 - likewise
+
+        return expect
     if name == "plan":
         from gate.cli import plan  # noqa: PLC0415 - likewise
 

@@ -11,6 +11,7 @@ COMMANDS = {
     "plan": "show what `gate migrate` would apply now, with --sql as SQL; changes nothing",
     "check": "check the schema once: print the verdict, exit 0 if it fits",
     "heads": "print the heads that the image expects; connects to no database",
+    "expect": "at build time: record what the code needs of its database in gate-expected.json",
     "serve": "serve the readiness endpoint as a separate process (sidecar)",
 }
 """Commands and their meanings, as `gate --help` and docs/commands.md show them."""
@@ -24,8 +25,10 @@ class Arguments(NamedTuple):
 
     `config`: Alembic configuration files (`-c`); `name`: section of alembic.ini (`-n`); `x`: arguments for env.py
     (`-x`); `json`: print JSON (`--json`); `sql`: print SQL (`--sql`); `busy`: report a running migration (`--busy`);
-    `listen`: host ("" = all addresses) and port of `gate serve`; `server`: the command after `--`; `flags`: settings
-    given as flags, by variable.
+    `listen`: host ("" = all addresses) and port of `gate serve`; `models`: each MODULE:ATTRIBUTE, `exclude`: patterns
+    of names, `verify`: only compare with the file (`--check`), `no_env_py`: do not run env.py, and `python`: the
+    application's interpreter, of `gate expect`; `server`: the command after `--`; `flags`: settings given as flags, by
+    variable.
     """
 
     command: str
@@ -36,5 +39,10 @@ class Arguments(NamedTuple):
     sql: bool = False
     busy: bool = False
     listen: tuple[str, int] = ("", DEFAULT_PORT)
+    models: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    verify: bool = False
+    no_env_py: bool = False
+    python: str | None = None
     server: tuple[str, ...] = ()
     flags: dict[str, str] = {}  # noqa: RUF012 - the parser always passes its own dict; nothing mutates the default

@@ -71,11 +71,14 @@ class LoopBuilder(NamedTuple):
 
     def _policy(self, *, migrating: bool, wanted: bool) -> Policy:
         """In stay mode, wait instead of refusing; after a failed upgrade, wait until the database is stamped."""
-        chosen = (self.project.settings.on_unknown, self.project.settings.on_unstamped)
+        settings = self.project.settings
+        if self.arguments.command == "migrate":  # nothing would come of waiting
+            return Policy(migrating, settings.on_unknown, settings.on_unstamped, Decision.REFUSE)
+        chosen = (settings.on_unknown, settings.on_unstamped, settings.on_incomplete)
         if not self.inspect_only:
             return Policy(migrating, *chosen)
-        unknown, unstamped = (Decision.WAIT if each is Decision.REFUSE else each for each in chosen)
-        return Policy(migrating, unknown, Decision.WAIT if wanted else unstamped)
+        unknown, unstamped, incomplete = (Decision.WAIT if each is Decision.REFUSE else each for each in chosen)
+        return Policy(migrating, unknown, Decision.WAIT if wanted else unstamped, incomplete)
 
     def _announcer(self, termination: TerminationLog) -> Announcer:
         activity = STAY_ACTIVITY if self.inspect_only else ACTIVITY[self.arguments.command]

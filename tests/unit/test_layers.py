@@ -38,8 +38,8 @@ FOUNDATION = {"errors", "files", "log", "redaction", "text"}
 PURE = (
     "text errors redaction settings.variables settings.reader settings.settings settings.database_url "
     "image.script_parser image.plain_script image.env_py image.revision_graph "
-    "database.postgresql.sql drift.comparison drift.decision drift.messages "
-    "migration.preview readiness.answer waiting.outcome"
+    "database.missing database.postgresql.sql migration.preview "
+    "drift.comparison drift.decision drift.messages readiness.answer waiting.outcome"
 ).split()
 """Values in, values out: no clock, no file, no process."""
 
