@@ -138,10 +138,7 @@ class _UpgradeMonitor:
             self._statements.check(self._own_sessions())
 
     def cancel(self) -> None:
-        """Cancel the upgrade: its statements in the server first, so that it can roll back, then its processes.
-
-        A second signal interrupts the waiting and kills the processes at once.
-        """
+        """Cancel the upgrade: its statements in the server first, so that it can roll back, then its processes."""
         try:
             if self._plan.command:
                 self._process.send_signal(signal.SIGTERM)
