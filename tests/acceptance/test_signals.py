@@ -13,7 +13,6 @@ import psycopg
 import pytest
 
 from tests.conftest import SERVER, GateRunner, TestDatabase
-from tests.support.kill_rounds import works
 from tests.support.namespaces import require_namespaces, silent_host, silent_name_server
 from tests.support.programs import ProgramResult, RunningProgram, await_true, children, is_running
 from tests.support.projects import Project, make_project
@@ -261,7 +260,7 @@ def test_a_signal_during_the_report_of_a_failure_ends_gate_and_the_failure_is_na
     migrating.await_output("ready")
     with psycopg.connect(database.url) as connection:
         connection.execute("LOCK TABLE alembic_version")  # until the migration has failed, then the report waits
-        await_true(lambda: not works(database), lambda: f"no report: {migrating.err}", migrating.process)
+        await_true(lambda: not children(migrating.pid), lambda: f"no report: {migrating.err}", migrating.process)
         storm(migrating, ORDERS["SIGTERM"])
         ended = ended_once(migrating, signal.SIGTERM)
     assert "ValueError: too bad" in ended.event("gate.ended")["message"]
