@@ -156,6 +156,11 @@ class Progress:
         """Whether the fence ended the upgrade before the first revision: env.py's connection had not passed it."""
         return self.failure is not None and self.failure["kind"] == "database" and not self.step
 
+    @property
+    def failure_message(self) -> str:
+        """The error that ended Alembic's upgrade, as a sentence; "" if none was reported."""
+        return str(self._reported_failure(self.failure)) if self.failure else ""
+
     def raise_for_failure(self, supervisor_exit_code: int, command: Sequence[str]) -> None:
         """Raise `MigrationFailed` if the upgrade has failed, `BadSettings` if the fence refused it.
 
