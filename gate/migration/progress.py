@@ -17,7 +17,7 @@ from gate import log
 from gate.database.lock import Migrator
 from gate.database.sessions import shorten_error
 from gate.drift.comparison import Drift
-from gate.errors import MORE_PROCESSES, BadSettings, MigrationFailed, ResourceShortage
+from gate.errors import MORE_PROCESSES, BadSettings, MigrationFailed, ResourceShortage, shortage_remedy
 from gate.redaction import hide
 from gate.text import truncate
 
@@ -195,6 +195,8 @@ class Progress:
         return MigrationFailed(f"The upgrade failed{self.in_revision}: {message}{self._hint(failure)}")
 
     def _hint(self, failure: dict[str, Any]) -> str:
+        if remedy := shortage_remedy(failure["message"]):
+            return f" {remedy}"
         if not self.step:
             return (
                 " No revision had started: the error is in env.py or in a module that it imports. If it could not "
