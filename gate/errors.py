@@ -81,19 +81,34 @@ class ResourceShortage(DatabaseUnavailable):
         if isinstance(error, RuntimeError) and "start new thread" in str(error):
             return cls(f"gate cannot start a thread. {MORE_PROCESSES}")
         if number in {errno.EMFILE, errno.ENFILE}:
-            return cls(
-                "gate cannot open a further file: too many are open. Raise the limit on open files (ulimit -n; of the "
-                "machine: sysctl fs.file-max)."
-            )
+            return cls(f"gate cannot open a further file: too many are open. {MORE_FILES}")
         if isinstance(error, MemoryError) or number == errno.ENOMEM:
-            return cls("gate cannot get memory. Raise the memory limit of the container, or ulimit -v.")
+            return cls(f"gate cannot get memory. {MORE_MEMORY}")
         return None
 
+
+MORE_FILES = "Raise the limit on open files (ulimit -n; of the machine: sysctl fs.file-max)."
+
+MORE_MEMORY = "Raise the memory limit of the container, or ulimit -v."
 
 MORE_PROCESSES = (
     "Raise the limit on processes and threads (the pids limit of the container, ulimit -u), or let seccomp allow "
     "clone3 (Docker before 20.10.10 refuses it)."
 )
+
+
+REMEDIES = {
+    "MemoryError": MORE_MEMORY,
+    "Cannot allocate memory": MORE_MEMORY,
+    "can't start new thread": MORE_PROCESSES,
+    "Too many open files": MORE_FILES,
+}
+"""What the text of another program's error says of a shortage -> what to do."""
+
+
+def shortage_remedy(text: str) -> str:
+    """Return what to do about the shortage that an error of a migration reports, "" if it reports none."""
+    return next((remedy for mark, remedy in REMEDIES.items() if mark in text), "")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from gate import log
 from gate.database.lock import Migrator
 from gate.database.sessions import shorten_error
 from gate.drift.comparison import Drift
-from gate.errors import MORE_PROCESSES, BadSettings, MigrationFailed, ResourceShortage
+from gate.errors import MORE_PROCESSES, BadSettings, MigrationFailed, ResourceShortage, shortage_remedy
 from gate.redaction import hide
 from gate.text import truncate
 
@@ -157,6 +157,11 @@ class Progress:
         """Whether the fence ended the upgrade before the first revision: env.py's connection had not passed it."""
         return self.failure is not None and self.failure["kind"] == "database" and not self.step
 
+    @property
+    def failure_message(self) -> str:
+        """The error that ended Alembic's upgrade, as a sentence; "" if none was reported."""
+        return str(self._reported_failure(self.failure)) if self.failure else ""
+
     def raise_for_failure(self, supervisor_exit_code: int, command: Sequence[str]) -> None:
         """Raise `MigrationFailed` if the upgrade has failed, `BadSettings` if the fence refused it.
 
@@ -196,6 +201,8 @@ class Progress:
                 " Alembic alone sets up no application context: set GATE_UPGRADE_COMMAND to the framework's own "
                 "command (for Flask-Migrate `flask db upgrade`), which gate runs under the same lock."
             )
+        if remedy := shortage_remedy(failure["message"]):
+            return f" {remedy}"
         if not self.step:
             return (
                 " No revision had started: the error is in env.py or in a module that it imports. If it could not "
