@@ -16,8 +16,9 @@ from gate.database.lock import Lock
 from gate.database.sessions import Activity, Sessions, terminate_late_orphans
 from gate.errors import DatabaseUnavailable, GateError, LockLost, MigrationFailed
 from gate.migration.plan import Plan
-from gate.migration.process import UpgradeProcess, start_upgrade
+from gate.migration.process import SupervisedProcess, start_upgrade
 from gate.migration.progress import Progress
+from gate.process.memory import OomWatch
 from gate.process.threads import PeriodicCall, try_for
 
 POLL_INTERVAL = 0.1
@@ -57,12 +58,13 @@ class _UpgradeMonitor:
     The server is asked in threads, so that a server that does not answer delays neither signals nor the time limit.
     """
 
-    def __init__(self, plan: Plan, lock: Lock, process: UpgradeProcess, progress: Progress) -> None:
+    def __init__(self, plan: Plan, lock: Lock, process: SupervisedProcess, progress: Progress) -> None:
         self._plan, self._lock, self._process, self._progress = plan, lock, process, progress
         self._statements = StatementMonitor(lock.sessions, progress, has_command=bool(plan.command))
         self._lock_check = PeriodicCall(self._verify_lock, SERVER_CHECK_INTERVAL)
         self._session_check = PeriodicCall(self._check_sessions, SERVER_CHECK_INTERVAL)
         self._next_refresh = SERVER_CHECK_INTERVAL
+        self._oom_watch = OomWatch()
 
     def run(self) -> None:
         while not self._has_exited():
@@ -73,7 +75,15 @@ class _UpgradeMonitor:
             self._lock_check.attend()
             self._session_check.attend()
         self._verify_lock_after_refusal()
-        self._progress.raise_for_failure(self._process.returncode, self._plan.command)
+        self._raise_for_failure()
+
+    def _raise_for_failure(self) -> None:
+        """Raise the failure of the upgrade, with memory as its cause where the kernel's counters show that."""
+        try:
+            self._progress.raise_for_failure(self._process.returncode, self._plan.command)
+        except MigrationFailed as error:
+            cause = self._oom_watch.explain()
+            raise MigrationFailed(f"{error} {cause}".rstrip(), error.revision) from None
 
     def _has_exited(self) -> bool:
         """Receive reports; return whether the process has exited and all its reports have been received.
@@ -138,10 +148,7 @@ class _UpgradeMonitor:
             self._statements.check(self._own_sessions())
 
     def cancel(self) -> None:
-        """Cancel the upgrade: its statements in the server first, so that it can roll back, then its processes.
-
-        A second signal interrupts the waiting and kills the processes at once.
-        """
+        """Cancel the upgrade: its statements in the server first, so that it can roll back, then its processes."""
         try:
             if self._plan.command:
                 self._process.send_signal(signal.SIGTERM)

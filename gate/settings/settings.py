@@ -41,7 +41,8 @@ class Settings(NamedTuple):
     """All settings, validated. Times are in seconds; 0 = no limit.
 
     `migration_lock_timeout` is None where it is not set, since its default depends on the command. `placeholder` is
-    the host ("" = all addresses) and the port to listen on, None = no placeholder.
+    the host ("" = all addresses) and the port to listen on, None = no placeholder. `expected` is a file, `off`, or
+    None for the default file.
     """
 
     run_migrations: bool = False
@@ -50,6 +51,7 @@ class Settings(NamedTuple):
     alembic_config: str | None = None
     version_table: str | None = None
     version_table_schema: str | None = None
+    expected: str | None = None
     timeout: float = 0
     poll_max: float = 10
     connect_timeout: float = 5
@@ -84,6 +86,7 @@ def read(environment: Mapping[str, str], flags: Mapping[str, str] | None = None)
         alembic_config=reader.text("ALEMBIC_CONFIG"),
         version_table=reader.identifier("GATE_VERSION_TABLE"),
         version_table_schema=reader.identifier("GATE_VERSION_TABLE_SCHEMA"),
+        expected=reader.text("GATE_EXPECTED"),
         timeout=reader.seconds("GATE_TIMEOUT", 0),
         poll_max=reader.seconds("GATE_POLL_MAX", 10, minimum=0.1),
         connect_timeout=reader.seconds("GATE_CONNECT_TIMEOUT", 5, minimum=0.1, maximum=MAX_QUERY_SECONDS),

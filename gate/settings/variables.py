@@ -52,6 +52,13 @@ SETTINGS = (
         "NAME",
     ),
     Setting(
+        "GATE_EXPECTED",
+        "`gate-expected.json` beside the Alembic configuration, if it exists",
+        "file with what the code needs, written by `gate expect`; `off` = none",
+        "--expected",
+        "FILE",
+    ),
+    Setting(
         "GATE_TIMEOUT", "0", "maximum time to wait for the schema, in seconds; 0 = no limit", "--timeout", "SECONDS"
     ),
     Setting("GATE_POLL_MAX", "10", "maximum pause between two checks, in seconds", "--poll-max", "SECONDS"),

@@ -343,3 +343,42 @@ def test_env_py_sees_the_revision_that_gate_upgrades_to(gate: GateRunner, projec
     )
     assert "['alembic', 'upgrade', 'a2'] a2 a2" in gate("migrate").out
     assert "['alembic', 'upgrade', 'heads'] heads ('a4',)" in gate("migrate", "--post-deploy").out
+
+
+OFFLINE_ENV = """
+from alembic import context
+
+context.configure(dialect_name="postgresql")
+with context.begin_transaction():
+    context.run_migrations()
+"""
+
+
+def test_the_plan_shows_the_phase_of_each_revision(gate: GateRunner, project: Project, database: TestDatabase) -> None:
+    (project.folder / "migrations" / "env.py").write_text(OFFLINE_ENV)
+    database.stamp("a1")
+    shown = gate("plan")
+    assert (shown.code, MAY_WAIT in shown.out, "gate migrate would apply 1 revision:" in shown.out) == (0, True, True)
+    assert [line.split()[1] for line in shown.out.splitlines() if line.startswith("  ")] == ["a2:"]
+    whole = json.loads(gate("plan", "--post-deploy", "--json").out)
+    assert [(r["revision"], r["phase"]) for r in whole["revisions"]] == [
+        ("a2", "required"),
+        ("a3", "post_deploy"),
+        ("a4", "post_deploy"),
+    ]
+    assert whole["deferred"] == ["a3", "a4"]
+    sql = gate("plan", "--sql", "--post-deploy").out
+    assert [f"CREATE TABLE t_{id_}" in sql for id_ in ("a1", "a2", "a3", "a4")] == [False, True, True, True]
+    assert "CREATE TABLE t_a3" not in gate("plan", "--sql").out
+    assert "gate migrate would apply nothing" in gate("plan", "--target", "a1").out
+    database.stamp("a2")
+    assert "gate migrate would apply 2 revisions:" in gate("plan", "--post-deploy").out
+    assert "gate migrate would apply nothing" in gate("plan").out
+    assert database.stamped() == {"a2"}
+
+
+def test_the_plan_refuses_what_migrate_refuses(gate: GateRunner) -> None:
+    assert gate("plan", GATE_UPGRADE_COMMAND="alembic upgrade heads").code == 78
+    assert gate("plan", GATE_UPGRADE_COMMAND="alembic upgrade heads", GATE_TARGET="a1").code == 78
+    assert gate("plan", GATE_TARGET="gone").code == 78
+    assert "(alembic upgrade a2)" in gate("plan", GATE_UPGRADE_COMMAND="alembic upgrade {target}").out

@@ -46,7 +46,9 @@ def main() -> None:
 
 def upgrade(request: UpgradeRequest, reporter: Reporter) -> bool:
     """Do what `alembic upgrade TARGET` does, after a dry run of env.py; return false if that has reported a failure."""
-    config = Config(request.ini, toml_file=request.toml, ini_section=request.section, cmd_opts=_options(request))
+    config = Config(
+        request.ini, toml_file=request.toml, ini_section=request.section, cmd_opts=command_line_options(request)
+    )
     directory = ScriptDirectory.from_config(config)
     reporter.script_folders = [str(directory.dir), *map(str, directory._version_locations)]  # noqa: SLF001 - resolved
     reporter.report("verifying")
@@ -65,7 +67,7 @@ def _verify_env_py(request: UpgradeRequest, config: Config, directory: ScriptDir
         fence.record(context)
         return iter(())
 
-    target: Any = _target(request)
+    target: Any = target_of(request)
     environment = EnvironmentContext(
         config, directory, fn=no_steps, as_sql=False, destination_rev=target, tag=None, dont_mutate=True
     )
@@ -91,7 +93,7 @@ def _is_connection_error(error: BaseException) -> bool:
 def _upgrade(request: UpgradeRequest, config: Config, directory: ScriptDirectory, reporter: Reporter) -> None:
     """Do what `alembic.command.upgrade` does, and report each revision."""
     fence, output = Fence(request), Output()
-    target: Any = _target(request)
+    target: Any = target_of(request)
     verified: list[MigrationContext] = []
 
     def verify(context: MigrationContext) -> None:
@@ -139,16 +141,17 @@ def _run_env_py(
         directory.run_env()
 
 
-def _target(request: UpgradeRequest) -> str | tuple[str, ...]:
+def target_of(request: UpgradeRequest) -> str | tuple[str, ...]:
     """What to upgrade to, as Alembic's API takes it: unlike its command line, several revisions, too."""
     return request.targets[0] if len(request.targets) == 1 else tuple(request.targets)
 
 
-def _options(request: UpgradeRequest) -> Namespace:
-    """The parsed command line of `alembic upgrade TARGET`, which env.py can read (`context.get_x_argument`)."""
+def command_line_options(request: UpgradeRequest, *, revision: str = "", sql: bool = False) -> Namespace:
+    """The parsed command line of `alembic upgrade`, which env.py can read (`context.get_x_argument`)."""
     return Namespace(
         config=[request.ini], name=request.section, x=request.x or None, raiseerr=False, quiet=False, verbose=False,
-        cmd=(command.upgrade, ["revision"], ["sql", "tag"]), revision=" ".join(request.targets), sql=False, tag=None,
+        cmd=(command.upgrade, ["revision"], ["sql", "tag"]), revision=revision or " ".join(request.targets), sql=sql,
+        tag=None,
     )  # fmt: skip
 
 
