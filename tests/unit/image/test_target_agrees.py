@@ -11,6 +11,7 @@ from alembic.util import CommandError
 from hypothesis import assume, event, example, given
 from hypothesis import strategies as st
 
+from gate.database.missing import Kind, Missing, Shortfall
 from gate.drift import comparison
 from gate.drift.comparison import Drift, Verdict
 from gate.errors import BadScripts
@@ -204,6 +205,35 @@ def test_beside_unknown_rows_only_a_required_descendant_of_a_known_row_is_diverg
         lacking = pending & {each.revision for each in nodes(below)}
         assert found.verdict is (Verdict.DIVERGED if lacking else Verdict.UNKNOWN)
         assert found.unknown == ("zzzz",)
+
+
+@drawn
+@given(history=phased(), commands=COMMANDS, is_missing=st.booleans())
+def test_an_old_image_is_ahead_through_all_phases_exactly_while_what_it_uses_is_there(
+    history: History, commands: list[Command], *, is_missing: bool
+) -> None:
+    missing = Shortfall.of([Missing(Kind.COLUMN, None, "items", "name")] if is_missing else [])
+    old, new = RevisionGraph(history.old), RevisionGraph(history.new)
+    assume(old.expected)
+    script = directory(history.new)
+    with database() as connection:
+        reach(connection, script, commands)
+        for targets in (None, new.expected, new.targets):
+            if targets:
+                assume(run(connection, upgrade_steps(script, rows(connection), targets)))
+            by_stamp = comparison.compare(old, rows(connection))
+            found = comparison.compare(old, rows(connection), shortfall=missing)
+            assert found.stamp_verdict is by_stamp.verdict
+            assert (found.pending, found.deferred) == (by_stamp.pending, by_stamp.deferred)
+            if not by_stamp.fits:
+                assert found.verdict is by_stamp.verdict
+            elif is_missing:
+                assert found.verdict is Verdict.INCOMPLETE
+            elif by_stamp.verdict is Verdict.UNKNOWN:
+                assert found.verdict is Verdict.AHEAD
+            else:
+                assert found.verdict in {Verdict.CURRENT, Verdict.DEFERRED}
+            event(found.verdict)
 
 
 A1, A2, A3 = Revision("a1"), Revision("a2", ("a1",)), Revision("a3", ("a2",), post_deploy=True)
