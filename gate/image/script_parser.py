@@ -20,7 +20,10 @@ NAMES = ("revision", "down_revision", "depends_on", "branch_labels")
 """The names that Alembic reads; the first three determine the graph."""
 
 POST_DEPLOY = "post_deploy"
-"""The name by which a script says that its revision may wait until after the deployment."""
+"""The name by which a script says that its revision may wait until after the deployment.
+
+A star import does not set it: few scripts assign it, so each one with a star import would have to be executed.
+"""
 
 MAX_SCRIPT_SIZE = 8 << 20
 """Bytes; a longer script contains data, and parsing it could exceed the container's memory limit."""
