@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from gate import log
 from gate.database.lock import Lock
 from gate.database.sessions import Activity, Sessions, terminate_late_orphans
-from gate.errors import DatabaseUnavailable, GateError, LockLost, MigrationFailed
+from gate.errors import BadSettings, DatabaseUnavailable, GateError, LockLost, MigrationFailed, ResourceShortage
 from gate.migration.plan import Plan
 from gate.migration.process import UpgradeProcess, start_upgrade
 from gate.migration.progress import Progress
@@ -32,6 +32,9 @@ CANCEL_TIMEOUT = 0.5
 EXIT_TIMEOUT = 1.0
 """Seconds for a cancelled upgrade to roll back and exit before it is killed."""
 
+UNANSWERED_TIMEOUT = 10.0
+"""Seconds after which a statement whose session is gone or idle in the server counts as one with a lost answer."""
+
 LONG_STATEMENT = 10.0
 """Seconds after which a statement, or the lack of one, is logged; then again whenever the time has doubled."""
 
@@ -39,8 +42,9 @@ LONG_STATEMENT = 10.0
 def upgrade(plan: Plan, lock: Lock, progress: Progress, schema: str) -> None:
     """Run the upgrade until it exits. `schema`: of the version table, as gate inspected it under the lock.
 
-    Raises `MigrationFailed`; `BadSettings` if env.py connects to another database; `DatabaseUnavailable` if the lock
-    was lost before the first revision; `Interrupted` for a signal. The upgrade's processes and sessions are ended then.
+    Raises `MigrationFailed`; `BadSettings` if env.py connects to another database; `DatabaseLost` if a connection of
+    the lock or of the migration was lost, `DatabaseUnavailable` if that was before the first revision; `Interrupted`
+    for a signal. The upgrade's processes and sessions are ended then.
     """
     with start_upgrade(plan, lock, schema) as process:
         monitor = _UpgradeMonitor(plan, lock, process, progress)
@@ -72,8 +76,11 @@ class _UpgradeMonitor:
             self._refresh_progress(elapsed)
             self._lock_check.attend()
             self._session_check.attend()
-        self._verify_lock_after_refusal()
-        self._progress.raise_for_failure(self._process.returncode, self._plan.command)
+        try:
+            self._progress.raise_for_failure(self._process.returncode, self._plan.command)
+        except (MigrationFailed, BadSettings) as error:
+            self._verify_lock_after(error)
+            raise
 
     def _has_exited(self) -> bool:
         """Receive reports; return whether the process has exited and all its reports have been received.
@@ -107,24 +114,23 @@ class _UpgradeMonitor:
             self._lock.publish_progress(self._progress.migrator())
             self._lock.verify()
         except LockLost as error:
-            raise self._lock_lost(error) from None
+            text = f"{error}. gate cancelled the upgrade, since another migrator can acquire the lock now"
+            raise self._database_lost(text) from None
 
-    def _verify_lock_after_refusal(self) -> None:
-        """The fence also refuses an env.py that connected to the right database after the lock was lost."""
-        if self._progress.refused_by_fence:
-            try:
+    def _verify_lock_after(self, failure: GateError) -> None:
+        """Raise `DatabaseLost` if the lock was lost, too: a driver or a command may report that as any failure.
+
+        The fence also refuses an env.py that connected to the right database after the lock was lost.
+        """
+        try:
+            with suppress(ResourceShortage):
                 self._lock.verify()
-            except LockLost as error:
-                raise self._lock_lost(error) from None
+        except LockLost as error:
+            seen = "" if self._progress.refused_by_fence else f". {str(failure).rstrip('.')}"
+            raise self._database_lost(f"{error}{seen}") from None
 
-    def _lock_lost(self, error: LockLost) -> GateError:
-        """Before the first revision nothing was applied, so gate may try again; GATE_UPGRADE_COMMAND reports none."""
-        if not self._progress.step and not self._plan.command:
-            return DatabaseUnavailable(f"{error} before the first revision. Nothing was applied; gate tries again.")
-        return MigrationFailed(
-            f"{error}. gate cancelled the upgrade{self._progress.in_revision}, since another migrator can acquire the "
-            "lock now."
-        )
+    def _database_lost(self, reason: str) -> GateError:
+        return self._progress.database_lost(reason, has_command=bool(self._plan.command))
 
     def _check_sessions(self) -> None:
         """Terminate sessions of a killed migrator, and log slow statements of this one."""
@@ -135,7 +141,29 @@ class _UpgradeMonitor:
                         f"A killed migrator's upgrade connected late, in backend {pid}; gate terminated that backend."
                     )
                     log.emit("warning", "gate.orphan_terminated", text, backend=pid)
-            self._statements.check(self._own_sessions())
+            own = self._own_sessions()
+            self._check_connection(own)
+            self._statements.check(own)
+
+    def _check_connection(self, own: Collection[int]) -> None:
+        """Raise `DatabaseLost` if the migration waits for an answer that no session of it in the server will give.
+
+        A proxy that has lost its side to the server, and still acknowledges, defeats keep-alives. A pooler has no
+        session for a client that waits for one.
+        """
+        sent_at, sessions = self._process.clock.sent_at, self._lock.sessions
+        waited = time.monotonic() - sent_at
+        if not sent_at or waited < UNANSWERED_TIMEOUT or self._progress.pooled or not sessions.visible:
+            return
+        existing = sessions.existing({*own, *self._progress.opened_sessions})
+        activity = sessions.activity(existing)
+        is_idle = activity is not None and not activity.text and activity.age >= UNANSWERED_TIMEOUT
+        if (is_idle or not existing) and self._process.clock.sent_at == sent_at:
+            found = "has finished its statement" if existing else "is gone"
+            raise self._database_lost(
+                f"the migration has waited for an answer for {waited:.0f} s, and its session in the server {found}: "
+                "its connection is lost. gate cancelled the upgrade"
+            )
 
     def cancel(self) -> None:
         """Cancel the upgrade: its statements in the server first, so that it can roll back, then its processes.

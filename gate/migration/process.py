@@ -18,6 +18,7 @@ from gate import log
 from gate.database.location import Database
 from gate.database.lock import Lock
 from gate.errors import starting_process
+from gate.migration.child.statement_clock import StatementClock
 from gate.migration.plan import Plan, UpgradeRequest
 
 KILL_TIMEOUT = 0.3
@@ -37,26 +38,29 @@ def start_upgrade(plan: Plan, lock: Lock, schema: str) -> Iterator[UpgradeProces
     with starting_process("the upgrade process"):
         lifeline_end, lifeline = os.pipe()
         reports, reports_end = os.pipe()
+    clock = StatementClock.create()
     supervisor = [sys.executable, "-P", "-m", "gate.migration.child.supervisor", str(lifeline_end), str(reports_end)]
     with open(lifeline, "wb") as lifeline_pipe, open(reports, "rb") as report_pipe:
         try:
             with starting_process("the upgrade process"):
                 process = subprocess.Popen(
-                    [*supervisor, *(plan.command or _alembic_upgrade(plan, lock, schema, reports_end))],
+                    [*supervisor, *(plan.command or _alembic_upgrade(plan, lock, schema, reports_end, clock))],
                     stdin=subprocess.DEVNULL,
                     env=_migration_environment(lock.database, dedicated=plan.dedicated) | _tag_variables(plan, lock),
-                    pass_fds=(lifeline_end, reports_end, *lock.descriptors),
+                    pass_fds=(lifeline_end, reports_end, *clock.descriptors, *lock.descriptors),
                     start_new_session=True,
                 )
         finally:
             os.close(lifeline_end)
             os.close(reports_end)
-        yield UpgradeProcess(process, lifeline_pipe, report_pipe)
+            clock.close_descriptor()
+        yield UpgradeProcess(process, lifeline_pipe, report_pipe, clock)
 
 
-def _alembic_upgrade(plan: Plan, lock: Lock, schema: str, reports_end: int) -> list[str]:
+def _alembic_upgrade(plan: Plan, lock: Lock, schema: str, reports_end: int, clock: StatementClock) -> list[str]:
     c = plan.configuration
-    request = UpgradeRequest(c.ini, c.toml, c.section, list(plan.x), lock.fence, lock.tag, plan.version_table, schema)
+    of_lock, descriptors = (lock.fence, lock.tag), list(clock.descriptors)
+    request = UpgradeRequest(c.ini, c.toml, c.section, list(plan.x), *of_lock, plan.version_table, schema, descriptors)
     return [sys.executable, "-P", "-m", "gate.migration.child.upgrade", str(reports_end), request.to_json()]
 
 
@@ -94,12 +98,14 @@ def _tag_variables(plan: Plan, lock: Lock) -> dict[str, str]:
 class UpgradeProcess:
     """The supervisor of an upgrade; a process group of its own with the upgrade.
 
-    `lifeline`: the pipe's end that only gate holds; `report_pipe`: the pipe for the reports.
+    `lifeline`: the pipe's end that only gate holds; `report_pipe`: the pipe for the reports; `clock`: when the upgrade
+    sent the statement for whose answer it waits.
     """
 
     process: subprocess.Popen[bytes]
     lifeline: BinaryIO
     report_pipe: BinaryIO
+    clock: StatementClock
     _reports_closed: bool = field(default=False, init=False)
     _partial_line: bytes = field(default=b"", init=False)
 
