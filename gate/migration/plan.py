@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from gate.image.alembic_config import Configuration
@@ -47,7 +47,7 @@ class UpgradeRequest(NamedTuple):
     tag: str
     version_table: str
     schema: str
-    clock: list[int]
+    clock: Sequence[int] = ()
 
     def to_json(self) -> str:
         """Encode the request as a command-line argument; every user can read those, so it contains no URL."""
