@@ -133,7 +133,8 @@ class _UpgradeMonitor:
         return self._progress.database_lost(reason, has_command=bool(self._plan.command))
 
     def _check_sessions(self) -> None:
-        """Terminate sessions of a killed migrator, and log slow statements of this one."""
+        """Terminate sessions of a killed migrator, and log slow statements of this one; raises `DatabaseLost`."""
+        lost = ""
         with suppress(DatabaseUnavailable):
             if self._lock.fence and self._lock.sessions.distinguishes_orphans:
                 for pid in terminate_late_orphans(self._lock.sessions):
@@ -142,11 +143,14 @@ class _UpgradeMonitor:
                     )
                     log.emit("warning", "gate.orphan_terminated", text, backend=pid)
             own = self._own_sessions()
-            self._check_connection(own)
-            self._statements.check(own)
+            lost = self._lost_connection(own)
+            if not lost:
+                self._statements.check(own)
+        if lost:
+            raise self._database_lost(lost)
 
-    def _check_connection(self, own: Collection[int]) -> None:
-        """Raise `DatabaseLost` if the migration waits for an answer that no session of it in the server will give.
+    def _lost_connection(self, own: Collection[int]) -> str:
+        """Say that the migration waits for an answer that no session of it in the server will give, "" if it does not.
 
         A proxy that has lost its side to the server, and still acknowledges, defeats keep-alives. A pooler has no
         session for a client that waits for one.
@@ -154,16 +158,17 @@ class _UpgradeMonitor:
         sent_at, sessions = self._process.clock.sent_at, self._lock.sessions
         waited = time.monotonic() - sent_at
         if not sent_at or waited < UNANSWERED_TIMEOUT or self._progress.pooled or not sessions.visible:
-            return
+            return ""
         existing = sessions.existing({*own, *self._progress.opened_sessions})
         activity = sessions.activity(existing)
         is_idle = activity is not None and not activity.text and activity.age >= UNANSWERED_TIMEOUT
-        if (is_idle or not existing) and self._process.clock.sent_at == sent_at:
-            found = "has finished its statement" if existing else "is gone"
-            raise self._database_lost(
-                f"the migration has waited for an answer for {waited:.0f} s, and its session in the server {found}: "
-                "its connection is lost. gate cancelled the upgrade"
-            )
+        if (existing and not is_idle) or self._process.clock.sent_at != sent_at:  # it may have been answered since
+            return ""
+        found = "has finished its statement" if existing else "is gone"
+        return (
+            f"the migration has waited for an answer for {waited:.0f} s, and its session in the server {found}: its "
+            "connection is lost. gate cancelled the upgrade"
+        )
 
     def cancel(self) -> None:
         """Cancel the upgrade: its statements in the server first, so that it can roll back, then its processes.

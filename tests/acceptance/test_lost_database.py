@@ -143,6 +143,21 @@ def test_a_migration_that_waits_for_an_answer_that_never_comes_is_69(scene: Scen
 
 
 @one_driver
+def test_an_answer_that_never_comes_before_the_first_revision_is_tried_again(scene: Scene) -> None:
+    env = scene.project.folder / "migrations" / "env.py"
+    slow = "    connection.exec_driver_sql(\"SELECT pg_sleep(2), 'pg_sleep(300)'\")\n    connection.rollback()\n"
+    env.write_text(env.read_text().replace("    context.configure", f"{slow}    context.configure"))
+    scene.project.add("a4", "a3")
+    migrating = scene.start()
+    scene.proxy.freeze_newest()
+    waiting = migrating.await_event("gate.waiting")
+    assert "before the first revision" in waiting["message"]
+    assert "has finished its statement" in waiting["message"]
+    assert migrating.wait().code == 0
+    assert scene.database.stamped() == {"a4"}
+
+
+@one_driver
 def test_a_migration_that_computes_for_long_is_not_taken_for_a_lost_one(scene: Scene) -> None:
     seconds = UNANSWERED_TIMEOUT + 2 * SERVER_CHECK_INTERVAL
     compute = f'op.execute("SELECT 1")\nimport time\ntime.sleep({seconds})\nop.execute("SELECT pg_sleep({seconds})")'
