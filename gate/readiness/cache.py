@@ -164,7 +164,7 @@ class VerdictCache:
                 if isinstance(work, BackgroundCall) and work.done():
                     # Its outcome needs this lock, so it has none: no thread could be started.
                     self._in_flight = None
-                    self.record_failure(ResourceShortage())
+                    self.record_failure(_shortage(work))
             return self._in_flight
 
     def _give_up_if_overdue(self) -> None:
@@ -199,6 +199,11 @@ class VerdictCache:
                 self._in_flight = None
                 self.record_failure(outcome) if isinstance(outcome, Exception) else self.record(outcome)
         check.finished.set_result(None)
+
+
+def _shortage(call: BackgroundCall[None]) -> Exception:
+    error = call.exception()
+    return error if isinstance(error, Exception) else ResourceShortage()
 
 
 def _public_reason(error: Exception) -> str:
