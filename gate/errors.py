@@ -16,7 +16,7 @@ class GateError(Exception):
       description.
     - `more`: further mistakes. Each is a line of its own, and whatever a message quotes cannot add a line.
 
-    `exit_code` is the exit code of the command; `finding` is the part of the message that stays the same while the
+    `exit_code` is the exit code of the command; `topic` is the part of the message that stays the same while the
     problem does.
     """
 
@@ -24,7 +24,7 @@ class GateError(Exception):
 
     def __init__(self, message: str | None = None, *more: str) -> None:
         super().__init__("\n".join(map(printable, (message or self._summary(), *more))))
-        self.finding = str(self)
+        self.topic = str(self)
 
     def _summary(self) -> str:
         return (self.__doc__ or "").partition("\n")[0]
@@ -52,7 +52,7 @@ class MigrationFailed(GateError):
 class DatabaseUnavailable(GateError):
     """The database cannot be inspected, so its schema is unknown.
 
-    `driver_text` is the driver's own message. It is not part of `finding`, since it may name another address at each
+    `driver_text` is the driver's own message. It is not part of `topic`, since it may name another address at each
     attempt.
     """
 
@@ -62,7 +62,7 @@ class DatabaseUnavailable(GateError):
         sentence = message or self._summary()
         driver = f" The driver says: {driver_text.rstrip('.')}." if driver_text else ""
         super().__init__(f"{sentence}{driver}")
-        self.finding = sentence
+        self.topic = sentence
 
 
 class ResourceShortage(DatabaseUnavailable):

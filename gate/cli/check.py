@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 
 from gate.database.stamp import VersionTableLocked
 from gate.drift import messages
@@ -20,13 +21,19 @@ from gate.text import printable
 MAX_PENDING_LINES = 20
 """Pending revisions that `gate check` prints; an empty database may have hundreds."""
 
+BUSY_TIMEOUTS = {"GATE_CONNECT_TIMEOUT": "20", "GATE_QUERY_TIMEOUT": "20"}
+"""Defaults for `--busy`, in seconds: an answer that is late is better than a wrong one on a busy machine."""
+
+BUSY_TIMEOUT = 40.0
+"""Seconds for the whole check of `--busy`: Watchtower waits one minute for a hook, by default (its lifecycle.go)."""
+
 
 def heads(arguments: Arguments) -> int:
     """Print the heads that the image expects, without a database; return the exit code."""
     try:
-        graph = _load(arguments, whole=True).image.graph
+        graph = load(arguments, whole=True, with_expectations=False).image.graph
     except GateError as error:
-        return _report_failure(error, arguments)
+        return report_failure(error, arguments)
     if arguments.json:
         text = json.dumps({"heads": list(graph.heads), "revisions": len(graph.revisions)})
     else:
@@ -39,9 +46,9 @@ def check(arguments: Arguments) -> int:
     if arguments.busy:
         return _check_busy(arguments)
     try:
-        inspection = _load(arguments).inspector().inspect()
+        inspection = load(arguments).inspector().inspect()
     except GateError as error:
-        return _report_failure(error, arguments)
+        return report_failure(error, arguments)
     for warning in inspection.warnings.values():
         print_error(warning)
     print_result(json.dumps(as_json(inspection)) if arguments.json else _as_text(inspection))
@@ -60,6 +67,8 @@ def as_json(inspection: Inspection) -> dict[str, object]:
         "messages": {id_: hide_in_message(text) for id_, text in drift.messages.items()},
         "unknown": list(drift.unknown),
         "redundant": list(drift.redundant),
+        "missing": [item._asdict() for item in drift.missing],
+        "missing_total": drift.missing_total,
         "database": stamp.database,
         "schema": stamp.schema,
         "migrating": str(stamp.migrator) if stamp.migrator else None,
@@ -68,7 +77,7 @@ def as_json(inspection: Inspection) -> dict[str, object]:
 
 def _as_text(inspection: Inspection) -> str:
     drift, stamp = inspection.drift, inspection.stamp
-    lines = [f"{drift.verdict} {drift}", messages.finding(drift, stamp.database)]
+    lines = [f"{drift.verdict} {drift}", messages.finding(drift, stamp.database, inspection.table)]
     if drift.verdict in {Verdict.BEHIND, Verdict.EMPTY}:
         shown = drift.pending[:MAX_PENDING_LINES]
         lines += [f"  {printable(id_)}  {printable(hide_in_message(drift.messages[id_]))}".rstrip() for id_ in shown]
@@ -87,11 +96,12 @@ def _check_busy(arguments: Arguments) -> int:
     An updater runs this as its pre-update hook. An error is 0, too, so that a broken image is updated (hazards.md 8).
     """
     try:
-        migrator = _load(arguments).inspector(migrating=True).inspect().stamp.migrator
+        inspector = load(arguments, defaults=BUSY_TIMEOUTS).inspector(migrating=True)
+        migrator = inspector.inspect(limit=BUSY_TIMEOUT).stamp.migrator
     except VersionTableLocked as error:
         migrator = error.migrator
     except GateError as error:
-        _report_failure(error, arguments)
+        report_failure(error, arguments)
         return 0
     if arguments.json:
         print_result(json.dumps({"migrating": str(migrator) if migrator else None}))
@@ -100,15 +110,26 @@ def _check_busy(arguments: Arguments) -> int:
     return 75 if migrator else 0
 
 
-def _load(arguments: Arguments, *, whole: bool = False) -> Project:
-    current = settings.read(os.environ, arguments.flags)
-    project = load_project(current, arguments.config, arguments.name, whole=whole)
+def load(
+    arguments: Arguments,
+    *,
+    whole: bool = False,
+    with_expectations: bool = True,
+    defaults: Mapping[str, str] | None = None,
+) -> Project:
+    """Read the settings and the image, and print warnings about them; raises `BadSettings` and `BadScripts`.
+
+    `defaults`: of variables that are not set.
+    """
+    current = settings.read({**(defaults or {}), **os.environ}, arguments.flags)
+    project = load_project(current, arguments.config, arguments.name, whole=whole, with_expectations=with_expectations)
     for warning in project.warnings().values():
         print_error(warning)
     return project
 
 
-def _report_failure(error: GateError, arguments: Arguments) -> int:
+def report_failure(error: GateError, arguments: Arguments) -> int:
+    """Print an error, with --json also as one JSON object, and return its exit code."""
     learn()
     text = hide_in_message(str(error))
     print_error(*text.splitlines())

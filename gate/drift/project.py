@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gate import redaction
 from gate.database import location
@@ -14,27 +14,41 @@ from gate.database.engine import engine_of
 from gate.database.location import Database
 from gate.database.stamp import TableName
 from gate.drift.inspector import Inspector
-from gate.errors import BadSettings
+from gate.errors import BadScripts, BadSettings
 from gate.image import alembic_config, script_directory
 from gate.image.alembic_config import Configuration
+from gate.image.env_py import VersionTable
 from gate.image.script_directory import Image
 from gate.settings.database_url import UrlSource
 from gate.settings.settings import Settings
+from gate.text import join_ids
+
+if TYPE_CHECKING:
+    from gate.image.expectations import Expectations
 
 DEFAULT_TABLE = "alembic_version"
 
+EXPECTED_FILE = "gate-expected.json"
+"""The default file of `gate expect`, beside the Alembic configuration."""
+
 
 class Project(NamedTuple):
-    """An image with the settings and the Alembic configuration that apply to it."""
+    """An image with the settings and the Alembic configuration that apply to it.
+
+    `expectations`: what `gate expect` has recorded, None if there is no such file.
+    """
 
     settings: Settings
     configuration: Configuration
     image: Image
+    expectations: Expectations | None = None
 
     @property
     def table(self) -> TableName:
-        """The version table: the setting, else the literal in env.py, else Alembic's default."""
+        """The version table: the setting, else what `gate expect` recorded, else env.py's literal, else the default."""
         settings, in_env_py = self.settings, self.image.version_table
+        if self.expectations and self.expectations.version_table:
+            in_env_py = VersionTable(*self.expectations.version_table)
         return TableName(
             settings.version_table or in_env_py.table or DEFAULT_TABLE,
             settings.version_table_schema or in_env_py.schema,
@@ -64,7 +78,7 @@ class Project(NamedTuple):
         source = self.settings.migration_database_url if migrating else None
         database = self._locate(source or self.settings.database_url)
         engine_of(database).load_driver()
-        return Inspector(self.image.graph, self.table, database)
+        return Inspector(self.image.graph, self.table, database, migrating=migrating)
 
     def _locate(self, source: UrlSource | None) -> Database:
         timeouts = (self.settings.connect_timeout, self.settings.query_timeout)
@@ -81,7 +95,7 @@ class Project(NamedTuple):
                 f"{self.image.asked_alembic}; gate loaded the scripts through Alembic, which runs them."
             )
         if self.table.is_computed:
-            env_py = self.image.version_table
+            env_py = self.table.env_py
             places = "; ".join(str(place) for place in (env_py.computed_table, env_py.computed_schema) if place)
             warnings["gate.computed_version_table"] = (
                 f"env.py computes the name or the schema of the version table ({places}); gate reads "
@@ -92,17 +106,54 @@ class Project(NamedTuple):
 
 
 def load_project(
-    settings: Settings, config: Sequence[str] = (), section: str | None = None, *, whole: bool = False
+    settings: Settings,
+    config: Sequence[str] = (),
+    section: str | None = None,
+    *,
+    whole: bool = False,
+    with_expectations: bool = True,
 ) -> Project:
-    """Read the Alembic configuration and the scripts of the image.
+    """Read the Alembic configuration, the scripts of the image, and what `gate expect` has recorded.
 
     `config`: the configuration files, as for `alembic -c`; `section`: the section, as for `alembic -n`; `whole`: check
-    the syntax of every line of every script. Raises `BadSettings` and `BadScripts`.
+    the syntax of every line of every script; `with_expectations`: read the file of `gate expect`, if there is one.
+    Raises `BadSettings` and `BadScripts`.
     """
     _remember_passwords(settings)
     redaction.learn_from("project", partial(_further_passwords, settings, config))
     configuration = alembic_config.read(config, settings.alembic_config, section)
-    return Project(settings, configuration, script_directory.read(configuration, whole=whole))
+    project = Project(settings, configuration, script_directory.read(configuration, whole=whole))
+    return project._replace(expectations=_read_expectations(project)) if with_expectations else project
+
+
+def expected_file(settings: Settings, configuration: Configuration) -> str:
+    """Return the file of `gate expect`, whether it exists or not."""
+    has_ini = alembic_config.file_status(configuration.ini) is not None
+    beside = configuration.ini if has_ini else configuration.toml
+    return settings.expected or os.path.join(os.path.dirname(beside), EXPECTED_FILE)
+
+
+def _read_expectations(project: Project) -> Expectations | None:
+    """Read the file that the setting names, or the default file if it exists.
+
+    Raises `BadSettings` if it cannot be used, and `BadScripts` if it was recorded for other migration scripts.
+    """
+    settings, image = project.settings, project.image
+    if (settings.expected or "").lower() == "off":
+        return None
+    path = expected_file(settings, project.configuration)
+    if not settings.expected and not os.path.lexists(path):
+        return None
+    from gate.image.expectations_file import read_expectations  # noqa: PLC0415 - many images have no such file
+
+    expectations = read_expectations(path)
+    if {*expectations.heads} != {*image.graph.heads}:
+        raise BadScripts(
+            f"{path} was recorded for other migration scripts: for {join_ids(expectations.heads)}, while the heads of "
+            f"this image are {join_ids(image.graph.heads)}. Run `gate expect` again when the image is built, after the "
+            "scripts were copied."
+        )
+    return expectations
 
 
 def _remember_passwords(settings: Settings) -> None:

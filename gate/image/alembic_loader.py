@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import selectors
-import signal
-import subprocess
 import sys
-import time
 import warnings
-from contextlib import suppress
 from typing import Any
 
+from gate.descriptors import InheritedDescriptor
 from gate.errors import BadScripts
+from gate.image import child_answer
 from gate.image.alembic_config import Configuration
 from gate.image.revision_graph import Revision
 from gate.redaction import hide
@@ -32,12 +29,6 @@ MAX_REPORTED_LENGTH = 20_000
 
 LOAD_TIMEOUT = 120.0
 """Seconds for importing all scripts; 10,000 take about four."""
-
-EXIT_POLL = 0.05
-"""Seconds between two checks whether the process has exited; a script's descendant can keep the pipe open."""
-
-READ_SIZE = 65536
-"""Bytes of the answer to read at once."""
 
 
 def load(configuration: Configuration, reason: str) -> list[Revision]:
@@ -53,61 +44,14 @@ def load(configuration: Configuration, reason: str) -> list[Revision]:
 
 
 def _ask(*arguments: str) -> dict[str, Any]:
-    """Run the loader and return its answer. Its process group ends with the answer, so no script's process stays."""
-    reading_end, writing_end = os.pipe()
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, str(writing_end), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=(writing_end,),
-            start_new_session=True,
+        return child_answer.run(
+            lambda descriptor: [sys.executable, "-P", "-m", __name__, str(descriptor), *arguments],
+            lambda answer: bool(answer.keys() & {"revisions", "error"}),
+            LOAD_TIMEOUT,
         )
-        try:
-            return _read_answer(reading_end, process)
-        finally:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    finally:
-        os.close(reading_end)
-        os.close(writing_end)
-
-
-def _read_answer(descriptor: int, process: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """Read lines until one is an answer, the process has exited or the time is over.
-
-    gate keeps the pipe's writing end open, so the pipe has no end of file (see `_answer`).
-    """
-    deadline, text = time.monotonic() + LOAD_TIMEOUT, b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
-        while time.monotonic() < deadline:
-            exited = process.poll()
-            if selector.select(0 if exited is not None else EXIT_POLL):
-                *lines, text = (text + os.read(descriptor, READ_SIZE)).split(b"\n")
-                if answers := [answer for line in lines if (answer := _parse(line))]:
-                    return answers[0]
-            elif exited is not None:
-                return {"error": f"its process {_end_of(exited)} before it answered"}
-    return {"error": f"it did not finish within {LOAD_TIMEOUT:g} s"}
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """The answer in a line; None for anything else, since a script can write to every descriptor that it inherits."""
-    try:
-        answer = json.loads(line)
-    except ValueError:
-        return None
-    return answer if isinstance(answer, dict) and answer.keys() & {"revisions", "error"} else None
-
-
-def _end_of(exit_code: int) -> str:
-    if exit_code >= 0:
-        return f"ended with exit code {exit_code}"
-    cause = " (for lack of memory, perhaps)" if -exit_code == signal.SIGKILL else ""
-    return f"was killed by signal {-exit_code}{cause}"
+    except child_answer.NoAnswer as reason:
+        return {"error": f"its process {reason}"}
 
 
 def _revision(fields: dict[str, object]) -> Revision:
@@ -142,14 +86,13 @@ def _to_revision(script: object) -> Revision:
 def main() -> None:
     """Load the scripts, answer, and exit at once: an exit function or a thread of a script could hang."""
     warnings.simplefilter("ignore")
-    descriptor, process, gate = int(sys.argv[1]), os.getpid(), os.getppid()
-    pipe = _identity(descriptor)
+    pipe, process = InheritedDescriptor(int(sys.argv[1])), os.getpid()
     try:
         answer = loaded_revisions(*sys.argv[2:5])
     except BaseException as error:  # noqa: BLE001 - scripts may raise anything; all of it is reported
         answer = {"error": _describe(error)}
     if os.getpid() == process:  # not in a process that a script has forked
-        _answer(json.dumps(answer).encode() + b"\n", descriptor, pipe, gate)
+        pipe.write(json.dumps(answer).encode() + b"\n")
     os._exit(0)
 
 
@@ -158,22 +101,6 @@ def _describe(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError):
         text += f" in {sys.executable}, which runs gate"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _identity(descriptor: int) -> tuple[int, int] | None:
-    try:
-        status = os.fstat(descriptor)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _answer(line: bytes, descriptor: int, pipe: tuple[int, int] | None, gate: int) -> None:
-    """Write the answer to the pipe, through gate's own descriptor if a script has closed or replaced this one."""
-    if pipe is None or _identity(descriptor) != pipe:
-        descriptor = os.open(f"/proc/{gate}/fd/{descriptor}", os.O_WRONLY)
-    while line:
-        line = line[os.write(descriptor, line) :]
 
 
 if __name__ == "__main__":

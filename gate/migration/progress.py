@@ -30,6 +30,9 @@ SENTENCE_ENDS = (".", "!", "?", "…")
 RESOURCE_ERRORS = frozenset(map(os.strerror, (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)))
 """Why the supervisor could not start the upgrade, where that is a shortage and no mistake."""
 
+MISSING_CONTEXT = re.compile(r"(?i)outside of (an? |the )?app(lication)? context|not within an app context")
+"""How Flask and Quart say that their application context is missing, which Alembic alone does not set up."""
+
 STAMP_REMEDY = "`alembic stamp REVISION`"
 """The remedy where tables were created without Alembic."""
 
@@ -44,8 +47,8 @@ class Progress:
     revision; `failure`: the report of the error that ended Alembic's upgrade; `done`: whether Alembic's upgrade
     returned; `exit_code`: the upgrade's, negative for a signal, None = it has not exited; `start_error`: why the
     upgrade could not be executed, "" = it was; `since`: when the upgrade began, in seconds of the Unix epoch;
-    `began`: when it began, or when env.py had been verified and began again, and `last_report`: when the last
-    report arrived, both in seconds of the monotonic clock.
+    `began`: when it began, with the dry run of env.py, and `last_report`: when the last report arrived, both in
+    seconds of the monotonic clock.
     """
 
     planned: Drift
@@ -75,8 +78,6 @@ class Progress:
                 self.opened_sessions.add(report["pid"])
             case "pooled":
                 self._log_pooler()
-            case "verified":
-                self.began = self.last_report
             case "autocommit":
                 self.autocommit_revisions.append(report["revision"])
             case "plan":
@@ -176,7 +177,7 @@ class Progress:
             raise MigrationFailed(f"{name} cannot be executed: {self.start_error}.{shell_hint(command)}")
         code = supervisor_exit_code if self.exit_code is None else self.exit_code
         if code < 0:
-            raise MigrationFailed(f"{name} was killed by {_signal_name(-code)}{self.in_revision}.")
+            raise MigrationFailed(f"{name} was killed by {signal_name(-code)}{self.in_revision}.")
         if code:
             raise MigrationFailed(f"{name} ended with exit code {code}{self.in_revision}.{shell_hint(command)}")
         if not (self.done or command):
@@ -195,6 +196,11 @@ class Progress:
         return MigrationFailed(f"The upgrade failed{self.in_revision}: {message}{self._hint(failure)}")
 
     def _hint(self, failure: dict[str, Any]) -> str:
+        if MISSING_CONTEXT.search(failure["message"]):
+            return (
+                " Alembic alone sets up no application context: set GATE_UPGRADE_COMMAND to the framework's own "
+                "command (for Flask-Migrate `flask db upgrade`), which gate runs under the same lock."
+            )
         if remedy := shortage_remedy(failure["message"]):
             return f" {remedy}"
         if not self.step:
@@ -243,6 +249,6 @@ def _log_killed_processes(number: int) -> None:
         log.emit("warning", "gate.child_processes_killed", text, processes=number)
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
     """The name of a signal; Python has no names for real-time signals."""
     return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"

@@ -25,18 +25,20 @@ class Decision(StrEnum):
 
 
 class Policy(NamedTuple):
-    """Whether gate may migrate, and what it does when the stamp does not tell whether the schema fits."""
+    """Whether gate may migrate, and what it does where the stamp and the tables do not agree that the schema fits."""
 
     migrating: bool = False
     on_unknown: Decision = Decision.GO
     on_unstamped: Decision = Decision.GO
+    on_incomplete: Decision = Decision.WAIT
 
 
 class Settings(NamedTuple):
     """All settings, validated. Times are in seconds; 0 = no limit.
 
     `migration_lock_timeout` is None where it is not set, since its default depends on the command. `placeholder` is
-    the host ("" = all addresses) and the port to listen on, None = no placeholder.
+    the host ("" = all addresses) and the port to listen on, None = no placeholder. `expected` is a file, `off`, or
+    None for the default file.
     """
 
     run_migrations: bool = False
@@ -45,6 +47,7 @@ class Settings(NamedTuple):
     alembic_config: str | None = None
     version_table: str | None = None
     version_table_schema: str | None = None
+    expected: str | None = None
     timeout: float = 0
     poll_max: float = 10
     connect_timeout: float = 5
@@ -54,6 +57,7 @@ class Settings(NamedTuple):
     migration_timeout: float = 0
     on_unknown: Decision = Decision.GO
     on_unstamped: Decision = Decision.GO
+    on_incomplete: Decision = Decision.WAIT
     stay_on_failure: bool = False
     upgrade_command: tuple[str, ...] = ()
     placeholder: tuple[str, int] | None = None
@@ -76,6 +80,7 @@ def read(environment: Mapping[str, str], flags: Mapping[str, str] | None = None)
         alembic_config=reader.text("ALEMBIC_CONFIG"),
         version_table=reader.identifier("GATE_VERSION_TABLE"),
         version_table_schema=reader.identifier("GATE_VERSION_TABLE_SCHEMA"),
+        expected=reader.text("GATE_EXPECTED"),
         timeout=reader.seconds("GATE_TIMEOUT", 0),
         poll_max=reader.seconds("GATE_POLL_MAX", 10, minimum=0.1),
         connect_timeout=reader.seconds("GATE_CONNECT_TIMEOUT", 5, minimum=0.1, maximum=MAX_QUERY_SECONDS),
@@ -85,6 +90,7 @@ def read(environment: Mapping[str, str], flags: Mapping[str, str] | None = None)
         migration_timeout=reader.seconds("GATE_MIGRATION_TIMEOUT", 0),
         on_unknown=Decision(reader.choice("GATE_ON_UNKNOWN", "go wait refuse")),
         on_unstamped=Decision(reader.choice("GATE_ON_UNSTAMPED", "go wait refuse")),
+        on_incomplete=Decision(reader.choice("GATE_ON_INCOMPLETE", "wait go refuse")),
         stay_on_failure=reader.choice("GATE_ON_FAILURE", "exit stay") == "stay",
         upgrade_command=reader.command("GATE_UPGRADE_COMMAND"),
         placeholder=reader.address("GATE_PLACEHOLDER"),

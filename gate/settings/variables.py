@@ -51,6 +51,13 @@ SETTINGS = (
         "NAME",
     ),
     Setting(
+        "GATE_EXPECTED",
+        "`gate-expected.json` beside the Alembic configuration, if it exists",
+        "file with what the code needs, written by `gate expect`; `off` = none",
+        "--expected",
+        "FILE",
+    ),
+    Setting(
         "GATE_TIMEOUT", "0", "maximum time to wait for the schema, in seconds; 0 = no limit", "--timeout", "SECONDS"
     ),
     Setting("GATE_POLL_MAX", "10", "maximum pause between two checks, in seconds", "--poll-max", "SECONDS"),
@@ -87,6 +94,13 @@ SETTINGS = (
         "go",
         "action when the database has tables but no version table: `go`, `wait` or `refuse`",
         "--on-unstamped",
+        "ACTION",
+    ),
+    Setting(
+        "GATE_ON_INCOMPLETE",
+        "wait",
+        "action when the database lacks what the code needs: `go`, `wait` or `refuse`",
+        "--on-incomplete",
         "ACTION",
     ),
     Setting(

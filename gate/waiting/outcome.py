@@ -50,7 +50,7 @@ class Outcome:
     def topic(self) -> object:
         """Two outcomes with equal topics have the same cause, and the second is not announced at once."""
         if isinstance(self.finding, GateError):
-            return type(self.finding), self.finding.finding
+            return type(self.finding), self.finding.topic
         drift = self.finding.drift
         return str(drift), drift.verdict, self.migrator and self.migrator.revision, self.locked_out
 
@@ -60,7 +60,7 @@ class Outcome:
         if isinstance(self.finding, GateError):
             return " ".join(str(self.finding).splitlines())
         drift = self.finding.drift
-        return f"{drift}. {messages.finding(drift, self.finding.stamp.database)}"
+        return f"{drift}. {messages.finding(drift, self.finding.stamp.database, self.finding.table)}"
 
 
 def readiness(outcome: Outcome) -> Readiness:
@@ -125,6 +125,8 @@ def refusal(outcome: Outcome, *, migrating: bool) -> str:
     reason = {
         Verdict.UNKNOWN: "GATE_ON_UNKNOWN=refuse forbids to continue.",
         Verdict.UNSTAMPED: "GATE_ON_UNSTAMPED=refuse forbids to continue.",
+        Verdict.AHEAD: "GATE_ON_UNKNOWN=refuse forbids to continue.",
+        Verdict.INCOMPLETE: "Neither `gate migrate` nor GATE_ON_INCOMPLETE=refuse accepts that.",
     }.get(drift.verdict, "gate does not migrate it, because neither history contains the other.")
     if outcome.elsewhere:
         return f"{outcome.description} {reason} {messages.OTHER_DATABASE_REMEDY}"
