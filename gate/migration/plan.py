@@ -100,7 +100,7 @@ class UpgradeRequest(NamedTuple):
 
     `ini`, `toml`, `section`: as in `Configuration`; `fence`, `tag`: as in `Lock`; `x`, `version_table`: as in `Plan`;
     `schema`: where gate found the version table under the lock, or where Alembic would create it, "" = it has none;
-    `targets`: as in `Plan`.
+    `clock`: the descriptors of a `StatementClock`; `targets`: as in `Plan`.
     """
 
     ini: str
@@ -111,6 +111,7 @@ class UpgradeRequest(NamedTuple):
     tag: str
     version_table: str
     schema: str
+    clock: Sequence[int] = ()
     targets: list[str] = [ALL_HEADS]  # noqa: RUF012 - nothing mutates the default
 
     def to_json(self) -> str:

@@ -157,7 +157,7 @@ def _request(plan: Plan, inspector: Inspector, inspection: Inspection, skip: lis
     c, stamp = plan.configuration, inspection.stamp
     return RenderRequest(
         UpgradeRequest(
-            c.ini, c.toml, c.section, list(plan.x), "", "", plan.version_table, stamp.schema, list(plan.targets)
+            c.ini, c.toml, c.section, list(plan.x), "", "", plan.version_table, stamp.schema, targets=list(plan.targets)
         ),
         rows=list(inspection.drift.stamped),
         skip=skip,
