@@ -12,6 +12,7 @@ from gate.drift.comparison import Drift, Verdict
 from gate.drift.inspector import Inspection
 from gate.drift.project import Project, load_project
 from gate.errors import GateError
+from gate.image.revision_graph import RevisionGraph
 from gate.process.stdio import print_error, print_result
 from gate.redaction import hide_in_message, learn
 from gate.settings import settings
@@ -35,14 +36,22 @@ def heads(arguments: Arguments) -> int:
     except GateError as error:
         return report_failure(error, arguments)
     may_wait = [id_ for id_ in graph.outstanding(()) if id_ in graph.may_wait]
-    for id_, needed_by in graph.needed_post_deploy.items():
-        print_error(f"WARNING {messages.needed_post_deploy(graph.revisions[id_], needed_by)}")
+    _warn_of_needed_post_deploy(graph)
     if arguments.json:
         fields = {"heads": list(graph.expected), "revisions": len(graph.revisions), "may_wait": may_wait}
         text = json.dumps(fields | {"target": graph.target})
     else:
         text = "\n".join([*map(printable, graph.expected), *([messages.may_wait_text(may_wait)] if may_wait else [])])
     return 0 if print_result(text) else GateError.exit_code
+
+
+def _warn_of_needed_post_deploy(graph: RevisionGraph) -> None:
+    needed = [*graph.needed_post_deploy.items()]
+    for id_, needed_by in needed[:MAX_PENDING_LINES]:
+        print_error(f"WARNING {messages.needed_post_deploy(graph.revisions[id_], needed_by)}")
+    if len(needed) > MAX_PENDING_LINES:
+        more = len(needed) - MAX_PENDING_LINES
+        print_error(f"WARNING {more} more post_deploy revision(s) are required for the same reason.")
 
 
 def check(arguments: Arguments) -> int:

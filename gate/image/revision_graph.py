@@ -90,9 +90,16 @@ class RevisionGraph:
     @property
     def needed_post_deploy(self) -> dict[str, str]:
         """The `post_deploy` revisions that are required all the same -> a required one that needs each."""
-        misplaced = [r.id for r in self.revisions.values() if r.post_deploy and r.id not in self.may_wait]
-        plain = [r.id for r in self.revisions.values() if not r.post_deploy] if misplaced else []
-        return {id_: next(p for p in plain if id_ in self.closure([p])) for id_ in misplaced}
+        needed_by: dict[str, str] = {}
+        for revision in self.revisions.values():
+            if not revision.post_deploy:
+                todo = [revision.id]
+                while todo:
+                    id_ = todo.pop()
+                    if id_ not in needed_by:
+                        needed_by[id_] = revision.id
+                        todo.extend(self.parents[id_])
+        return {r.id: needed_by[r.id] for r in self.revisions.values() if r.post_deploy and r.id in needed_by}
 
     @cached_property
     def children(self) -> Mapping[str, tuple[str, ...]]:
