@@ -17,6 +17,9 @@ from gate.text import join_ids, printable, truncate
 _RELATIVE = re.compile(r"(?:(.+?)@)?(\w+)?((?:\+|-)\d+)")
 """Alembic's `_relative_destination`, which it also matches with the beginning of a longer text."""
 
+MAX_STEPS_LENGTH = 20
+"""Characters of a number of steps that count: more steps lead beyond the end of any history."""
+
 
 def for_target(graph: RevisionGraph, address: str) -> RevisionGraph:
     """Return the graph of the same image with what an address names as its target.
@@ -94,9 +97,10 @@ class _Resolver(NamedTuple):
                 "counts from the revision that the database is stamped with, so it names no revision that this image "
                 f"needs; name a revision, or count from one (REVISION{steps})"
             )
-        if int(steps) <= 0:
-            return self._down(self._single(f"{branch}@{symbol}" if branch else symbol), -int(steps))
-        return self._up(None if symbol == "base" else self._single(symbol), int(steps), branch or "")
+        number = int(steps[:MAX_STEPS_LENGTH])
+        if number <= 0:
+            return self._down(self._single(f"{branch}@{symbol}" if branch else symbol), -number)
+        return self._up(None if symbol == "base" else self._single(symbol), number, branch or "")
 
     def _single(self, address: str) -> str:
         ids = self._absolute(address)

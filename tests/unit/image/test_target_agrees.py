@@ -34,6 +34,7 @@ from tests.support.histories import (
     run,
     upgrade_steps,
 )
+from tests.support.strategies import TEXT, printable_lines
 
 STEPS = st.sampled_from(["+0", "-0", "+1", "-1", "+2", "-2", "+9"])
 
@@ -288,6 +289,20 @@ def test_an_address_that_names_no_target_is_refused_with_its_reason(address: str
         for_target(RevisionGraph(LABELLED), address)
     assert str(failure.value).startswith(f"The target {address} (GATE_TARGET) ")
     assert REFUSED[address] in str(failure.value)
+
+
+PIECES = st.sampled_from(["expand", "aaaa", "1111", "@", "+", "-", "9" * 5000, "head", "heads", "base", ":", ",", " "])
+
+
+@drawn
+@given(TEXT | st.lists(PIECES, max_size=6).map("".join))
+def test_any_target_is_resolved_or_refused_in_printable_lines(address: str) -> None:
+    try:
+        aimed = for_target(RevisionGraph(LABELLED), address)
+    except BadScripts as error:
+        assert printable_lines(error)
+    else:
+        assert aimed.targets
 
 
 @pytest.mark.parametrize(
