@@ -10,6 +10,7 @@ from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from hypothesis import assume, event, example, given
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 
 from gate.database.missing import Kind, Missing, Shortfall
 from gate.drift import comparison
@@ -208,6 +209,14 @@ def test_beside_unknown_rows_only_a_required_descendant_of_a_known_row_is_diverg
         assert found.unknown == ("zzzz",)
 
 
+def is_applied(connection: Connection, script: ScriptDirectory, targets: tuple[str, ...]) -> bool:
+    """Upgrade; return False where Alembic refuses rows that an earlier downgrade left, or fails."""
+    try:
+        return run(connection, upgrade_steps(script, rows(connection), targets))
+    except CommandError:
+        return False
+
+
 @drawn
 @given(history=phased(), commands=COMMANDS, is_missing=st.booleans())
 def test_an_old_image_is_ahead_through_all_phases_exactly_while_what_it_uses_is_there(
@@ -221,7 +230,7 @@ def test_an_old_image_is_ahead_through_all_phases_exactly_while_what_it_uses_is_
         reach(connection, script, commands)
         for targets in (None, new.expected, new.targets):
             if targets:
-                assume(run(connection, upgrade_steps(script, rows(connection), targets)))
+                assume(is_applied(connection, script, targets))
             by_stamp = comparison.compare(old, rows(connection))
             found = comparison.compare(old, rows(connection), shortfall=missing)
             assert found.stamp_verdict is by_stamp.verdict
