@@ -88,6 +88,10 @@ def _command_function(name: str) -> Callable[[Arguments], int]:
         from gate.cli.expect import expect  # noqa: PLC0415 - likewise
 
         return expect
+    if name == "plan":
+        from gate.cli import plan  # noqa: PLC0415 - likewise
+
+        return plan.plan
     from gate.cli import run  # noqa: PLC0415 - likewise
 
     return run.run_gate

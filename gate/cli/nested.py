@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from gate.cli.arguments import command_first
 
-SCHEMA_COMMANDS = frozenset({"migrate", "check", "heads", "expect", "serve"})
+SCHEMA_COMMANDS = frozenset({"migrate", "plan", "check", "heads", "expect", "serve"})
 """Commands of gate that migrate or report the schema, or record what the code needs of it. `run` and `wait` admit a
 server: gate checks first."""
 

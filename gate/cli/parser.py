@@ -21,11 +21,13 @@ MIGRATION_SETTINGS = frozenset(
     " GATE_UPGRADE_COMMAND".split()
 )
 RUN_SETTINGS = frozenset({"RUN_MIGRATIONS", "GATE_ON_FAILURE"})
+PLAN_SETTINGS = frozenset({"GATE_ON_UNKNOWN", "GATE_ON_UNSTAMPED", "GATE_BYPASS"})
 ALL_SETTINGS = frozenset(setting.variable for setting in SETTINGS)
 COMMAND_SETTINGS = {
     "run": ALL_SETTINGS - {"GATE_TTL"},
     "wait": ALL_SETTINGS - {"GATE_TTL"} - RUN_SETTINGS - MIGRATION_SETTINGS,
-    "migrate": ALL_SETTINGS - {"GATE_TTL"} - RUN_SETTINGS,
+    "migrate": ALL_SETTINGS - {"GATE_TTL", "GATE_ON_INCOMPLETE"} - RUN_SETTINGS,
+    "plan": INSPECTION_SETTINGS | (MIGRATION_SETTINGS - {"GATE_MIGRATION_LOCK_TIMEOUT"}) | PLAN_SETTINGS,
     "check": INSPECTION_SETTINGS | {"MIGRATION_DATABASE_URL", "MIGRATION_DATABASE_URL_FILE"},
     "heads": frozenset({"ALEMBIC_CONFIG"}),
     "expect": frozenset({"ALEMBIC_CONFIG", "GATE_EXPECTED"}),
@@ -103,9 +105,11 @@ def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
         help="Alembic's configuration file (ALEMBIC_CONFIG)",
     )
     parser.add_argument("-n", "--name", metavar="SECTION", help="section of alembic.ini to use (default: alembic)")
-    if name in {"run", "migrate", "expect"}:
+    if name in {"run", "migrate", "plan", "expect"}:
         parser.add_argument("-x", action="append", metavar="ARG", help="argument for env.py, as for `alembic -x`")
-    if name in {"check", "heads"}:
+    if name == "plan":
+        parser.add_argument("--sql", action="store_true", help="print the SQL of each revision; runs env.py offline")
+    if name in {"plan", "check", "heads"}:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
     if name == "check":
         parser.add_argument(

@@ -6,15 +6,16 @@ The log, `gate check`, the readiness answer and the tests read this value and no
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from gate.database.missing import Missing, Shortfall, listed
 from gate.image.revision_graph import RevisionGraph
 from gate.text import join_ids
 
 
 class Verdict(StrEnum):
-    """How the stamp of the database compares with the scripts of the image."""
+    """How the database compares with the image: its stamp with the scripts, and its tables with what the code needs."""
 
     CURRENT = "CURRENT"
     BEHIND = "BEHIND"
@@ -22,6 +23,8 @@ class Verdict(StrEnum):
     UNSTAMPED = "UNSTAMPED"
     UNKNOWN = "UNKNOWN"
     DIVERGED = "DIVERGED"
+    INCOMPLETE = "INCOMPLETE"
+    AHEAD = "AHEAD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,9 @@ class Drift:
     leaves after `upgrade heads`; `pending`: the revisions that `alembic upgrade heads` would run, in its order;
     `unknown`: rows without a script in the image; `redundant`: rows that Alembic rejects as overlapping, because a
     descendant is stamped, too; `messages`: the first paragraph of each pending revision's docstring, by its id.
+
+    `missing`: the first things that the code of the image needs and the database lacks, and `missing_total` the number
+    of all; `replaced`: the verdict of the stamp alone, where INCOMPLETE or AHEAD replaces it.
     """
 
     verdict: Verdict
@@ -41,23 +47,71 @@ class Drift:
     unknown: tuple[str, ...] = ()
     redundant: tuple[str, ...] = ()
     messages: dict[str, str] = field(default_factory=dict)
+    missing: tuple[Missing, ...] = ()
+    missing_total: int = 0
+    replaced: Verdict | None = None
+
+    @property
+    def stamp_verdict(self) -> Verdict:
+        """The verdict of the stamp alone."""
+        return self.replaced or self.verdict
 
     @property
     def fits(self) -> bool:
-        """Whether the server may receive requests: the verdict is not BEHIND, EMPTY or DIVERGED."""
-        return self.verdict not in {Verdict.BEHIND, Verdict.EMPTY, Verdict.DIVERGED}
+        """Whether the schema fits: the verdict is not BEHIND, EMPTY, DIVERGED or INCOMPLETE."""
+        return self.verdict not in {Verdict.BEHIND, Verdict.EMPTY, Verdict.DIVERGED, Verdict.INCOMPLETE}
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the server may receive requests: the schema fits, or the image does not know the stamp.
+
+        The second holds for INCOMPLETE, too: otherwise one migration would take every old container out of service.
+        """
+        return self.fits or self.stamp_verdict is Verdict.UNKNOWN
 
     def __str__(self) -> str:
         """Render the drift line, which every log line and HTTP answer contains verbatim."""
         stamped, expected = (join_ids(ids, ",") or "none" for ids in (self.stamped, self.expected))
-        return f"drift: db={stamped} expected={expected}"
+        missing = f" missing={listed(self.missing, self.missing_total, ',')}" if self.missing else ""
+        return f"drift: db={stamped} expected={expected}{missing}"
 
 
-def compare(image: RevisionGraph, rows: Collection[str] | None, *, other_tables: bool = False) -> Drift:
+def compare(
+    image: RevisionGraph,
+    rows: Collection[str] | None,
+    *,
+    other_tables: bool = False,
+    shortfall: Shortfall | None = None,
+) -> Drift:
     """Compare the rows of the version table with the image.
 
-    `rows`: None if there is no version table; `other_tables`: whether its schema has any other table.
+    `rows`: None if there is no version table; `other_tables`: whether its schema has any other table; `shortfall`: what
+    the code of the image needs and the database lacks, None if that is not known.
     """
+    drift = _compare_stamp(image, rows, other_tables=other_tables)
+    return drift if shortfall is None else _with_shortfall(drift, shortfall)
+
+
+def _with_shortfall(drift: Drift, shortfall: Shortfall) -> Drift:
+    """Let INCOMPLETE or AHEAD replace the verdict of the stamp where that alone would let the server start.
+
+    BEHIND, EMPTY and DIVERGED stay: what is missing is their consequence.
+    """
+    verdict = drift.verdict
+    if drift.fits and shortfall.items:
+        verdict = Verdict.INCOMPLETE
+    elif verdict is Verdict.UNKNOWN:
+        verdict = Verdict.AHEAD
+    return replace(
+        drift,
+        verdict=verdict,
+        missing=shortfall.items,
+        missing_total=shortfall.total,
+        replaced=None if verdict is drift.verdict else drift.verdict,
+    )
+
+
+def _compare_stamp(image: RevisionGraph, rows: Collection[str] | None, *, other_tables: bool) -> Drift:
     if rows is None:
         verdict = Verdict.UNSTAMPED if other_tables else Verdict.EMPTY
         return _drift(image, verdict, (), image.pending(()))

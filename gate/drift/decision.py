@@ -5,13 +5,19 @@ from __future__ import annotations
 from gate.drift.comparison import Verdict
 from gate.settings.settings import Decision, Policy
 
+STRICTNESS = (Decision.GO, Decision.WAIT, Decision.REFUSE)
+"""The decisions that a policy names, the strictest last."""
 
-def decide(verdict: Verdict, policy: Policy) -> Decision:
-    """Return the entry of the decision table in the documentation for this verdict and policy."""
+
+def decide(verdict: Verdict, policy: Policy, stamp_verdict: Verdict = Verdict.CURRENT) -> Decision:
+    """Return the entry of the decision table in the documentation for this verdict and policy.
+
+    `stamp_verdict`: the verdict of the stamp alone, which counts if the verdict is INCOMPLETE.
+    """
     match verdict:
         case Verdict.CURRENT:
             return Decision.GO
-        case Verdict.UNKNOWN:
+        case Verdict.UNKNOWN | Verdict.AHEAD:
             return policy.on_unknown
         case Verdict.UNSTAMPED if not policy.migrating or policy.on_unstamped is Decision.REFUSE:
             return policy.on_unstamped
@@ -19,3 +25,12 @@ def decide(verdict: Verdict, policy: Policy) -> Decision:
             return Decision.REFUSE if policy.migrating else Decision.WAIT
         case Verdict.BEHIND | Verdict.EMPTY | Verdict.UNSTAMPED:
             return Decision.UPGRADE if policy.migrating else Decision.WAIT
+        case Verdict.INCOMPLETE:
+            return _decide_incomplete(decide(stamp_verdict, policy), policy)
+
+
+def _decide_incomplete(by_stamp: Decision, policy: Policy) -> Decision:
+    """Upgrade where the stamp asks for it, since that may create what is missing; else the stricter decision wins."""
+    if by_stamp is Decision.UPGRADE:
+        return by_stamp
+    return max(policy.on_incomplete, by_stamp, key=STRICTNESS.index)

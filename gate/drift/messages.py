@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gate.database.missing import MAX_MISSING_SHOWN, Kind, Missing, quoted
 from gate.drift.comparison import Drift, Verdict
 from gate.text import join_ids, printable, truncate
 
@@ -12,15 +13,41 @@ OTHER_DATABASE_REMEDY = (
     "DATABASE_URL. Correct one of the URLs, or wait if this is a replica that lags behind."
 )
 
+CREATE_REMEDY = {
+    Verdict.UNKNOWN: (
+        "A newer image has changed what this image uses, or the database belongs to another application: deploy the "
+        "image that contains the stamped revisions, or correct the URL of the database."
+    ),
+    Verdict.UNSTAMPED: (
+        "If create_all created the tables, an older version of the models did, or another schema has them. If they "
+        "belong to another application, run `gate migrate` from this image once."
+    ),
+    Verdict.CURRENT: (
+        "The database was stamped without an upgrade, a revision was edited after it had run, or no revision creates "
+        "what is missing. Write a migration that does, or `alembic stamp` the revision before it and upgrade."
+    ),
+}
+"""What to do about a missing table or column, by the verdict of the stamp."""
+
 MAX_PENDING_SHOWN = 5
 """The number of pending revisions that a line names."""
 
 
-def finding(drift: Drift, database: str) -> str:  # noqa: PLR0911 - one sentence for each verdict
-    """Describe the result of an inspection in one sentence."""
-    ids, database = join_ids(drift.unknown), printable(database)
-    match drift.verdict:
-        case Verdict.CURRENT:
+def finding(drift: Drift, database: str) -> str:
+    """Describe the result of an inspection in one sentence, and in a second one what is missing as its consequence."""
+    database = printable(database)
+    if drift.verdict is Verdict.INCOMPLETE:
+        return f"{_stamp_finding(drift, database)} It lacks what the code of this image needs: {missing_text(drift)}."
+    if drift.verdict is Verdict.AHEAD:
+        return f"{_stamp_finding(drift, database)} It has all that the code of this image needs."
+    consequence = f" Its consequence is that the code lacks {missing_text(drift)}." if drift.missing else ""
+    return _stamp_finding(drift, database) + consequence
+
+
+def _stamp_finding(drift: Drift, database: str) -> str:  # noqa: PLR0911 - one sentence for each verdict
+    ids = join_ids(drift.unknown)
+    match drift.stamp_verdict:
+        case Verdict.CURRENT | Verdict.INCOMPLETE | Verdict.AHEAD:
             return f"Database {database} is at the head(s) of this image."
         case Verdict.BEHIND if not drift.stamped:
             return f"Database {database} has an empty version table and lacks {pending_text(drift)} of this image."
@@ -48,12 +75,12 @@ def finding(drift: Drift, database: str) -> str:  # noqa: PLR0911 - one sentence
 
 
 def remedy(  # noqa: PLR0911 - as above
-    drift: Drift, migrator: object = None, *, standby: bool = False, tried: bool = False
+    drift: Drift, migrator: object = None, *, standby: bool = False, tried: bool = False, role: str = ""
 ) -> str:
     """Say what a person can do, "" if nothing is needed.
 
     `migrator`: who is migrating, None if nobody is; `standby`: the database is one, so a migrator would not be visible;
-    `tried`: this gate has failed to migrate and does not repeat it.
+    `tried`: this gate has failed to migrate and does not repeat it; `role`: the server's, "" if that is not known.
     """
     if migrator:
         return f"Migrating now: {printable(str(migrator))}. Wait until it has finished."
@@ -82,8 +109,51 @@ def remedy(  # noqa: PLR0911 - as above
             )
         case Verdict.DIVERGED:
             return "Deploy an image that contains both histories (`alembic merge`), or restore the database."
-        case Verdict.CURRENT:
+        case Verdict.INCOMPLETE:
+            return missing_remedy(drift, role)
+        case Verdict.CURRENT | Verdict.AHEAD:
             return ""
+
+
+def missing_text(drift: Drift) -> str:
+    """Describe the first missing items, and say how many more there are."""
+    shown = drift.missing[:MAX_MISSING_SHOWN]
+    more = max(drift.missing_total, len(drift.missing)) - len(shown)
+    return ", ".join(map(_described, shown)) + (f" and {more} more" if more else "")
+
+
+def _described(item: Missing) -> str:
+    name = str(item._replace(kind=Kind.COLUMN))
+    match item.kind:
+        case Kind.TABLE | Kind.COLUMN:
+            return f"{item.kind} {name}"
+        case Kind.SELECT:
+            return f"the right to SELECT {name}"
+        case Kind.DEFAULT:
+            return f"a default for column {name}, which may not be NULL and which the models do not know"
+
+
+def missing_remedy(drift: Drift, role: str = "") -> str:
+    """Say why something is probably missing, and what a person can do about each kind of it."""
+    sentences = (
+        [CREATE_REMEDY.get(drift.stamp_verdict, CREATE_REMEDY[Verdict.CURRENT])]
+        if _first(drift, Kind.TABLE, Kind.COLUMN)
+        else []
+    )
+    if right := _first(drift, Kind.SELECT):
+        columns = f" ({quoted(right.column)})" if right.column else ""
+        grantee = quoted(role) if role else "the role of the server"
+        sentences.append(f"GRANT SELECT{columns} ON {right.table_name} TO {grantee}.")
+    if column := _first(drift, Kind.DEFAULT):
+        sentences.append(
+            f"Every INSERT of this image into {column.table_name} fails: give the column a default, or deploy the "
+            "image that knows it."
+        )
+    return " ".join([*sentences, "GATE_ON_INCOMPLETE=go lets the server start nevertheless."])
+
+
+def _first(drift: Drift, *kinds: Kind) -> Missing | None:
+    return next((item for item in drift.missing if item.kind in kinds), None)
 
 
 def redundant_rows(drift: Drift) -> str:

@@ -41,7 +41,7 @@ def _committed(after: Drift, pending: Collection[str], progress: Progress) -> st
     if len(done) > MAX_REVISIONS:
         done = [f"{len(done)} revisions, the last {done[-1]}"]
     left = ", ".join(after.pending) if len(after.pending) <= MAX_PENDING_SHOWN else pending_text(after)
-    current = " The schema is current nevertheless." if after.verdict is Verdict.CURRENT else ""
+    current = " The schema is current nevertheless." if after.stamp_verdict is Verdict.CURRENT else ""
     return f"Committed: {', '.join(done) or 'nothing'}. Still pending: {left or 'nothing'}.{undone}{current}"
 
 
@@ -69,7 +69,7 @@ def remedy(error: GateError, progress: Progress) -> str:
     advice = ""
     if progress.planned.redundant:
         advice = f" {redundant_rows(progress.planned)}"
-    elif progress.planned.verdict is Verdict.UNSTAMPED and STAMP_REMEDY not in str(error):
+    elif progress.planned.stamp_verdict is Verdict.UNSTAMPED and STAMP_REMEDY not in str(error):
         advice = (
             " The database had tables but no version table before this attempt. If the tables that this revision "
             f"creates were among them (create_all, another tool), do not undo them but run {STAMP_REMEDY}."

@@ -119,7 +119,7 @@ def _upgrade(plan: Plan, lock: Lock, progress: Progress, inspector: Inspector, s
 
 def _verify(plan: Plan, inspector: Inspector, progress: Progress, lock: Lock) -> Inspection:
     after = _inspect(inspector)
-    if after.drift.verdict is not Verdict.CURRENT:
+    if after.drift.stamp_verdict is not Verdict.CURRENT:
         raise MigrationFailed(
             f"The upgrade ended without an error, but the database is {after.drift.verdict} ({after.drift}). gate read "
             f"{inspector.table.table} in schema {after.stamp.schema} of database {after.stamp.database}. Check that "

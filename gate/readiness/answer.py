@@ -1,6 +1,7 @@
 """Readiness -> HTTP answer. An answer contains no password, file name, host or role.
 
-UNKNOWN is ready: otherwise one migration would take every old pod out of service at once.
+A stamp that the image does not know is ready, whatever is missing: otherwise one migration would take every old pod
+out of service at once.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Readiness(NamedTuple):
     @property
     def ready(self) -> bool:
         """Whether requests may be sent here."""
-        return self.drift is not None and self.drift.fits and self.server_started
+        return self.drift is not None and self.drift.is_ready and self.server_started
 
     @property
     def line(self) -> str:

@@ -25,11 +25,12 @@ class Decision(StrEnum):
 
 
 class Policy(NamedTuple):
-    """Whether gate may migrate, and what it does when the stamp does not tell whether the schema fits."""
+    """Whether gate may migrate, and what it does where the stamp and the tables do not agree that the schema fits."""
 
     migrating: bool = False
     on_unknown: Decision = Decision.GO
     on_unstamped: Decision = Decision.GO
+    on_incomplete: Decision = Decision.WAIT
 
 
 class Settings(NamedTuple):
@@ -56,6 +57,7 @@ class Settings(NamedTuple):
     migration_timeout: float = 0
     on_unknown: Decision = Decision.GO
     on_unstamped: Decision = Decision.GO
+    on_incomplete: Decision = Decision.WAIT
     stay_on_failure: bool = False
     upgrade_command: tuple[str, ...] = ()
     placeholder: tuple[str, int] | None = None
@@ -88,6 +90,7 @@ def read(environment: Mapping[str, str], flags: Mapping[str, str] | None = None)
         migration_timeout=reader.seconds("GATE_MIGRATION_TIMEOUT", 0),
         on_unknown=Decision(reader.choice("GATE_ON_UNKNOWN", "go wait refuse")),
         on_unstamped=Decision(reader.choice("GATE_ON_UNSTAMPED", "go wait refuse")),
+        on_incomplete=Decision(reader.choice("GATE_ON_INCOMPLETE", "wait go refuse")),
         stay_on_failure=reader.choice("GATE_ON_FAILURE", "exit stay") == "stay",
         upgrade_command=reader.command("GATE_UPGRADE_COMMAND"),
         placeholder=reader.address("GATE_PLACEHOLDER"),

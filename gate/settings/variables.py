@@ -97,6 +97,13 @@ SETTINGS = (
         "ACTION",
     ),
     Setting(
+        "GATE_ON_INCOMPLETE",
+        "wait",
+        "action when the database lacks what the code needs: `go`, `wait` or `refuse`",
+        "--on-incomplete",
+        "ACTION",
+    ),
+    Setting(
         "GATE_ON_FAILURE",
         "exit",
         "action of `gate run` on exit code 65, 75, 76 or 78: `exit`, or `stay` and keep checking",

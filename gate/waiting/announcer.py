@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from gate import log
 from gate.database.lock import Migrator
+from gate.database.missing import MAX_MISSING_SHOWN
 from gate.drift import messages
 from gate.drift.comparison import Verdict
 from gate.drift.inspector import Inspection
@@ -85,6 +86,12 @@ def log_passed(inspection: Inspection) -> None:
         case Verdict.UNKNOWN:
             text = f"{drift}. {finding} Nothing migrated; gate continues (GATE_ON_UNKNOWN=go). {messages.remedy(drift)}"
             log.emit("critical", "gate.unknown", text, **fields)
+        case Verdict.INCOMPLETE:
+            step = messages.remedy(drift, role=inspection.stamp.role)
+            text = f"{drift}. {finding} gate continues (GATE_ON_INCOMPLETE=go). {step}"
+            log.emit("critical", "gate.incomplete", text, **fields)
+        case Verdict.AHEAD:
+            log.emit("info", "gate.ahead", f"{finding} Nothing migrated; gate continues.", **fields)
         case Verdict.UNSTAMPED:
             log.emit("info", "gate.unstamped", f"{finding} gate continues (GATE_ON_UNSTAMPED=go).", **fields)
         case _:
@@ -104,6 +111,7 @@ def _fields(outcome: Outcome) -> dict[str, object]:
         "expected": first_ids(drift.expected),
         "pending": len(drift.pending),
         "next_revisions": first_ids(drift.pending[: messages.MAX_PENDING_SHOWN]) or None,
+        "missing": [str(item) for item in drift.missing[:MAX_MISSING_SHOWN]] or None,
         "database": stamp.database,
         "migrating": _migrator_fields(stamp.migrator) if stamp.migrator else None,
     }

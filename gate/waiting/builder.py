@@ -71,11 +71,14 @@ class LoopBuilder(NamedTuple):
 
     def _policy(self, *, migrating: bool, wanted: bool) -> Policy:
         """In stay mode, wait instead of refusing; after a failed upgrade, wait until the database is stamped."""
-        chosen = (self.project.settings.on_unknown, self.project.settings.on_unstamped)
+        settings = self.project.settings
+        if self.arguments.command == "migrate":  # nothing would come of waiting
+            return Policy(migrating, settings.on_unknown, settings.on_unstamped, Decision.REFUSE)
+        chosen = (settings.on_unknown, settings.on_unstamped, settings.on_incomplete)
         if not self.inspect_only:
             return Policy(migrating, *chosen)
-        unknown, unstamped = (Decision.WAIT if each is Decision.REFUSE else each for each in chosen)
-        return Policy(migrating, unknown, Decision.WAIT if wanted else unstamped)
+        unknown, unstamped, incomplete = (Decision.WAIT if each is Decision.REFUSE else each for each in chosen)
+        return Policy(migrating, unknown, Decision.WAIT if wanted else unstamped, incomplete)
 
     def _announcer(self, termination: TerminationLog) -> Announcer:
         activity = STAY_ACTIVITY if self.inspect_only else ACTIVITY[self.arguments.command]
@@ -93,17 +96,10 @@ class LoopBuilder(NamedTuple):
         return OtherMigrator(termination_statement, timeout, settings.poll_max)
 
     def _plan(self, inspector: Inspector, on_progress: Callable[[Progress], None]) -> Plan:
-        settings, configuration = self.project.settings, self.project.configuration
-        if configuration.databases:
-            raise BadSettings(
-                f"{configuration.ini} uses Alembic's multidb template (databases = {configuration.databases}). One run "
-                "would migrate several databases, and gate locks only one. Give each database a section of its own, "
-                "and run gate for each: gate -n SECTION."
-            )
-        if not settings.upgrade_command:
-            _reject_libpq_address(inspector.database)
+        settings = self.project.settings
+        reject_unmigratable(self.project, inspector.database)
         return Plan(
-            configuration,
+            self.project.configuration,
             self.project.table.table,
             self.arguments.x,
             settings.upgrade_command,
@@ -112,6 +108,19 @@ class LoopBuilder(NamedTuple):
             dedicated=self.project.has_migration_url,
             on_progress=on_progress,
         )
+
+
+def reject_unmigratable(project: Project, database: Database) -> None:
+    """Raise `BadSettings` if gate cannot migrate this project with these settings, before it connects."""
+    configuration = project.configuration
+    if configuration.databases:
+        raise BadSettings(
+            f"{configuration.ini} uses Alembic's multidb template (databases = {configuration.databases}). One run "
+            "would migrate several databases, and gate locks only one. Give each database a section of its own, "
+            "and run gate for each: gate -n SECTION."
+        )
+    if not project.settings.upgrade_command:
+        _reject_libpq_address(database)
 
 
 def _reject_libpq_address(database: Database) -> None:

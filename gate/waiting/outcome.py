@@ -107,6 +107,8 @@ def refusal(outcome: Outcome, *, migrating: bool) -> str:
     reason = {
         Verdict.UNKNOWN: "GATE_ON_UNKNOWN=refuse forbids to continue.",
         Verdict.UNSTAMPED: "GATE_ON_UNSTAMPED=refuse forbids to continue.",
+        Verdict.AHEAD: "GATE_ON_UNKNOWN=refuse forbids to continue.",
+        Verdict.INCOMPLETE: "Neither `gate migrate` nor GATE_ON_INCOMPLETE=refuse accepts that.",
     }.get(drift.verdict, "gate does not migrate it, because neither history contains the other.")
     if outcome.elsewhere:
         return f"{outcome.description} {reason} {messages.OTHER_DATABASE_REMEDY}"

@@ -136,6 +136,7 @@ MISTAKES = {
     "GATE_LOCK": "maybe",
     "GATE_ON_UNKNOWN": "ignore",
     "GATE_ON_UNSTAMPED": "stamp",
+    "GATE_ON_INCOMPLETE": "ignore",
     "GATE_ON_FAILURE": "restart",
     "GATE_UPGRADE_COMMAND": "sh -c 'alembic",
     "GATE_LOG_FORMAT": "xml",

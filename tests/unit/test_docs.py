@@ -45,7 +45,12 @@ OTHERS = {"--build", "--check-heads", "--from-literal", "--init", "--profile", "
 NO_ERRORS = {"0", "1", "128+n"}
 """Exit codes that no error class has: passed, drift, a signal."""
 
-POLICY_OF = {Verdict.UNKNOWN: "GATE_ON_UNKNOWN", Verdict.UNSTAMPED: "GATE_ON_UNSTAMPED"}
+POLICY_OF = {
+    Verdict.UNKNOWN: "GATE_ON_UNKNOWN",
+    Verdict.AHEAD: "GATE_ON_UNKNOWN",
+    Verdict.UNSTAMPED: "GATE_ON_UNSTAMPED",
+    Verdict.INCOMPLETE: "GATE_ON_INCOMPLETE",
+}
 
 
 def test_settings_are_those_of_the_code() -> None:
@@ -129,9 +134,7 @@ def variables(cell: str) -> set[str]:
 
 def depends_on_policy(verdict: Verdict, policy: Policy) -> bool:
     wishes = (Decision.GO, Decision.WAIT, Decision.REFUSE)
-    found = {
-        decide(verdict, Policy(policy.migrating, unknown, unstamped)) for unknown, unstamped in product(wishes, wishes)
-    }
+    found = {decide(verdict, Policy(policy.migrating, *wished)) for wished in product(wishes, wishes, wishes)}
     return len(found) > 1
 
 

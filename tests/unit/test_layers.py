@@ -39,7 +39,8 @@ FOUNDATION = {"errors", "files", "log", "redaction", "text"}
 PURE = (
     "text errors redaction settings.variables settings.reader settings.settings settings.database_url "
     "image.script_parser image.plain_script image.env_py image.revision_graph "
-    "database.postgresql.sql drift.comparison drift.decision drift.messages readiness.answer waiting.outcome "
+    "database.missing database.postgresql.sql migration.preview "
+    "drift.comparison drift.decision drift.messages readiness.answer waiting.outcome "
     "expect.failures expect.changes"
 ).split()
 """Values in, values out: no clock, no file, no process."""
@@ -51,13 +52,21 @@ ONE_MODULE = {
     "h11": {"readiness.http_server"},
     "prometheus_client": {"cli.serve"},
     "argparse": {"cli.parser", "migration.child.upgrade", "expect.child"},  # Alembic takes an argparse.Namespace
-    "alembic": {"migration.child.upgrade", "migration.child.fence", "image.alembic_loader", "expect.child"},
+    "alembic": {
+        "migration.child.upgrade",
+        "migration.child.render",
+        "migration.child.fence",
+        "image.alembic_loader",
+        "expect.child",
+    },
     "psycopg": {"database.postgresql.connection"},
     "sqlalchemy": {
         "database.generic",
         "database.mysql",
         "database.sqlite",
         "migration.child.upgrade",
+        "migration.child.render",
+        "migration.child.connection_guard",
         "migration.child.fence",
         "migration.child.session_tags",
         "drift.application",
@@ -187,6 +196,8 @@ def test_a_heavy_library_is_loaded_only_by_the_modules_that_are_loaded_for_it(li
         "database.mysql",
         "database.sqlite",
         "migration.child.upgrade",
+        "migration.child.render",
+        "migration.child.connection_guard",
         "migration.child.fence",
         "migration.child.session_tags",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gate.database.missing import Kind, Missing, Shortfall
 from gate.drift import comparison
 from gate.drift.comparison import Drift, Verdict
 from gate.errors import BadScripts
@@ -184,10 +185,52 @@ def test_the_drift_line_is_one_line_whatever_is_stamped(rows: tuple[str, ...], l
         (Verdict.UNSTAMPED, True),
         (Verdict.UNKNOWN, True),
         (Verdict.DIVERGED, False),
+        (Verdict.INCOMPLETE, False),
+        (Verdict.AHEAD, True),
     ],
 )
 def test_a_check_reports_by_the_first_column_of_the_decision_table(verdict: Verdict, *, fits: bool) -> None:
     assert Drift(verdict, (), ()).fits is fits
+
+
+COLUMN = Missing(Kind.COLUMN, None, "items", "stock")
+LACKING = Shortfall((COLUMN,), 1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "other_tables", "by_stamp", "lacking", "complete"),
+    [
+        (("a3",), False, Verdict.CURRENT, Verdict.INCOMPLETE, Verdict.CURRENT),
+        (("a1",), False, Verdict.BEHIND, Verdict.BEHIND, Verdict.BEHIND),
+        (None, False, Verdict.EMPTY, Verdict.EMPTY, Verdict.EMPTY),
+        (None, True, Verdict.UNSTAMPED, Verdict.INCOMPLETE, Verdict.UNSTAMPED),
+        (("x9",), False, Verdict.UNKNOWN, Verdict.INCOMPLETE, Verdict.AHEAD),
+        (("a2", "x9"), False, Verdict.DIVERGED, Verdict.DIVERGED, Verdict.DIVERGED),
+    ],
+)
+def test_what_is_missing_replaces_only_a_stamp_that_would_let_the_server_start(
+    rows: tuple[str, ...] | None, *, other_tables: bool, by_stamp: Verdict, lacking: Verdict, complete: Verdict
+) -> None:
+    image = RevisionGraph(CHAIN)
+    for shortfall, verdict in ((None, by_stamp), (LACKING, lacking), (Shortfall(), complete)):
+        found = comparison.compare(image, rows, other_tables=other_tables, shortfall=shortfall)
+        assert (found.verdict, found.stamp_verdict) == (verdict, by_stamp)
+        assert str(found).endswith(" missing=items.stock") is (shortfall is LACKING)
+
+
+def test_an_unknown_stamp_stays_ready_although_something_is_missing() -> None:
+    image = RevisionGraph(CHAIN)
+    found = [comparison.compare(image, rows, shortfall=LACKING) for rows in (("a3",), ("x9",))]
+    assert [(drift.verdict, drift.fits, drift.is_ready) for drift in found] == [
+        (Verdict.INCOMPLETE, False, False),
+        (Verdict.INCOMPLETE, False, True),
+    ]
+
+
+def test_the_drift_line_names_ten_missing_items_and_counts_the_others() -> None:
+    items = [Missing(Kind.COLUMN, "shop", "items", f"c{n:02}") for n in range(300)]
+    line = str(comparison.compare(RevisionGraph(CHAIN), ("a3",), shortfall=Shortfall.of(items)))
+    assert line.endswith(" missing=" + ",".join(f"shop.items.c{n:02}" for n in range(10)) + " and 290 more")
 
 
 def test_a_thousand_rows_of_one_long_history_are_judged_at_once() -> None:

@@ -60,9 +60,35 @@ def test_an_unstamped_database_does_what_the_user_wishes_and_is_upgraded_unless_
     )
 
 
-def test_the_policy_by_default_goes_on_where_the_stamp_says_nothing_and_does_not_migrate() -> None:
-    assert Policy() == Policy(migrating=False, on_unknown=GO, on_unstamped=GO)
+ORDER = (GO, WAIT, REFUSE)
+
+
+@pytest.mark.parametrize("migrating", [False, True])
+@pytest.mark.parametrize("wishes", list(product(WISHES, WISHES, WISHES)))
+def test_what_is_missing_stops_a_start_unless_the_user_wishes_otherwise_and_the_stricter_wish_wins(
+    wishes: tuple[Decision, Decision, Decision], *, migrating: bool
+) -> None:
+    on_unknown, on_unstamped, on_incomplete = wishes
+    policy = Policy(migrating, *wishes)
+    by_stamp = {Verdict.CURRENT: GO, Verdict.UNKNOWN: on_unknown, Verdict.UNSTAMPED: on_unstamped}
+    for stamp, wish in by_stamp.items():
+        decided = decide(Verdict.INCOMPLETE, policy, stamp)
+        if migrating and stamp is Verdict.UNSTAMPED and on_unstamped is not REFUSE:
+            assert decided is UPGRADE
+        else:
+            assert decided is max(on_incomplete, wish, key=ORDER.index)
+
+
+@pytest.mark.parametrize("migrating", [False, True])
+@pytest.mark.parametrize("on_unknown", WISHES)
+def test_a_schema_that_is_ahead_starts_unless_unknown_stamps_may_not(on_unknown: Decision, *, migrating: bool) -> None:
+    assert decide(Verdict.AHEAD, Policy(migrating, on_unknown), Verdict.UNKNOWN) is on_unknown
+
+
+def test_the_policy_by_default_waits_for_what_is_missing_goes_on_without_a_stamp_and_does_not_migrate() -> None:
+    assert Policy() == Policy(migrating=False, on_unknown=GO, on_unstamped=GO, on_incomplete=WAIT)
 
 
 def test_the_tables_hold_every_verdict() -> None:
-    assert {*WITHOUT_A_WISH, Verdict.UNKNOWN, Verdict.UNSTAMPED} == set(Verdict)
+    others = {Verdict.UNKNOWN, Verdict.UNSTAMPED, Verdict.INCOMPLETE, Verdict.AHEAD}
+    assert {*WITHOUT_A_WISH, *others} == set(Verdict)
