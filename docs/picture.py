@@ -35,7 +35,7 @@ BOXES = {
     "settings": Box("environment, flags -> one value", 150, 550, 250),
     "process": Box("signals, threads, exec", 440, 550),
     "image": Box("what this image expects", 710, 550),
-    "errors files log redaction text": Box("used by every folder", 430, 640, 320),
+    "descriptors errors files log redaction text": Box("used by every folder", 430, 640, 320),
 }
 """From the top down; imports run down only."""
 
@@ -54,9 +54,9 @@ ARROWS = (
     ("database", "settings"),
     ("database", "process"),
     ("database", "image"),
-    ("settings", "errors files log redaction text"),
-    ("process", "errors files log redaction text"),
-    ("image", "errors files log redaction text"),
+    ("settings", "descriptors errors files log redaction text"),
+    ("process", "descriptors errors files log redaction text"),
+    ("image", "descriptors errors files log redaction text"),
 )
 """Who imports whom. What an import reaches through another arrow has no arrow of its own."""
 

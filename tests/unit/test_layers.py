@@ -33,15 +33,14 @@ MAY_IMPORT = {
 }
 """Each layer -> the layers right below it; whatever they may import, it may import, too."""
 
-FOUNDATION = {"errors", "files", "log", "redaction", "text"}
+FOUNDATION = {"descriptors", "errors", "files", "log", "redaction", "text"}
 """The modules at the top of the package that every layer may import."""
 
 PURE = (
     "text errors redaction settings.variables settings.reader settings.settings settings.database_url "
     "image.script_parser image.plain_script image.env_py image.configure_calls image.revision_graph "
-    "database.missing database.postgresql.sql migration.preview "
-    "drift.comparison drift.decision drift.messages readiness.answer waiting.outcome "
-    "expect.failures expect.changes"
+    "database.missing database.postgresql.sql migration.preview expect.failures expect.changes "
+    "drift.comparison drift.decision drift.messages readiness.answer waiting.outcome"
 ).split()
 """Values in, values out: no clock, no file, no process."""
 
