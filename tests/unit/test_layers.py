@@ -38,7 +38,7 @@ FOUNDATION = {"descriptors", "errors", "files", "log", "redaction", "text"}
 
 PURE = (
     "text errors redaction settings.variables settings.reader settings.settings settings.database_url "
-    "image.script_parser image.plain_script image.env_py image.revision_graph "
+    "image.script_parser image.plain_script image.env_py image.configure_calls image.revision_graph "
     "database.missing database.postgresql.sql migration.preview expect.failures expect.changes "
     "drift.comparison drift.decision drift.messages readiness.answer waiting.outcome"
 ).split()
