@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gate.database.lock import LockKey, Migrator
+from gate.database.missing import Shortfall
 from gate.errors import DatabaseUnavailable
 from gate.image.env_py import VersionTable
 from gate.image.revision_graph import MAX_ID_LENGTH
@@ -85,7 +86,8 @@ class Stamp(NamedTuple):
     `migrator`: the holder of the migration lock; `role`: who inspected, "" if that is not known;
     `other_version_tables`: what else may be the version table, read only without one or where env.py is uncertain;
     `schema_exists`: whether the schema does, known only without a version table; `search_path`: of the role, and
-    `foreign_search_path`: the one that another client of a pooler left on this connection instead, "" if none did.
+    `foreign_search_path`: the one that another client of a pooler left on this connection instead, "" if none did;
+    `shortfall`: what is missing of what the code needs, None if that was not searched for.
     """
 
     database: str
@@ -99,6 +101,7 @@ class Stamp(NamedTuple):
     schema_exists: bool = True
     search_path: str = ""
     foreign_search_path: str = ""
+    shortfall: Shortfall | None = None
 
 
 class VersionTableLocked(DatabaseUnavailable):

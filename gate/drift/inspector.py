@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gate.database.engine import engine_of
 from gate.database.location import Database
+from gate.database.missing import Needs
 from gate.database.stamp import Stamp, TableName
 from gate.drift import comparison
 from gate.drift.comparison import Drift
@@ -36,7 +37,7 @@ def compare(graph: RevisionGraph, table: TableName, stamp: Stamp) -> Inspection:
 
     Raises `BadSettings` or `DatabaseUnavailable` if it may not be the stamp of this application.
     """
-    drift = comparison.compare(graph, stamp.rows, other_tables=stamp.other_tables)
+    drift = comparison.compare(graph, stamp.rows, other_tables=stamp.other_tables, shortfall=stamp.shortfall)
     if stamp.rows is not None and not (stamp.other_version_tables or stamp.foreign_search_path or drift.unknown):
         return Inspection(stamp, drift)
     from gate.drift.version_table import verify  # noqa: PLC0415 - most checks are certain of the version table
@@ -45,10 +46,13 @@ def compare(graph: RevisionGraph, table: TableName, stamp: Stamp) -> Inspection:
 
 
 class Inspector:
-    """Inspects one database for one image repeatedly, each time on a new connection."""
+    """Inspects one database for one image repeatedly, each time on a new connection.
 
-    def __init__(self, graph: RevisionGraph, table: TableName, database: Database) -> None:
-        self.graph, self.table, self.database = graph, table, database
+    `needs`: what the code of the image needs, None if that is not known.
+    """
+
+    def __init__(self, graph: RevisionGraph, table: TableName, database: Database, needs: Needs | None = None) -> None:
+        self.graph, self.table, self.database, self.needs = graph, table, database, needs
         self._frozen: FrozenCalls[BackgroundCall[Stamp]] = FrozenCalls()
 
     def inspect(self, limit: float | None = None) -> Inspection:
@@ -90,7 +94,7 @@ class Inspector:
 
     def _read(self, deadline: float) -> Stamp:
         try:
-            return engine_of(self.database).read_stamp(self.table, deadline)
+            return engine_of(self.database).read_stamp(self.table, deadline, self.needs)
         except BadSettings as error:
             if self.database.source is None or not self.database.source.path:
                 raise
