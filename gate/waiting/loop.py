@@ -56,7 +56,7 @@ class WaitLoop:
         if outcome.decision is Decision.WAIT:
             raise TimedOut(timeout_message(outcome, self.deadline.timeout))
         if outcome.decision is Decision.REFUSE:
-            raise Refused(refusal(outcome, migrating=self.policy.migrating))
+            raise Refused(refusal(outcome, self.policy))
         assert isinstance(outcome.finding, Inspection)
         log_passed(outcome.finding)
         self.announcer.termination.clear()

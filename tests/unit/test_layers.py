@@ -62,6 +62,7 @@ ONE_MODULE = {
         "migration.child.fence",
         "migration.child.session_tags",
         "drift.application",
+        "drift.models",
     },
 }
 """Each third-party library -> the modules that may import it."""

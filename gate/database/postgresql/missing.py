@@ -7,14 +7,16 @@ statement itself is constant.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gate.database.missing import MAX_MISSING, Kind, Missing, Needs, Shortfall
 
 if TYPE_CHECKING:
-    from gate.database.postgresql.stamp import RunWithNeeds
     from gate.image.expectations import ExpectedTable
+
+RunWithNeeds = Callable[[str, str], Sequence[Any] | None]
+"""Runs one statement with a value for its parameter `needs`, and returns the first row."""
 
 KINDS = (Kind.TABLE, Kind.USAGE, Kind.COLUMN, Kind.SELECT, Kind.DEFAULT)
 """By the number that the statement returns."""
@@ -85,16 +87,21 @@ def _missing(tables: Sequence[ExpectedTable], kind: int, table: int, column: int
 
 
 def _statement(*, rights: bool) -> str:
-    """Return the number of missing items, and the first of them in JSON.
-
-    - `schemas`: those that the search_path and the models name. A schema of the search_path that this role may not use
-      comes last: the server skips it, and so the table is missing unless the right is.
-    - `tables`: each needed table with the columns that it has, and with those of which an INSERT of the models would
-      have to name one. A cast to `name` truncates as the server truncates an identifier. Temporary tables never count.
-    - NOT NULL is not enforced on foreign tables, and what a view needs is unknown, so neither needs a default.
-    """
+    """Return the number of missing items, and the first of them in JSON."""
     return f"""\
-WITH needed AS (
+WITH {_schemas_queries()}, {_tables_query(rights=rights)}, {_items_queries()}
+SELECT (SELECT count(*) FROM items), (SELECT CAST(json_agg(json_build_array(i.kind, i.n, i.m, i.name)) AS text)
+  FROM (SELECT * FROM items ORDER BY n, kind, m, name LIMIT {MAX_MISSING}) i)"""
+
+
+def _schemas_queries() -> str:
+    """The needed tables, and the schemas that they or the search_path name.
+
+    A cast to `name` truncates as the server truncates an identifier. `is_written`: the search_path names the schema,
+    which the server skips if this role may not use it.
+    """
+    return """\
+needed AS (
   SELECT x.n, CAST(x.t->>0 AS name) AS schema, CAST(x.t->>1 AS name) AS name, CAST(x.t->>3 AS bool) AS read_only,
     ARRAY(SELECT CAST(k.name AS name) FROM json_array_elements_text(x.t->2) k(name)) AS columns
   FROM json_array_elements(CAST(CAST(:needs AS text) AS json)) WITH ORDINALITY x(t, n)
@@ -106,7 +113,17 @@ WITH needed AS (
     array_position(p.used, v.nspname) AS position, v.nspname = ANY (p.written) AS is_written
   FROM pg_catalog.pg_namespace v CROSS JOIN path p
   WHERE v.nspname = ANY (p.used) OR v.nspname = ANY (p.written) OR v.nspname IN (SELECT e.schema FROM needed e)
-), tables AS (
+)"""
+
+
+def _tables_query(*, rights: bool) -> str:
+    """Each needed table with the columns that it has, and with those that an INSERT may have to name.
+
+    A table in a schema that this role may not use comes last. Temporary tables never count. NOT NULL is not enforced on
+    foreign tables, and what a view needs is unknown, so no column of theirs is `required`.
+    """
+    return f"""\
+tables AS (
   SELECT e.n, e.columns, r.oid, r.schema, r.usable, a.names,
     CASE WHEN r.kind IN ('r','p') AND NOT e.read_only THEN a.required END AS required, r.kind,
     {"has_table_privilege(r.oid, 'SELECT')" if rights else "true"} AS readable
@@ -122,7 +139,16 @@ WITH needed AS (
     SELECT array_agg(a.attname) AS names, array_agg(a.attname) FILTER (WHERE a.attnum > 0 AND a.attidentity = ''
       AND (a.attnotnull AND NOT a.atthasdef OR a.atttypid >= {FIRST_USER_OID})) AS required
     FROM pg_catalog.pg_attribute a WHERE a.attrelid = r.oid AND NOT a.attisdropped) a ON true
-), denied AS (
+)"""
+
+
+def _items_queries() -> str:
+    """What is missing: the number of the kind in `KINDS`, of the table and of its column, and a name of the server's.
+
+    Where no needed column of a table is readable, one item stands for all.
+    """
+    return f"""\
+denied AS (
   SELECT d.n, d.m, d.denied, bool_and(d.denied) OVER t AS whole, row_number() OVER t AS first
   FROM (
     SELECT t.n, k.m, has_column_privilege(t.oid, a.attnum, 'SELECT') IS FALSE AS denied
@@ -140,9 +166,7 @@ WITH needed AS (
   UNION ALL SELECT 4, t.n, 0, r.name FROM tables t CROSS JOIN LATERAL unnest(t.required) r(name)
     WHERE t.usable AND r.name <> ALL (t.columns) AND {_needs_value("t.oid", "r.name")}
       AND NOT {_fills_columns("t.oid", "t.kind")}
-)
-SELECT (SELECT count(*) FROM items), (SELECT CAST(json_agg(json_build_array(i.kind, i.n, i.m, i.name)) AS text)
-  FROM (SELECT * FROM items ORDER BY n, kind, m, name LIMIT {MAX_MISSING}) i)"""
+)"""
 
 
 def _needs_value(table: str, column: str) -> str:

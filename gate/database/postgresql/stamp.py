@@ -30,6 +30,7 @@ from gate.errors import DatabaseUnavailable
 if TYPE_CHECKING:
     from gate.database.missing import Needs
     from gate.database.postgresql.connection import Connection
+    from gate.database.postgresql.missing import RunWithNeeds
 
 
 SERVER_TIMEOUT_MARGIN = 0.2
@@ -54,9 +55,6 @@ SYSTEM_SCHEMAS = "f.nspname NOT IN ('pg_catalog', 'information_schema') AND f.ns
 
 Run = Callable[[str], Sequence[Any] | None]
 """Runs one statement without parameters and returns its first row."""
-
-RunWithNeeds = Callable[[str, str], Sequence[Any] | None]
-"""Runs one statement with a value for its parameter `needs`, and returns the first row."""
 
 
 class Catalog(NamedTuple):
