@@ -136,8 +136,9 @@ tables AS (
       ELSE s.name = e.schema END
     ORDER BY s.usable DESC, s.position LIMIT 1) r ON true
   LEFT JOIN LATERAL (
-    SELECT array_agg(a.attname) AS names, array_agg(a.attname) FILTER (WHERE a.attnum > 0 AND a.attidentity = ''
-      AND (a.attnotnull AND NOT a.atthasdef OR a.atttypid >= {FIRST_USER_OID})) AS required
+    SELECT coalesce(array_agg(a.attname), '{{}}') AS names, array_agg(a.attname) FILTER (
+      WHERE a.attnum > 0 AND a.attidentity = ''
+        AND (a.attnotnull AND NOT a.atthasdef OR a.atttypid >= {FIRST_USER_OID})) AS required
     FROM pg_catalog.pg_attribute a WHERE a.attrelid = r.oid AND NOT a.attisdropped) a ON true
 )"""
 
@@ -164,16 +165,16 @@ denied AS (
   UNION ALL SELECT 3, d.n, CASE WHEN d.whole THEN 0 ELSE d.m END, '' FROM denied d
     WHERE d.denied AND (d.first = 1 OR NOT d.whole)
   UNION ALL SELECT 4, t.n, 0, r.name FROM tables t CROSS JOIN LATERAL unnest(t.required) r(name)
-    WHERE t.usable AND r.name <> ALL (t.columns) AND {_needs_value("t.oid", "r.name")}
-      AND NOT {_fills_columns("t.oid", "t.kind")}
+    WHERE t.usable AND r.name <> ALL (t.columns) AND {_needs_value("t.oid", "r.name", "t.kind")}
 )"""
 
 
-def _needs_value(table: str, column: str) -> str:
+def _needs_value(table: str, column: str, kind: str) -> str:
     """Whether an INSERT that leaves out the column fails, since it is not NULL by itself or by its domain.
 
     A domain has its own default, and may be based on a domain that is NOT NULL. A column of a domain keeps DEFAULT NULL
-    as an expression, since that overrides the default of the domain (AddRelationNewConstraints in heap.c).
+    as an expression, since that overrides the default of the domain (AddRelationNewConstraints in heap.c). The server
+    checks a domain before a trigger runs, and a column itself afterwards. A rule may replace the INSERT.
     """
     return f"""\
 EXISTS (
@@ -182,23 +183,24 @@ EXISTS (
   LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
   WHERE a.attrelid = {table} AND a.attname = {column}
     AND CASE WHEN a.atthasdef THEN pg_get_expr(d.adbin, d.adrelid) LIKE 'NULL::%' ELSE y.typdefault IS NULL END
-    AND (a.attnotnull OR y.typnotnull OR EXISTS (
+    AND (y.typnotnull OR EXISTS (
       WITH RECURSIVE base AS (
         SELECT y.typbasetype AS oid, false AS required
         UNION ALL SELECT p.typbasetype, p.typnotnull FROM base b
         JOIN pg_catalog.pg_type p ON p.oid = b.oid AND p.typtype = 'd')
-      SELECT FROM base b WHERE b.required)))"""
+      SELECT FROM base b WHERE b.required)
+    OR a.attnotnull AND NOT {_has_trigger(table, kind)})
+    AND NOT EXISTS (
+      SELECT FROM pg_catalog.pg_rewrite w
+      WHERE w.ev_class = {table} AND w.ev_type = '3' AND w.is_instead AND w.ev_enabled IN ('O','A')))"""
 
 
-def _fills_columns(table: str, kind: str) -> str:
-    """Whether a trigger, also one of a partition, or a rule may give a column its value."""
+def _has_trigger(table: str, kind: str) -> str:
+    """Whether a trigger, also one of a partition, may give a column its value before the server checks it."""
     return f"""\
-(EXISTS (
-  SELECT FROM pg_catalog.pg_rewrite w
-  WHERE w.ev_class = {table} AND w.ev_type = '3' AND w.is_instead AND w.ev_enabled IN ('O','A'))
-OR EXISTS (
+EXISTS (
   WITH RECURSIVE part AS (
     SELECT {table} AS oid
     UNION ALL SELECT h.inhrelid FROM part p JOIN pg_catalog.pg_inherits h ON h.inhparent = p.oid AND {kind} = 'p')
   SELECT FROM part p JOIN pg_catalog.pg_trigger g ON g.tgrelid = p.oid
-  WHERE g.tgtype & {BEFORE_ROW_INSERT} = {BEFORE_ROW_INSERT} AND g.tgenabled IN ('O','A')))"""
+  WHERE g.tgtype & {BEFORE_ROW_INSERT} = {BEFORE_ROW_INSERT} AND g.tgenabled IN ('O','A'))"""
