@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from gate.asgi import Ready
+from gate.cli.parser import OPERANDS
 from gate.cli.serve import Metrics
 from gate.settings.arguments import COMMANDS
 from gate.settings.variables import SETTINGS
@@ -23,7 +24,7 @@ def settings() -> Iterator[Sequence[str]]:
 def commands() -> Iterator[Sequence[str]]:
     """One row for each command."""
     for name, meaning in COMMANDS.items():
-        yield _code(f"gate {name} [options]" + (" -- CMD [ARG...]" if name == "run" else "")), meaning
+        yield _code(f"gate {name} [options]{OPERANDS.get(name, '')}"), meaning
 
 
 def metrics() -> Iterator[Sequence[str]]:

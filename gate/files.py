@@ -97,3 +97,32 @@ def _require_regular(status: os.stat_result) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(status.st_mode):
         raise NotRegularFile
+
+
+def replace_file(path: str, content: bytes) -> None:
+    """Write a regular file as a whole or not at all, readable for every user as far as the umask permits.
+
+    A symbolic link stays, and its target is replaced. Raises `NotRegularFile`, `IsADirectoryError`, `DanglingLink` and
+    whatever else `open` raises.
+    """
+    import tempfile  # noqa: PLC0415 - only gate expect writes so
+
+    target = os.path.realpath(path)
+    try:
+        _require_regular(os.stat(target))
+    except FileNotFoundError:
+        if os.path.islink(path):
+            raise DanglingLink from None
+    umask = os.umask(0)
+    os.umask(umask)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(target)}.", dir=os.path.dirname(target))
+    try:
+        with open(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o666 & ~umask)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -27,9 +27,9 @@ MAX_PENDING_LINES = 20
 def heads(arguments: Arguments) -> int:
     """Print the heads that the image expects, without a database; return the exit code."""
     try:
-        graph = _load(arguments, whole=True, with_expectations=False).image.graph
+        graph = load(arguments, whole=True, with_expectations=False).image.graph
     except GateError as error:
-        return _report_failure(error, arguments)
+        return report_failure(error, arguments)
     if arguments.json:
         text = json.dumps({"heads": list(graph.heads), "revisions": len(graph.revisions)})
     else:
@@ -42,9 +42,9 @@ def check(arguments: Arguments) -> int:
     if arguments.busy:
         return _check_busy(arguments)
     try:
-        inspection = _load(arguments).inspector().inspect()
+        inspection = load(arguments).inspector().inspect()
     except GateError as error:
-        return _report_failure(error, arguments)
+        return report_failure(error, arguments)
     for warning in inspection.warnings.values():
         print_error(warning)
     print_result(json.dumps(as_json(inspection)) if arguments.json else _as_text(inspection))
@@ -96,11 +96,11 @@ def _check_busy(arguments: Arguments) -> int:
     An updater runs this as its pre-update hook. An error is 0, too, so that a broken image is updated (hazards.md 8).
     """
     try:
-        migrator = _load(arguments).inspector(migrating=True).inspect().stamp.migrator
+        migrator = load(arguments).inspector(migrating=True).inspect().stamp.migrator
     except VersionTableLocked as error:
         migrator = error.migrator
     except GateError as error:
-        _report_failure(error, arguments)
+        report_failure(error, arguments)
         return 0
     if arguments.json:
         print_result(json.dumps({"migrating": str(migrator) if migrator else None}))
@@ -109,7 +109,8 @@ def _check_busy(arguments: Arguments) -> int:
     return 75 if migrator else 0
 
 
-def _load(arguments: Arguments, *, whole: bool = False, with_expectations: bool = True) -> Project:
+def load(arguments: Arguments, *, whole: bool = False, with_expectations: bool = True) -> Project:
+    """Read the settings and the image, and print warnings about them; raises `BadSettings` and `BadScripts`."""
     current = settings.read(os.environ, arguments.flags)
     project = load_project(current, arguments.config, arguments.name, whole=whole, with_expectations=with_expectations)
     for warning in project.warnings().values():
@@ -117,7 +118,8 @@ def _load(arguments: Arguments, *, whole: bool = False, with_expectations: bool 
     return project
 
 
-def _report_failure(error: GateError, arguments: Arguments) -> int:
+def report_failure(error: GateError, arguments: Arguments) -> int:
+    """Print an error, with --json also as one JSON object, and return its exit code."""
     learn()
     text = hide_in_message(str(error))
     print_error(*text.splitlines())

@@ -84,6 +84,14 @@ def _command_function(name: str) -> Callable[[Arguments], int]:
     signals.install_handlers()
     if name == "serve":
         return _serve
+    if name == "expect":
+        from gate.cli.expect import expect  # noqa: PLC0415 - likewise
+
+        return expect
+    if name == "plan":
+        from gate.cli import plan  # noqa: PLC0415 - likewise
+
+        return plan.plan
     from gate.cli import run  # noqa: PLC0415 - likewise
 
     return run.run_gate

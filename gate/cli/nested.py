@@ -12,8 +12,9 @@ from contextlib import suppress
 
 from gate.cli.arguments import command_first
 
-SCHEMA_COMMANDS = frozenset({"migrate", "check", "heads", "serve"})
-"""Commands of gate that migrate or report the schema. `run` and `wait` admit a server: gate checks first."""
+SCHEMA_COMMANDS = frozenset({"migrate", "plan", "check", "heads", "expect", "serve"})
+"""Commands of gate that migrate or report the schema, or record what the code needs of it. `run` and `wait` admit a
+server: gate checks first."""
 
 
 def manages_schema(server: Sequence[str]) -> bool:

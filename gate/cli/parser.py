@@ -21,16 +21,23 @@ MIGRATION_SETTINGS = frozenset(
     " GATE_UPGRADE_COMMAND".split()
 )
 RUN_SETTINGS = frozenset({"RUN_MIGRATIONS", "GATE_ON_FAILURE"})
+PLAN_SETTINGS = frozenset({"GATE_ON_UNKNOWN", "GATE_ON_UNSTAMPED", "GATE_BYPASS"})
 ALL_SETTINGS = frozenset(setting.variable for setting in SETTINGS)
 COMMAND_SETTINGS = {
     "run": ALL_SETTINGS - {"GATE_TTL"},
     "wait": ALL_SETTINGS - {"GATE_TTL"} - RUN_SETTINGS - MIGRATION_SETTINGS,
     "migrate": ALL_SETTINGS - {"GATE_TTL", "GATE_ON_INCOMPLETE"} - RUN_SETTINGS,
+    "plan": INSPECTION_SETTINGS | (MIGRATION_SETTINGS - {"GATE_MIGRATION_LOCK_TIMEOUT"}) | PLAN_SETTINGS,
     "check": INSPECTION_SETTINGS | {"MIGRATION_DATABASE_URL", "MIGRATION_DATABASE_URL_FILE"},
     "heads": frozenset({"ALEMBIC_CONFIG"}),
+    "expect": frozenset({"ALEMBIC_CONFIG", "GATE_EXPECTED"}),
     "serve": INSPECTION_SETTINGS | {"GATE_TTL", "GATE_LOG_FORMAT", "GATE_LOG_LEVEL"},
 }
 """The settings that each command reads, and so the flags that it takes."""
+
+
+OPERANDS = {"run": " -- CMD [ARG...]", "expect": " [MODULE:ATTRIBUTE...]"}
+"""What follows the options of a command."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,7 +57,7 @@ def parse_options(words: Sequence[str]) -> Arguments:
         raise BadUsage(_unknown_words(namespace.command, unknown, words))
     given = {name: value for name, value in vars(namespace).items() if value is not None}
     fields = {name: value for name, value in given.items() if name in Arguments._fields}
-    for name in fields.keys() & {"config", "x"}:
+    for name in fields.keys() & {"config", "x", "exclude", "models"}:
         fields[name] = tuple(fields[name])
     return Arguments(**fields, flags={name: given[name] for name in given.keys() - Arguments._fields})
 
@@ -75,7 +82,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gate {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, meaning in COMMANDS.items():
-        usage = f"gate {name} [options]" + (" -- CMD [ARG...]" if name == "run" else "")
+        usage = f"gate {name} [options]" + OPERANDS.get(name, "")
         sub = commands.add_parser(
             name,
             help=meaning,
@@ -98,14 +105,18 @@ def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
         help="Alembic's configuration file (ALEMBIC_CONFIG)",
     )
     parser.add_argument("-n", "--name", metavar="SECTION", help="section of alembic.ini to use (default: alembic)")
-    if name in {"run", "migrate"}:
+    if name in {"run", "migrate", "plan", "expect"}:
         parser.add_argument("-x", action="append", metavar="ARG", help="argument for env.py, as for `alembic -x`")
-    if name in {"check", "heads"}:
+    if name == "plan":
+        parser.add_argument("--sql", action="store_true", help="print the SQL of each revision; runs env.py offline")
+    if name in {"plan", "check", "heads"}:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
     if name == "check":
         parser.add_argument(
             "--busy", action="store_true", help="exit 75 while a migration is running, else 0, even after an error"
         )
+    if name == "expect":
+        _add_expect_options(parser)
     if name == "serve":
         parser.add_argument(
             "--listen",
@@ -119,6 +130,34 @@ def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
             parser.add_argument(setting.flag, metavar=setting.metavar, dest=setting.variable, help=_help(setting))
     others = [s.variable for s in settings if not s.flag and s.variable != "ALEMBIC_CONFIG"]
     parser.epilog = f"Variables without a flag: {', '.join(others)}." if others else None
+
+
+def _add_expect_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "models",
+        nargs="*",
+        type=_models,
+        metavar="MODULE:ATTRIBUTE",
+        help="MetaData, declarative base or a sequence of them (default: target_metadata of env.py)",
+    )
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        metavar="PATTERN",
+        help="leave out these tables or columns: table, schema.table or table.column, with * and ?",
+    )
+    parser.add_argument(
+        "--check", action="store_true", dest="verify", help="write nothing; exit 1 if the file is stale"
+    )
+    parser.add_argument("--no-env-py", action="store_true", help="do not run env.py; needs MODULE:ATTRIBUTE")
+    parser.add_argument("--python", metavar="PATH", help="interpreter of the application (default: the one of gate)")
+
+
+def _models(text: str) -> str:
+    module, colon, attribute = text.partition(":")
+    if not colon or not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+        raise argparse.ArgumentTypeError(f"{text!r} is not MODULE:ATTRIBUTE, such as shop.models:Base")
+    return text
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -102,6 +102,12 @@ def _read(config: Sequence[str], variable: str | None, section: str | None) -> C
     )
 
 
+def prepended_paths(configuration: Configuration) -> list[str]:
+    """Return the folders of `prepend_sys_path`; raises `BadSettings` if the option cannot be read."""
+    options = _Options(configuration.ini, configuration.toml, configuration.section)
+    return options.prepended_paths()
+
+
 def _paths(config: Sequence[str], variable: str | None) -> tuple[str, str]:
     """Return the ini file and the TOML file; a file is TOML if it is called pyproject.toml, as in Alembic."""
     ini, toml = "alembic.ini", "pyproject.toml"
@@ -252,11 +258,15 @@ class _Options:
         return _package_folder(package, self._search_path()).joinpath(*folders)
 
     def _search_path(self) -> list[str]:
+        return self.prepended_paths() + sys.path
+
+    def prepended_paths(self) -> list[str]:
+        """Return the folders that Alembic puts in front of `sys.path`."""
         text = self.ini_text("prepend_sys_path")
         if text:
-            return _split(text, self._separator("path_separator"), r", *|(?: +)|\:") + sys.path
+            return _split(text, self._separator("path_separator"), r", *|(?: +)|\:")
         values = self._table.get("prepend_sys_path") or []
-        return [self._interpolate("prepend_sys_path", value) for value in values] + sys.path
+        return [self._interpolate("prepend_sys_path", value) for value in values]
 
     def _separator(self, *names: str) -> str | None:
         """Return the separator that the first of these options names; None means Alembic's legacy pattern."""

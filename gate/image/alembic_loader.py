@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import selectors
-import signal
-import subprocess
 import sys
-import time
 import warnings
-from contextlib import suppress
 from typing import Any
 
 from gate.errors import BadScripts
+from gate.image import child_answer
 from gate.image.alembic_config import Configuration
 from gate.image.revision_graph import Revision
 from gate.redaction import hide
@@ -32,12 +28,6 @@ MAX_REPORTED_LENGTH = 20_000
 
 LOAD_TIMEOUT = 120.0
 """Seconds for importing all scripts; 10,000 take about four."""
-
-EXIT_POLL = 0.05
-"""Seconds between two checks whether the process has exited; a script's descendant can keep the pipe open."""
-
-READ_SIZE = 65536
-"""Bytes of the answer to read at once."""
 
 
 def load(configuration: Configuration, reason: str) -> list[Revision]:
@@ -53,58 +43,14 @@ def load(configuration: Configuration, reason: str) -> list[Revision]:
 
 
 def _ask(*arguments: str) -> dict[str, Any]:
-    """Run the loader and return its answer. Its process group ends with the answer, so no script's process stays."""
-    reading_end, writing_end = os.pipe()
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, str(writing_end), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=(writing_end,),
-            start_new_session=True,
+        return child_answer.run(
+            lambda descriptor: [sys.executable, "-P", "-m", __name__, str(descriptor), *arguments],
+            lambda answer: bool(answer.keys() & {"revisions", "error"}),
+            LOAD_TIMEOUT,
         )
-        try:
-            return _read_answer(reading_end, process)
-        finally:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    finally:
-        os.close(reading_end)
-        os.close(writing_end)
-
-
-def _read_answer(descriptor: int, process: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """Read lines until one is an answer, the process has exited or the time is over.
-
-    gate keeps the pipe's writing end open, so the pipe has no end of file (see `_answer`).
-    """
-    deadline, text = time.monotonic() + LOAD_TIMEOUT, b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
-        while time.monotonic() < deadline:
-            exited = process.poll()
-            if selector.select(0 if exited is not None else EXIT_POLL):
-                *lines, text = (text + os.read(descriptor, READ_SIZE)).split(b"\n")
-                if answers := [answer for line in lines if (answer := _parse(line))]:
-                    return answers[0]
-            elif exited is not None:
-                return {"error": f"its process {_end_of(exited)} before it answered"}
-    return {"error": f"it did not finish within {LOAD_TIMEOUT:g} s"}
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """The answer in a line; None for anything else, since a script can write to every descriptor that it inherits."""
-    try:
-        answer = json.loads(line)
-    except ValueError:
-        return None
-    return answer if isinstance(answer, dict) and answer.keys() & {"revisions", "error"} else None
-
-
-def _end_of(exit_code: int) -> str:
-    return f"ended with exit code {exit_code}" if exit_code >= 0 else f"was killed by signal {-exit_code}"
+    except child_answer.NoAnswer as reason:
+        return {"error": f"its process {reason}"}
 
 
 def _revision(fields: dict[str, object]) -> Revision:

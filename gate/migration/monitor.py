@@ -16,7 +16,7 @@ from gate.database.lock import Lock
 from gate.database.sessions import Activity, Sessions, terminate_late_orphans
 from gate.errors import DatabaseUnavailable, GateError, LockLost, MigrationFailed
 from gate.migration.plan import Plan
-from gate.migration.process import UpgradeProcess, start_upgrade
+from gate.migration.process import SupervisedProcess, start_upgrade
 from gate.migration.progress import Progress
 from gate.process.threads import PeriodicCall, try_for
 
@@ -57,7 +57,7 @@ class _UpgradeMonitor:
     The server is asked in threads, so that a server that does not answer delays neither signals nor the time limit.
     """
 
-    def __init__(self, plan: Plan, lock: Lock, process: UpgradeProcess, progress: Progress) -> None:
+    def __init__(self, plan: Plan, lock: Lock, process: SupervisedProcess, progress: Progress) -> None:
         self._plan, self._lock, self._process, self._progress = plan, lock, process, progress
         self._statements = StatementMonitor(lock.sessions, progress, has_command=bool(plan.command))
         self._lock_check = PeriodicCall(self._verify_lock, SERVER_CHECK_INTERVAL)

@@ -1,4 +1,4 @@
-"""The upgrade process: start it, read its reports, signal and kill it."""
+"""The upgrade process, or another one below a supervisor: start it, read its reports, signal and kill it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -28,30 +28,52 @@ READ_SIZE = 65536
 
 
 @contextmanager
-def start_upgrade(plan: Plan, lock: Lock, schema: str) -> Iterator[UpgradeProcess]:
-    """Start the upgrade below a supervisor that leaves none of its processes behind. `schema`: as in `UpgradeRequest`.
+def start_upgrade(plan: Plan, lock: Lock, schema: str) -> Iterator[SupervisedProcess]:
+    """Start the upgrade below a supervisor. `schema`: as in `UpgradeRequest`."""
+    environment = migration_environment(lock.database, dedicated=plan.dedicated) | _tag_variables(plan, lock)
+    with start_supervised(
+        lambda reports: plan.command or _alembic_upgrade(plan, lock, schema, reports),
+        "the upgrade process",
+        environment,
+        descriptors=lock.descriptors,
+    ) as process:
+        yield process
 
-    The supervisor exits when the last descriptor of the lifeline is closed: by `UpgradeProcess.kill`, at the end of the
-    block, or by the kernel when gate dies.
+
+@contextmanager
+def start_supervised(
+    command: Callable[[int], Sequence[str]],
+    name: str,
+    environment: Mapping[str, str],
+    *,
+    descriptors: Collection[int] = (),
+    stdout: int | None = None,
+) -> Iterator[SupervisedProcess]:
+    """Start a command below a supervisor that leaves none of its processes behind.
+
+    `command` receives the descriptor to report to; `name` is for messages; `descriptors` are inherited, and `stdout`
+    takes the place of standard output. The supervisor exits when the last descriptor of the lifeline is closed: by
+    `SupervisedProcess.kill`, at the end of the block, or by the kernel when gate dies.
     """
-    with starting_process("the upgrade process"):
+    with starting_process(name):
         lifeline_end, lifeline = os.pipe()
         reports, reports_end = os.pipe()
     supervisor = [sys.executable, "-P", "-m", "gate.migration.child.supervisor", str(lifeline_end), str(reports_end)]
     with open(lifeline, "wb") as lifeline_pipe, open(reports, "rb") as report_pipe:
         try:
-            with starting_process("the upgrade process"):
+            with starting_process(name):
                 process = subprocess.Popen(
-                    [*supervisor, *(plan.command or _alembic_upgrade(plan, lock, schema, reports_end))],
+                    [*supervisor, *command(reports_end)],
                     stdin=subprocess.DEVNULL,
-                    env=_migration_environment(lock.database, dedicated=plan.dedicated) | _tag_variables(plan, lock),
-                    pass_fds=(lifeline_end, reports_end, *lock.descriptors),
+                    stdout=stdout,
+                    env=environment,
+                    pass_fds=(lifeline_end, reports_end, *descriptors),
                     start_new_session=True,
                 )
         finally:
             os.close(lifeline_end)
             os.close(reports_end)
-        yield UpgradeProcess(process, lifeline_pipe, report_pipe)
+        yield SupervisedProcess(process, lifeline_pipe, report_pipe)
 
 
 def _alembic_upgrade(plan: Plan, lock: Lock, schema: str, reports_end: int) -> list[str]:
@@ -60,7 +82,7 @@ def _alembic_upgrade(plan: Plan, lock: Lock, schema: str, reports_end: int) -> l
     return [sys.executable, "-P", "-m", "gate.migration.child.upgrade", str(reports_end), request.to_json()]
 
 
-def _migration_environment(database: Database, *, dedicated: bool) -> dict[str, str]:
+def migration_environment(database: Database, *, dedicated: bool) -> dict[str, str]:
     """The environment of gate, with the migration's URL verbatim as DATABASE_URL, even if it came from a file.
 
     DATABASE_URL_FILE names another URL if MIGRATION_DATABASE_URL is set (`dedicated`), so it is removed then.
@@ -91,8 +113,8 @@ def _tag_variables(plan: Plan, lock: Lock) -> dict[str, str]:
 
 
 @dataclass(slots=True)
-class UpgradeProcess:
-    """The supervisor of an upgrade; a process group of its own with the upgrade.
+class SupervisedProcess:
+    """A supervisor; a process group of its own with the command that it runs.
 
     `lifeline`: the pipe's end that only gate holds; `report_pipe`: the pipe for the reports.
     """

@@ -171,7 +171,7 @@ class Progress:
             raise MigrationFailed(f"{name} cannot be executed: {self.start_error}.{shell_hint(command)}")
         code = supervisor_exit_code if self.exit_code is None else self.exit_code
         if code < 0:
-            raise MigrationFailed(f"{name} was killed by {_signal_name(-code)}{self.in_revision}.")
+            raise MigrationFailed(f"{name} was killed by {signal_name(-code)}{self.in_revision}.")
         if code:
             raise MigrationFailed(f"{name} ended with exit code {code}{self.in_revision}.{shell_hint(command)}")
         if not (self.done or command):
@@ -236,6 +236,6 @@ def _log_killed_processes(number: int) -> None:
         log.emit("warning", "gate.child_processes_killed", text, processes=number)
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
     """The name of a signal; Python has no names for real-time signals."""
     return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"

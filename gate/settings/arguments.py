@@ -8,8 +8,10 @@ COMMANDS = {
     "run": "wait until the schema fits, or upgrade it, then become CMD",
     "wait": "wait until the schema fits, never migrate, then exit 0",
     "migrate": "upgrade under a lock if revisions are pending, then exit 0",
+    "plan": "show what `gate migrate` would apply now, with --sql as SQL; changes nothing",
     "check": "check the schema once: print the verdict, exit 0 if it fits",
     "heads": "print the heads that the image expects; connects to no database",
+    "expect": "at build time: record what the code needs of its database in gate-expected.json",
     "serve": "serve the readiness endpoint as a separate process (sidecar)",
 }
 """Commands and their meanings, as `gate --help` and docs/commands.md show them."""
@@ -22,8 +24,10 @@ class Arguments(NamedTuple):
     """One parsed command line.
 
     `config`: Alembic configuration files (`-c`); `name`: section of alembic.ini (`-n`); `x`: arguments for env.py
-    (`-x`); `json`: print JSON (`--json`); `busy`: report a running migration (`--busy`); `listen`: host ("" = all
-    addresses) and port of `gate serve`; `server`: the command after `--`; `flags`: settings given as flags, by
+    (`-x`); `json`: print JSON (`--json`); `sql`: print SQL (`--sql`); `busy`: report a running migration (`--busy`);
+    `listen`: host ("" = all addresses) and port of `gate serve`; `models`: each MODULE:ATTRIBUTE, `exclude`: patterns
+    of names, `verify`: only compare with the file (`--check`), `no_env_py`: do not run env.py, and `python`: the
+    application's interpreter, of `gate expect`; `server`: the command after `--`; `flags`: settings given as flags, by
     variable.
     """
 
@@ -32,7 +36,13 @@ class Arguments(NamedTuple):
     name: str | None = None
     x: tuple[str, ...] = ()
     json: bool = False
+    sql: bool = False
     busy: bool = False
     listen: tuple[str, int] = ("", DEFAULT_PORT)
+    models: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    verify: bool = False
+    no_env_py: bool = False
+    python: str | None = None
     server: tuple[str, ...] = ()
     flags: dict[str, str] = {}  # noqa: RUF012 - the parser always passes its own dict; nothing mutates the default

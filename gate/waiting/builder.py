@@ -96,17 +96,10 @@ class LoopBuilder(NamedTuple):
         return OtherMigrator(termination_statement, timeout, settings.poll_max)
 
     def _plan(self, inspector: Inspector, on_progress: Callable[[Progress], None]) -> Plan:
-        settings, configuration = self.project.settings, self.project.configuration
-        if configuration.databases:
-            raise BadSettings(
-                f"{configuration.ini} uses Alembic's multidb template (databases = {configuration.databases}). One run "
-                "would migrate several databases, and gate locks only one. Give each database a section of its own, "
-                "and run gate for each: gate -n SECTION."
-            )
-        if not settings.upgrade_command:
-            _reject_libpq_address(inspector.database)
+        settings = self.project.settings
+        reject_unmigratable(self.project, inspector.database)
         return Plan(
-            configuration,
+            self.project.configuration,
             self.project.table.table,
             self.arguments.x,
             settings.upgrade_command,
@@ -115,6 +108,19 @@ class LoopBuilder(NamedTuple):
             dedicated=self.project.has_migration_url,
             on_progress=on_progress,
         )
+
+
+def reject_unmigratable(project: Project, database: Database) -> None:
+    """Raise `BadSettings` if gate cannot migrate this project with these settings, before it connects."""
+    configuration = project.configuration
+    if configuration.databases:
+        raise BadSettings(
+            f"{configuration.ini} uses Alembic's multidb template (databases = {configuration.databases}). One run "
+            "would migrate several databases, and gate locks only one. Give each database a section of its own, "
+            "and run gate for each: gate -n SECTION."
+        )
+    if not project.settings.upgrade_command:
+        _reject_libpq_address(database)
 
 
 def _reject_libpq_address(database: Database) -> None:

@@ -38,7 +38,7 @@ FOUNDATION = {"errors", "files", "log", "redaction", "text"}
 PURE = (
     "text errors redaction settings.variables settings.reader settings.settings settings.database_url "
     "image.script_parser image.plain_script image.env_py image.revision_graph "
-    "database.missing database.postgresql.sql "
+    "database.missing database.postgresql.sql migration.preview "
     "drift.comparison drift.decision drift.messages readiness.answer waiting.outcome"
 ).split()
 """Values in, values out: no clock, no file, no process."""
@@ -50,7 +50,12 @@ ONE_MODULE = {
     "h11": {"readiness.http_server"},
     "prometheus_client": {"cli.serve"},
     "argparse": {"cli.parser", "migration.child.upgrade"},  # the child passes Alembic an argparse.Namespace
-    "alembic": {"migration.child.upgrade", "migration.child.fence", "image.alembic_loader"},
+    "alembic": {
+        "migration.child.upgrade",
+        "migration.child.render",
+        "migration.child.fence",
+        "image.alembic_loader",
+    },
     "psycopg": {"database.postgresql.connection"},
     "sqlalchemy": {
         "database.generic",
@@ -59,6 +64,8 @@ ONE_MODULE = {
         "database.postgresql.engine",
         "database.reflection",
         "migration.child.upgrade",
+        "migration.child.render",
+        "migration.child.connection_guard",
         "migration.child.fence",
         "migration.child.session_tags",
         "drift.application",
@@ -189,6 +196,8 @@ def test_a_heavy_library_is_loaded_only_by_the_modules_that_are_loaded_for_it(li
         "database.mysql",
         "database.sqlite",
         "migration.child.upgrade",
+        "migration.child.render",
+        "migration.child.connection_guard",
         "migration.child.fence",
         "migration.child.session_tags",
     }

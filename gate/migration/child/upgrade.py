@@ -46,7 +46,9 @@ def main() -> None:
 
 def upgrade(request: UpgradeRequest, reporter: Reporter) -> bool:
     """Do what `alembic upgrade heads` does, after a dry run of env.py; return false if that has reported a failure."""
-    config = Config(request.ini, toml_file=request.toml, ini_section=request.section, cmd_opts=_options(request))
+    config = Config(
+        request.ini, toml_file=request.toml, ini_section=request.section, cmd_opts=command_line_options(request)
+    )
     directory = ScriptDirectory.from_config(config)
     reporter.script_folders = [str(directory.dir), *map(str, directory._version_locations)]  # noqa: SLF001 - resolved
     reporter.report("verifying")
@@ -137,11 +139,11 @@ def _run_env_py(
         directory.run_env()
 
 
-def _options(request: UpgradeRequest) -> Namespace:
-    """The parsed command line of `alembic upgrade heads`, which env.py can read (`context.get_x_argument`)."""
+def command_line_options(request: UpgradeRequest, *, revision: str = "heads", sql: bool = False) -> Namespace:
+    """The parsed command line of `alembic upgrade`, which env.py can read (`context.get_x_argument`)."""
     return Namespace(
         config=[request.ini], name=request.section, x=request.x or None, raiseerr=False, quiet=False, verbose=False,
-        cmd=(command.upgrade, ["revision"], ["sql", "tag"]), revision="heads", sql=False, tag=None,
+        cmd=(command.upgrade, ["revision"], ["sql", "tag"]), revision=revision, sql=sql, tag=None,
     )  # fmt: skip
 
 

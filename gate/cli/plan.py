@@ -1,0 +1,136 @@
+"""`gate plan`: print what `gate migrate` would do now, without a lock and without a change."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sized
+
+from gate.cli.check import load, report_failure
+from gate.drift import messages
+from gate.drift.decision import decide
+from gate.drift.inspector import Inspection, Inspector
+from gate.drift.project import Project
+from gate.errors import BadSettings, GateError, Refused
+from gate.migration.plan import Plan
+from gate.migration.preview import Preview, RevisionPreview, as_sql
+from gate.migration.progress import command_line
+from gate.migration.rendering import Rendering, render
+from gate.process.stdio import print_error, print_result
+from gate.settings import settings
+from gate.settings.arguments import Arguments
+from gate.settings.settings import Decision, Policy
+from gate.text import join_ids, printable
+from gate.waiting.builder import reject_unmigratable
+from gate.waiting.outcome import Outcome, refusal
+
+BYPASSED = "GATE_BYPASS is set, so gate migrate would check nothing and migrate nothing."
+
+COMMAND_REASON = "GATE_UPGRADE_COMMAND runs the upgrade, and gate does not know its statements."
+
+
+def plan(arguments: Arguments) -> int:
+    """Print the plan. Return 0, or the exit code with which `gate migrate` would end before it began."""
+    if settings.bypassed(os.environ):
+        return _print_bypassed(arguments)
+    try:
+        project = load(arguments, whole=True)
+        inspector = project.inspector(migrating=True)
+        reject_unmigratable(project, inspector.database)
+        return _show(project, inspector, arguments)
+    except GateError as error:
+        return report_failure(error, arguments)
+
+
+def _show(project: Project, inspector: Inspector, arguments: Arguments) -> int:
+    inspection, current = inspector.inspect(), project.settings
+    for warning in inspection.warnings.values():
+        print_error(warning)
+    policy = Policy(migrating=True, on_unknown=current.on_unknown, on_unstamped=current.on_unstamped)
+    decision = decide(inspection.drift.verdict, policy)
+    if decision is Decision.REFUSE:
+        raise Refused(refusal(Outcome(inspection, decision), migrating=True))
+    rendering = Rendering()
+    if decision is Decision.UPGRADE and arguments.sql:
+        rendering = _render(project, inspector, inspection, arguments)
+    preview = _preview(project, inspection, decision, rendering)
+    if arguments.json:
+        printed = print_result(json.dumps(preview.as_json(with_sql=arguments.sql)))
+    else:
+        printed = print_result(preview.as_sql() if arguments.sql else preview.as_text())
+    _report_gaps(preview)
+    if rendering.failure:
+        print_error(rendering.failure)
+        return BadSettings.exit_code
+    return 0 if printed else GateError.exit_code
+
+
+def _render(project: Project, inspector: Inspector, inspection: Inspection, arguments: Arguments) -> Rendering:
+    if project.settings.upgrade_command:
+        return Rendering(reasons=dict.fromkeys(inspection.drift.pending, COMMAND_REASON))
+    options = Plan(
+        project.configuration,
+        project.table.table,
+        arguments.x,
+        timeout=project.settings.migration_timeout,
+        dedicated=project.has_migration_url,
+    )
+    return render(options, inspector, inspection)
+
+
+def _preview(project: Project, inspection: Inspection, decision: Decision, rendering: Rendering) -> Preview:
+    drift, known = inspection.drift, project.image.graph.revisions
+    command = command_line(project.settings.upgrade_command) if project.settings.upgrade_command else ""
+    pending = drift.pending if decision is Decision.UPGRADE else ()
+    statements = {id_: as_sql(written) for id_, written in rendering.statements.items()}
+    revisions = [
+        RevisionPreview(id_, known[id_].message, known[id_].path, statements.get(id_), rendering.reasons.get(id_, ""))
+        for id_ in pending
+    ]
+    return Preview(
+        drift,
+        inspection.stamp.database,
+        tuple(_summary(inspection, decision, command)),
+        command,
+        tuple(revisions),
+        as_sql(rendering.before),
+        as_sql(rendering.after),
+        rendering.failure,
+    )
+
+
+def _summary(inspection: Inspection, decision: Decision, command: str) -> Iterator[str]:
+    """Say what `gate migrate` would do, in whole sentences."""
+    drift, stamp = inspection.drift, inspection.stamp
+    yield messages.finding(drift, stamp.database)
+    if drift.redundant:
+        yield f"WARNING {messages.redundant_rows(drift)}"
+    if stamp.migrator:
+        yield f"Migrating now: {printable(str(stamp.migrator))}. What is pending changes until that has finished."
+    if decision is Decision.WAIT:
+        yield "gate migrate would wait (GATE_ON_UNKNOWN=wait)."
+    elif decision is not Decision.UPGRADE:
+        yield "gate migrate would apply nothing."
+    elif command:
+        yield f"gate migrate would run GATE_UPGRADE_COMMAND ({command}), not Alembic's upgrade. Pending:"
+    else:
+        yield f"gate migrate would apply {_count(drift.pending)}:"
+
+
+def _count(revisions: Sized) -> str:
+    return f"{len(revisions)} revision{'' if len(revisions) == 1 else 's'}"
+
+
+def _report_gaps(preview: Preview) -> None:
+    """Say on standard error which revisions have no SQL: a linter that reads the SQL would pass them."""
+    gaps = [each.revision for each in preview.revisions if each.reason]
+    if gaps:
+        print_error(f"{len(gaps)} of {_count(preview.revisions)} have no SQL: {join_ids(gaps)}.")
+
+
+def _print_bypassed(arguments: Arguments) -> int:
+    if arguments.json:
+        text = json.dumps({"verdict": None, "summary": BYPASSED, "revisions": []})
+    else:
+        text = f"-- {BYPASSED}" if arguments.sql else BYPASSED
+    return 0 if print_result(text) else GateError.exit_code

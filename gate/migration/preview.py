@@ -1,0 +1,122 @@
+"""What `gate plan` shows: the revisions that an upgrade would apply, as text, as SQL or as JSON.
+
+Pure: values in, text out. In the SQL every line that is not a statement of Alembic's is a comment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from gate.drift.comparison import Drift
+from gate.redaction import hide_in_message
+from gate.text import printable
+
+
+class RevisionPreview(NamedTuple):
+    """One pending revision.
+
+    `message`: the first paragraph of its docstring; `file`: its script; `sql`: its statements, None if they were not
+    asked for or not rendered; `reason`: why they were not rendered, in one sentence.
+    """
+
+    revision: str
+    message: str
+    file: str
+    sql: str | None = None
+    reason: str = ""
+
+    @property
+    def title(self) -> str:
+        """The revision, its message and its file in one line."""
+        message = printable(" ".join(hide_in_message(self.message).split()))
+        return f"{printable(self.revision)}: {message} ({printable(self.file)})".replace(":  (", " (")
+
+
+class Preview(NamedTuple):
+    """What `gate migrate` would do now.
+
+    `drift`: what gate found; `database`: its name; `summary`: sentences that say what `gate migrate` would do;
+    `command`: GATE_UPGRADE_COMMAND, "" = Alembic's upgrade; `before`, `after`: as in `Rendering`, as SQL; `failure`: as
+    there.
+    """
+
+    drift: Drift
+    database: str
+    summary: tuple[str, ...]
+    command: str = ""
+    revisions: tuple[RevisionPreview, ...] = ()
+    before: str = ""
+    after: str = ""
+    failure: str = ""
+
+    def as_text(self) -> str:
+        """Return the revisions, one a line."""
+        number = len(self.revisions)
+        lines = [f"  {n}/{number}  {each.title}" for n, each in enumerate(self.revisions, start=1)]
+        return "\n".join([f"{self.drift.verdict} {self.drift}", *self.summary, *lines])
+
+    def as_sql(self) -> str:
+        """Return one block for each revision: a comment that names it, and its statements or why there are none."""
+        head = _comments([f"gate plan: {self.drift.verdict} {self.drift}", *self.summary])
+        parts = [head, self.before, *map(_block, self.revisions), self.after]
+        return "\n\n".join(filter(None, parts))
+
+    def as_json(self, *, with_sql: bool) -> dict[str, object]:
+        """Return one JSON object; `with_sql`: with the statements."""
+        drift = self.drift
+        fields: dict[str, object] = {
+            "verdict": drift.verdict,
+            "drift": str(drift),
+            "stamped": list(drift.stamped),
+            "expected": list(drift.expected),
+            "database": self.database,
+            "summary": " ".join(self.summary),
+            "upgrade_command": self.command or None,
+            "revisions": [_as_json(each, with_sql=with_sql) for each in self.revisions],
+        }
+        return fields | (
+            {"before": self.before, "after": self.after, "error": self.failure or None} if with_sql else {}
+        )
+
+
+def as_sql(written: Iterable[str]) -> str:
+    """Return what Alembic has written as SQL in which each statement ends with one semicolon."""
+    return "\n\n".join(filter(None, map(_terminated, written)))
+
+
+def _terminated(text: str) -> str:
+    """End one statement with one semicolon.
+
+    Alembic appends a semicolon to what `op.execute` receives, which may end with one itself, or with a comment that
+    would contain it. A line break before a semicolon changes nothing, so a line that may end with a comment gets one.
+    """
+    text = text.strip()
+    if not text.endswith(";"):  # a comment, or a separator such as GO
+        return text
+    statement = text.rstrip("; \t\r\n")
+    last_line = statement.rpartition("\n")[2]
+    may_end_with_comment = "--" in last_line or "#" in last_line
+    return f"{statement}\n;" if statement and may_end_with_comment else statement and f"{statement};"
+
+
+def _block(revision: RevisionPreview) -> str:
+    lines = [f"revision {revision.title}", *([f"gate has no SQL: {revision.reason}"] if revision.reason else [])]
+    return "\n".join(filter(None, [_comments(lines), revision.sql]))
+
+
+def _comments(lines: Sequence[str]) -> str:
+    return "\n".join(f"-- {line}" for line in _printable(lines))
+
+
+def _printable(lines: Iterable[str]) -> Iterator[str]:
+    yield from (printable(" ".join(line.split())) for line in lines)
+
+
+def _as_json(revision: RevisionPreview, *, with_sql: bool) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "revision": revision.revision,
+        "message": hide_in_message(revision.message),
+        "file": revision.file,
+    }
+    return fields | ({"sql": revision.sql, "reason": revision.reason or None} if with_sql else {})
