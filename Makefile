@@ -34,7 +34,8 @@ WORKERS ?= 2
 
 .PHONY: nightly
 nightly: applications ## real applications, 10,000 examples of each property-based test, 100 random kills (three hours)
-	GATE_TEST_EXAMPLES=10000 $(BIN)/pytest -n $(WORKERS) --timeout 6000 tests/unit tests/acceptance/test_any_request.py
+	GATE_TEST_EXAMPLES=10000 $(BIN)/pytest -n $(WORKERS) --timeout 6000 tests/unit tests/acceptance/test_any_request.py \
+		tests/integration/test_missing_oracle.py
 	GATE_TEST_ROUNDS=100 $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_kills.py tests/acceptance/test_engines.py
 
 .PHONY: applications

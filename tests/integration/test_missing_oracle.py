@@ -44,7 +44,8 @@ from gate.database.stamp import TableName
 from gate.drift.models import tables_of
 from tests.conftest import new_database
 
-EXAMPLES = int(os.environ.get("GATE_TEST_EXAMPLES", "100"))
+VERSIONS = (16, 18)
+EXAMPLES = int(os.environ.get("GATE_TEST_EXAMPLES", "100")) // len(VERSIONS)
 ROLE = "oracle_server"
 SCHEMAS = (None, "app", "App Schema")
 TABLE_NAMES = ("items", "Orders", "order lines", "größe", "select", 'say "hi"', "50%:x", "t" * 63)
@@ -82,7 +83,7 @@ CREATE TABLE alembic_version (version_num varchar(32)); INSERT INTO alembic_vers
 VALUES = {Integer: 1, String: "x", Boolean: True, Numeric: 1}
 
 
-@pytest.fixture(scope="module", params=[16, 18])
+@pytest.fixture(scope="module", params=VERSIONS)
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     server = EmbeddedPostgres(version=request.param).start()
     with new_database(server) as database:
@@ -208,7 +209,8 @@ def revoke_schema(case: Case, table: Table, _: Column[Any], __: str) -> None:
 
 
 def add_column(case: Case, table: Table, _: Column[Any], extra: str) -> None:
-    if not case.has(table, Column(extra)):
+    unsupported = extra == "extra_identity" and is_partitioned(table)  # before PostgreSQL 17
+    if not case.has(table, Column(extra)) and not unsupported:
         case.run(f"ALTER TABLE {case.name_of(table)} ADD {quote(extra)} {EXTRAS[extra][0]}")
 
 
@@ -370,6 +372,7 @@ def repaired(case: Case, table: Table, columns: set[str | None], statement: Exec
         savepoint.rollback()
 
 
+@pytest.mark.filterwarnings("ignore:Column .* is marked as a member of the primary key")
 def test_what_is_named_is_what_fails(engine: Engine) -> None:
     @settings(
         max_examples=EXAMPLES, deadline=None, suppress_health_check=list(hypothesis.HealthCheck), derandomize=False

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from gate.database import location
 from gate.database.engine import engine_of
 from gate.database.missing import Needs, Shortfall
 from gate.database.stamp import TableName
-from gate.image.expectations import ExpectedTable
+from gate.image.expectations import Expectations, ExpectedTable, RecordedVersionTable
+from gate.image.expectations_file import render
 from gate.settings.database_url import UrlSource
 
 ITEMS = ExpectedTable(None, "items", ("id", "name"))
@@ -33,3 +35,9 @@ def missing(url: str, *tables: ExpectedTable, rights: bool = True) -> list[str]:
     found = search(url, needs(*tables, rights=rights))
     assert found.total >= len(found.items)
     return [str(item) for item in found.items]
+
+
+def record(folder: Path, *tables: ExpectedTable, heads: tuple[str, ...] = ("a3",)) -> None:
+    """Write the file of `gate expect`, as if it had recorded these tables."""
+    content = render(Expectations("", heads, RecordedVersionTable("alembic_version"), tables))
+    (folder / "gate-expected.json").write_bytes(content)
