@@ -57,11 +57,12 @@ def _storable(run: RunWithNeeds, tables: Sequence[ExpectedTable]) -> list[tuple[
     def storable(text: str) -> str:
         try:
             text.encode(codec)
+            is_storable = "\0" not in text
         except UnicodeEncodeError:
-            return ""
+            is_storable = False
         except LookupError:
-            return text if text.isascii() else ""
-        return "" if "\0" in text else text
+            is_storable = text.isascii() and "\0" not in text
+        return text if is_storable else ""
 
     return [
         (
