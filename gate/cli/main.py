@@ -29,13 +29,22 @@ def main() -> NoReturn:
     gc_tuning.collect_rarely()
     try:
         code = command(sys.argv[1:])
-    except Interrupted as interruption:
+    except Interrupted as interruption:  # before a command could handle it
+        stdio.print_error(f"received signal {interruption.signal_number} and ends.")
         code = interruption.exit_code
     except KeyboardInterrupt:
-        code = 130
+        code = _end_by_interrupt()
     except Exception as error:  # noqa: BLE001 - the last resort: report a bug as a bug
         code = _report_shortage(error) or _report_bug(error)
     _exit(code)
+
+
+def _end_by_interrupt() -> int:
+    """Ignore further interrupts, which would print a traceback, and return the exit code."""
+    import signal  # noqa: PLC0415 - a check needs it only here
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return 128 + signal.SIGINT
 
 
 def _report_shortage(error: Exception) -> int:
@@ -108,6 +117,8 @@ def _serve(arguments: Arguments) -> int:
     except GateError as error:
         stdio.print_error(*hide_in_message(str(error)).splitlines())
         return error.exit_code
+    except Interrupted as interruption:
+        return interruption.exit_code
 
 
 def _exit(code: int) -> NoReturn:

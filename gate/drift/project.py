@@ -79,7 +79,8 @@ class Project(NamedTuple):
         source = self.settings.migration_database_url if migrating else None
         database = self._locate(source or self.settings.database_url)
         engine_of(database).load_driver()
-        return Inspector(self.image.graph, self.table, database, self.needs(migrating=migrating))
+        needs = self.needs(migrating=migrating)
+        return Inspector(self.image.graph, self.table, database, needs, migrating=migrating)
 
     def needs(self, *, migrating: bool = False) -> Needs | None:
         """Return what to search for, None without expectations.

@@ -109,7 +109,9 @@ def _expectations(path: str, document: Any) -> Expectations:
 def _require_version(document: dict[str, Any]) -> None:
     version = document.get("version")
     if type(version) is int and version > VERSION:
-        raise _Invalid(f"it was written by a newer gate (its version is {version:.6g}, this gate reads {VERSION})")
+        raise _Invalid(
+            f"it was written by a newer gate (version {truncate(str(version), 10)}, this gate reads {VERSION})"
+        )
     if type(version) is not int or version != VERSION:
         raise _Invalid(f"it does not begin with the version of its format, {VERSION}; another program has written it")
 

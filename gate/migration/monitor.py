@@ -18,6 +18,7 @@ from gate.errors import DatabaseUnavailable, GateError, LockLost, MigrationFaile
 from gate.migration.plan import Plan
 from gate.migration.process import SupervisedProcess, start_upgrade
 from gate.migration.progress import Progress
+from gate.process.memory import OomWatch
 from gate.process.threads import PeriodicCall, try_for
 
 POLL_INTERVAL = 0.1
@@ -63,6 +64,7 @@ class _UpgradeMonitor:
         self._lock_check = PeriodicCall(self._verify_lock, SERVER_CHECK_INTERVAL)
         self._session_check = PeriodicCall(self._check_sessions, SERVER_CHECK_INTERVAL)
         self._next_refresh = SERVER_CHECK_INTERVAL
+        self._oom_watch = OomWatch()
 
     def run(self) -> None:
         while not self._has_exited():
@@ -73,7 +75,15 @@ class _UpgradeMonitor:
             self._lock_check.attend()
             self._session_check.attend()
         self._verify_lock_after_refusal()
-        self._progress.raise_for_failure(self._process.returncode, self._plan.command)
+        self._raise_for_failure()
+
+    def _raise_for_failure(self) -> None:
+        """Raise the failure of the upgrade, with memory as its cause where the kernel's counters show that."""
+        try:
+            self._progress.raise_for_failure(self._process.returncode, self._plan.command)
+        except MigrationFailed as error:
+            cause = self._oom_watch.explain()
+            raise MigrationFailed(f"{error} {cause}".rstrip(), error.revision) from None
 
     def _has_exited(self) -> bool:
         """Receive reports; return whether the process has exited and all its reports have been received.
@@ -138,10 +148,7 @@ class _UpgradeMonitor:
             self._statements.check(self._own_sessions())
 
     def cancel(self) -> None:
-        """Cancel the upgrade: its statements in the server first, so that it can roll back, then its processes.
-
-        A second signal interrupts the waiting and kills the processes at once.
-        """
+        """Cancel the upgrade: its statements in the server first, so that it can roll back, then its processes."""
         try:
             if self._plan.command:
                 self._process.send_signal(signal.SIGTERM)

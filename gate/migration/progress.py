@@ -17,7 +17,7 @@ from gate import log
 from gate.database.lock import Migrator
 from gate.database.sessions import shorten_error
 from gate.drift.comparison import Drift
-from gate.errors import MORE_PROCESSES, BadSettings, MigrationFailed, ResourceShortage
+from gate.errors import MORE_PROCESSES, BadSettings, MigrationFailed, ResourceShortage, shortage_remedy
 from gate.redaction import hide
 from gate.text import truncate
 
@@ -29,6 +29,9 @@ SENTENCE_ENDS = (".", "!", "?", "…")
 
 RESOURCE_ERRORS = frozenset(map(os.strerror, (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)))
 """Why the supervisor could not start the upgrade, where that is a shortage and no mistake."""
+
+MISSING_CONTEXT = re.compile(r"(?i)outside of (an? |the )?app(lication)? context|not within an app context")
+"""How Flask and Quart say that their application context is missing, which Alembic alone does not set up."""
 
 STAMP_REMEDY = "`alembic stamp REVISION`"
 """The remedy where tables were created without Alembic."""
@@ -44,8 +47,8 @@ class Progress:
     revision; `failure`: the report of the error that ended Alembic's upgrade; `done`: whether Alembic's upgrade
     returned; `exit_code`: the upgrade's, negative for a signal, None = it has not exited; `start_error`: why the
     upgrade could not be executed, "" = it was; `since`: when the upgrade began, in seconds of the Unix epoch;
-    `began`: when it began, or when env.py had been verified and began again, and `last_report`: when the last
-    report arrived, both in seconds of the monotonic clock.
+    `began`: when it began, with the dry run of env.py, and `last_report`: when the last report arrived, both in
+    seconds of the monotonic clock.
     """
 
     planned: Drift
@@ -75,8 +78,6 @@ class Progress:
                 self.opened_sessions.add(report["pid"])
             case "pooled":
                 self._log_pooler()
-            case "verified":
-                self.began = self.last_report
             case "autocommit":
                 self.autocommit_revisions.append(report["revision"])
             case "plan":
@@ -156,6 +157,11 @@ class Progress:
         """Whether the fence ended the upgrade before the first revision: env.py's connection had not passed it."""
         return self.failure is not None and self.failure["kind"] == "database" and not self.step
 
+    @property
+    def failure_message(self) -> str:
+        """The error that ended Alembic's upgrade, as a sentence; "" if none was reported."""
+        return str(self._reported_failure(self.failure)) if self.failure else ""
+
     def raise_for_failure(self, supervisor_exit_code: int, command: Sequence[str]) -> None:
         """Raise `MigrationFailed` if the upgrade has failed, `BadSettings` if the fence refused it.
 
@@ -190,6 +196,13 @@ class Progress:
         return MigrationFailed(f"The upgrade failed{self.in_revision}: {message}{self._hint(failure)}")
 
     def _hint(self, failure: dict[str, Any]) -> str:
+        if MISSING_CONTEXT.search(failure["message"]):
+            return (
+                " Alembic alone sets up no application context: set GATE_UPGRADE_COMMAND to the framework's own "
+                "command (for Flask-Migrate `flask db upgrade`), which gate runs under the same lock."
+            )
+        if remedy := shortage_remedy(failure["message"]):
+            return f" {remedy}"
         if not self.step:
             return (
                 " No revision had started: the error is in env.py or in a module that it imports. If it could not "

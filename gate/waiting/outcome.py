@@ -47,7 +47,7 @@ class Outcome:
     def topic(self) -> object:
         """Two outcomes with equal topics have the same cause, and the second is not announced at once."""
         if isinstance(self.finding, GateError):
-            return type(self.finding), self.finding.finding
+            return type(self.finding), self.finding.topic
         drift = self.finding.drift
         return str(drift), drift.verdict, self.migrator and self.migrator.revision, self.locked_out
 
@@ -57,7 +57,7 @@ class Outcome:
         if isinstance(self.finding, GateError):
             return " ".join(str(self.finding).splitlines())
         drift = self.finding.drift
-        return f"{drift}. {messages.finding(drift, self.finding.stamp.database)}"
+        return f"{drift}. {messages.finding(drift, self.finding.stamp.database, self.finding.table)}"
 
 
 def readiness(outcome: Outcome) -> Readiness:
