@@ -19,7 +19,7 @@ MAX_NESTING = 10
 
 
 def tables_of(models: object, engine: str = "") -> tuple[ExpectedTable, ...]:
-    """Return the tables of a `MetaData`, a declarative base, SQLModel, or a sequence of them.
+    """Return the tables of a `MetaData`, a registry, a declarative base, SQLModel, `db`, or a sequence of them.
 
     `engine`: the name of the SQLAlchemy dialect, "" if it is not known. Raises `BadSettings` for anything else.
     """
@@ -30,11 +30,19 @@ def tables_of(models: object, engine: str = "") -> tuple[ExpectedTable, ...]:
         )
     found: dict[tuple[str | None, str], ExpectedTable] = {}
     for base in bases:
-        mappers = [*getattr(getattr(base, "registry", None) or getattr(base, "_sa_registry", None), "mappers", ())]
+        mappers = _mappers(base)
         for table in _metadata(base).tables.values():
             if expected := _expected(table, mappers, engine):
                 found[expected.schema, expected.name] = expected
     return tuple(found.values())
+
+
+def _mappers(base: Any) -> list[Any]:
+    """Return the mappers of a registry, a base, SQLModel, or Flask-SQLAlchemy's `db`; none of a MetaData."""
+    model = getattr(base, "Model", None)
+    holders: list[Any] = [base, *(getattr(base, name, None) for name in ("registry", "_sa_registry"))]
+    holders.append(getattr(model, "registry", None))
+    return next(([*holder.mappers] for holder in holders if hasattr(holder, "mappers")), [])
 
 
 def _bases(value: object, depth: int = 0) -> Iterator[Any]:

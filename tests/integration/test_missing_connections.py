@@ -118,4 +118,5 @@ def test_of_mapped_classes_the_columns_that_queries_name_are_needed() -> None:
         ExpectedTable(None, "items", ("id", "mapped")),
         ExpectedTable(None, "notes", ("id", "body")),
     )
+    assert tables_of(Base.registry) == tables_of(Base)
     assert tables_of([Base, Base.metadata])[0].columns == ("id", "mapped", "left_out")
