@@ -65,6 +65,15 @@ class DatabaseUnavailable(GateError):
         self.topic = sentence
 
 
+class DatabaseLost(GateError):
+    """The database went away in the middle of a migration; what had committed stays, and migrating again continues.
+
+    It is no `DatabaseUnavailable`: to wait and to try again without a limit could crash a server again and again.
+    """
+
+    exit_code = 69
+
+
 class ResourceShortage(DatabaseUnavailable):
     """The machine or the container gives gate no thread, process, file descriptor or memory: no bug in gate.
 

@@ -87,6 +87,11 @@ class Database(NamedTuple):
             return self.fallback
         return read_url(self.source)
 
+    @property
+    def answer_timeout(self) -> float:
+        """Seconds after which an open connection that does not answer counts as lost."""
+        return self.connect_timeout + self.query_timeout
+
     def host_count(self) -> int:
         """Return the number of hosts in the URL: libpq tries them in turn, each for the whole connect_timeout."""
         hosts: list[str] = []

@@ -21,9 +21,12 @@ from gate.database.location import Database, explain
 from gate.database.lock import MYSQL_TAGS, Lock, LockKey, Migrator
 from gate.database.sessions import Activity, Sessions, busiest, shorten_statement
 from gate.errors import DatabaseUnavailable, LockBusy, LockLost
+from gate.process.threads import BackgroundCall
 
 SESSION_WAIT_TIMEOUT = 31536000
 """Seconds of wait_timeout: an idle holder must not lose the lock."""
+
+CONNECTION_LOST = "The connection that holds the migration lock was lost"
 
 
 class MySqlEngine(GenericEngine):
@@ -66,14 +69,21 @@ class NamedLock(Lock):
     connection: Connection | None = None
 
     def verify(self) -> None:
-        """Ask the server for the holder of the lock."""
-        assert self.connection is not None
+        """Ask the server for the holder of the lock; a connection that does not answer in time counts as lost."""
+        limit = self.database.answer_timeout
         try:
-            held = self.connection.execute(text("SELECT IS_USED_LOCK(:n) = CONNECTION_ID()"), {"n": self.tag}).scalar()
+            held = BackgroundCall(self._is_held).result(limit)
+        except TimeoutError:
+            raise LockLost(f"{CONNECTION_LOST} (timed out after {limit:g} s)") from None
         except SQLAlchemyError as error:
-            raise LockLost(f"The connection that holds the migration lock was lost ({driver_error(error)})") from None
+            raise LockLost(f"{CONNECTION_LOST} ({driver_error(error)})") from None
         if not held:
             raise LockLost("The server gave the migration lock to another connection")
+
+    def _is_held(self) -> bool:
+        assert self.connection is not None
+        held = text("SELECT IS_USED_LOCK(:n) = CONNECTION_ID()")
+        return bool(self.connection.execute(held, {"n": self.tag}).scalar())
 
 
 def _acquire_named_lock(connection: Connection, key: LockKey, database: Database) -> tuple[str, int]:
@@ -116,11 +126,15 @@ class MySqlSessions(Sessions):
         tags = ", ".join(f"IS_USED_LOCK('{self.tag}/{number}')" for number in range(MYSQL_TAGS))
         return [int(pid) for row in self._query(f"SELECT {tags}") for pid in row if pid is not None]
 
+    def existing(self, pids: Collection[int]) -> list[int]:
+        """Find them by their ids in the process list, which shows at least this user's."""
+        rows = self._query(f"SELECT id FROM information_schema.processlist WHERE id IN ({_join_ids(pids)})")
+        return [int(pid) for (pid,) in rows]
+
     def activity(self, pids: Collection[int]) -> Activity | None:
         """Read the process list."""
-        ids = ", ".join(map(str, pids)) or "NULL"
         columns = "time, CASE command WHEN 'Sleep' THEN NULL ELSE info END, state"
-        rows = self._query(f"SELECT {columns} FROM information_schema.processlist WHERE id IN ({ids})")
+        rows = self._query(f"SELECT {columns} FROM information_schema.processlist WHERE id IN ({_join_ids(pids)})")
         return busiest(
             [
                 Activity(float(age or 0), shorten_statement(info), wait_state=_wait_state(state))
@@ -143,12 +157,24 @@ class MySqlSessions(Sessions):
                 self._query(f"{kill} {pid:d}")
 
     def _query(self, statement: str) -> list[Any]:
+        """Ask on a new connection; only some drivers have a time-out of their own."""
+        limit = self.database.answer_timeout
+        try:
+            return BackgroundCall(lambda: self._rows(statement)).result(limit)
+        except TimeoutError:
+            raise explain(TimeoutError(f"timed out after {limit:g} s"), self.database.url()) from None
+
+    def _rows(self, statement: str) -> list[Any]:
         with MySqlEngine(self.database).connect() as connection:
             try:
                 result = connection.execute(text(statement))
                 return list(result) if result.returns_rows else []
             except SQLAlchemyError as error:
                 raise explain(driver_error(error), self.database.url()) from None
+
+
+def _join_ids(pids: Collection[int]) -> str:
+    return ", ".join(f"{pid:d}" for pid in pids) or "NULL"
 
 
 def _wait_state(state: object) -> str:

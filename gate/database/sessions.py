@@ -66,8 +66,12 @@ class Sessions:
         """Sessions of another migration under the same lock, which a killed migrator has left."""
         return []
 
+    def existing(self, pids: Collection[int]) -> list[int]:
+        """Those of these sessions that still exist."""
+        return list(pids)
+
     def activity(self, _: Collection[int]) -> Activity | None:
-        """What the busiest of these sessions does, None if none of them exists."""
+        """What the busiest of these sessions does, None if none of them exists or this role may not see it."""
         return None
 
     def cancel(self, _: Collection[int]) -> None:

@@ -16,7 +16,7 @@ from gate.database.stamp import VersionTableLocked
 from gate.drift.comparison import Drift, Verdict
 from gate.drift.inspector import Inspection, Inspector
 from gate.drift.messages import MAX_PENDING_SHOWN, pending_text
-from gate.errors import DatabaseUnavailable, Interrupted, LockLost, MigrationFailed
+from gate.errors import DatabaseLost, DatabaseUnavailable, Interrupted, LockLost, MigrationFailed
 from gate.migration import failure_report
 from gate.migration.monitor import upgrade
 from gate.migration.plan import Plan
@@ -31,13 +31,17 @@ CANCELLED_REPORT_TIMEOUT = 0.5
 """Seconds for the check of what a cancelled upgrade has committed; gate exits within two seconds of a signal."""
 
 
+RETRY = "the next migration continues from there."
+
+
 def migrate(plan: Plan, inspector: Inspector, should_upgrade: Callable[[Drift], bool]) -> Inspection:
     """Upgrade under the lock and return the inspection that verified the result.
 
     `should_upgrade` decides again under the lock, since another migrator may have finished meanwhile; if it returns
     false, nothing is upgraded. Raises `LockBusy` if another migrator holds the lock; `MigrationFailed` with the failed
     and the committed revisions; `BadSettings` if env.py connects to another database or the engine has no lock;
-    `DatabaseUnavailable` if the database cannot be checked; `Interrupted` for a signal.
+    `DatabaseUnavailable` if the database cannot be checked; `DatabaseLost` if it went away in the middle; `Interrupted`
+    for a signal.
     """
     database, key = inspector.database, inspector.table.key
     with engine_of(database).acquire(key) if plan.locking else acquire_nothing(database, key) as lock:
@@ -110,6 +114,9 @@ def _upgrade(plan: Plan, lock: Lock, progress: Progress, inspector: Inspector, s
         remaining = failure_report.remaining_changes(inspector, progress, lock, SERVER_QUERY_TIMEOUT)
         text = f"{error} {remaining}{failure_report.remedy(error, progress)}"
         raise MigrationFailed(text, progress.revision) from None
+    except DatabaseLost as error:
+        remaining = failure_report.remaining_changes(inspector, progress, lock, SERVER_QUERY_TIMEOUT)
+        raise DatabaseLost(f"{error} What had committed stays. {remaining} Try again: {RETRY}") from None
     except Interrupted:
         remaining = failure_report.remaining_changes(inspector, progress, lock, CANCELLED_REPORT_TIMEOUT)
         failure = f"{progress.failure_message} " if progress.failure else ""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from gate import log
 from gate.database.lock import Lock
 from gate.database.sessions import Activity, Sessions, terminate_late_orphans
-from gate.errors import DatabaseUnavailable, GateError, LockLost, MigrationFailed
+from gate.errors import BadSettings, DatabaseUnavailable, GateError, LockLost, MigrationFailed, ResourceShortage
 from gate.migration.plan import Plan
 from gate.migration.process import SupervisedProcess, start_upgrade
 from gate.migration.progress import Progress
@@ -33,6 +33,9 @@ CANCEL_TIMEOUT = 0.5
 EXIT_TIMEOUT = 1.0
 """Seconds for a cancelled upgrade to roll back and exit before it is killed."""
 
+UNANSWERED_TIMEOUT = 10.0
+"""Seconds after which a statement whose session is gone or idle in the server counts as one with a lost answer."""
+
 LONG_STATEMENT = 10.0
 """Seconds after which a statement, or the lack of one, is logged; then again whenever the time has doubled."""
 
@@ -40,8 +43,9 @@ LONG_STATEMENT = 10.0
 def upgrade(plan: Plan, lock: Lock, progress: Progress, schema: str) -> None:
     """Run the upgrade until it exits. `schema`: of the version table, as gate inspected it under the lock.
 
-    Raises `MigrationFailed`; `BadSettings` if env.py connects to another database; `DatabaseUnavailable` if the lock
-    was lost before the first revision; `Interrupted` for a signal. The upgrade's processes and sessions are ended then.
+    Raises `MigrationFailed`; `BadSettings` if env.py connects to another database; `DatabaseLost` if a connection of
+    the lock or of the migration was lost, `DatabaseUnavailable` if that was before the first revision; `Interrupted`
+    for a signal. The upgrade's processes and sessions are ended then.
     """
     with start_upgrade(plan, lock, schema) as process:
         monitor = _UpgradeMonitor(plan, lock, process, progress)
@@ -74,14 +78,12 @@ class _UpgradeMonitor:
             self._refresh_progress(elapsed)
             self._lock_check.attend()
             self._session_check.attend()
-        self._verify_lock_after_refusal()
-        self._raise_for_failure()
-
-    def _raise_for_failure(self) -> None:
-        """Raise the failure of the upgrade, with memory as its cause where the kernel's counters show that."""
         try:
             self._progress.raise_for_failure(self._process.returncode, self._plan.command)
-        except MigrationFailed as error:
+        except (MigrationFailed, BadSettings) as error:
+            self._verify_lock_after(error)
+            if isinstance(error, BadSettings):
+                raise
             cause = self._oom_watch.explain()
             raise MigrationFailed(f"{error} {cause}".rstrip(), error.revision) from None
 
@@ -117,27 +119,27 @@ class _UpgradeMonitor:
             self._lock.publish_progress(self._progress.migrator())
             self._lock.verify()
         except LockLost as error:
-            raise self._lock_lost(error) from None
+            text = f"{error}. gate cancelled the upgrade, since another migrator can acquire the lock now"
+            raise self._database_lost(text) from None
 
-    def _verify_lock_after_refusal(self) -> None:
-        """The fence also refuses an env.py that connected to the right database after the lock was lost."""
-        if self._progress.refused_by_fence:
-            try:
+    def _verify_lock_after(self, failure: GateError) -> None:
+        """Raise `DatabaseLost` if the lock was lost, too: a driver or a command may report that as any failure.
+
+        The fence also refuses an env.py that connected to the right database after the lock was lost.
+        """
+        try:
+            with suppress(ResourceShortage):
                 self._lock.verify()
-            except LockLost as error:
-                raise self._lock_lost(error) from None
+        except LockLost as error:
+            seen = "" if self._progress.refused_by_fence else f". {str(failure).rstrip('.')}"
+            raise self._database_lost(f"{error}{seen}") from None
 
-    def _lock_lost(self, error: LockLost) -> GateError:
-        """Before the first revision nothing was applied, so gate may try again; GATE_UPGRADE_COMMAND reports none."""
-        if not self._progress.step and not self._plan.command:
-            return DatabaseUnavailable(f"{error} before the first revision. Nothing was applied; gate tries again.")
-        return MigrationFailed(
-            f"{error}. gate cancelled the upgrade{self._progress.in_revision}, since another migrator can acquire the "
-            "lock now."
-        )
+    def _database_lost(self, reason: str) -> GateError:
+        return self._progress.database_lost(reason, has_command=bool(self._plan.command))
 
     def _check_sessions(self) -> None:
-        """Terminate sessions of a killed migrator, and log slow statements of this one."""
+        """Terminate sessions of a killed migrator, and log slow statements of this one; raises `DatabaseLost`."""
+        lost = ""
         with suppress(DatabaseUnavailable):
             if self._lock.fence and self._lock.sessions.distinguishes_orphans:
                 for pid in terminate_late_orphans(self._lock.sessions):
@@ -145,7 +147,33 @@ class _UpgradeMonitor:
                         f"A killed migrator's upgrade connected late, in backend {pid}; gate terminated that backend."
                     )
                     log.emit("warning", "gate.orphan_terminated", text, backend=pid)
-            self._statements.check(self._own_sessions())
+            own = self._own_sessions()
+            lost = self._lost_connection(own)
+            if not lost:
+                self._statements.check(own)
+        if lost:
+            raise self._database_lost(lost)
+
+    def _lost_connection(self, own: Collection[int]) -> str:
+        """Say that the migration waits for an answer that no session of it in the server will give, "" if it does not.
+
+        A proxy that has lost its side to the server, and still acknowledges, defeats keep-alives. A pooler has no
+        session for a client that waits for one.
+        """
+        sent_at, sessions = self._process.clock.sent_at, self._lock.sessions
+        waited = time.monotonic() - sent_at
+        if not sent_at or waited < UNANSWERED_TIMEOUT or self._progress.pooled or not sessions.visible:
+            return ""
+        existing = sessions.existing({*own, *self._progress.opened_sessions})
+        activity = sessions.activity(existing)
+        is_idle = activity is not None and not activity.text and activity.age >= UNANSWERED_TIMEOUT
+        if (existing and not is_idle) or self._process.clock.sent_at != sent_at:  # it may have been answered since
+            return ""
+        found = "has finished its statement" if existing else "is gone"
+        return (
+            f"the migration has waited for an answer for {waited:.0f} s, and its session in the server {found}: its "
+            "connection is lost. gate cancelled the upgrade"
+        )
 
     def cancel(self) -> None:
         """Cancel the upgrade: its statements in the server first, so that it can roll back, then its processes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from gate.image.alembic_config import Configuration
@@ -35,7 +35,8 @@ class UpgradeRequest(NamedTuple):
     """The request to `gate.migration.child.upgrade`.
 
     `ini`, `toml`, `section`: as in `Configuration`; `fence`, `tag`: as in `Lock`; `x`, `version_table`: as in `Plan`;
-    `schema`: where gate found the version table under the lock, or where Alembic would create it, "" = it has none.
+    `schema`: where gate found the version table under the lock, or where Alembic would create it, "" = it has none;
+    `clock`: the descriptors of a `StatementClock`.
     """
 
     ini: str
@@ -46,6 +47,7 @@ class UpgradeRequest(NamedTuple):
     tag: str
     version_table: str
     schema: str
+    clock: Sequence[int] = ()
 
     def to_json(self) -> str:
         """Encode the request as a command-line argument; every user can read those, so it contains no URL."""

@@ -18,6 +18,7 @@ from gate import log
 from gate.database.location import Database
 from gate.database.lock import Lock
 from gate.errors import starting_process
+from gate.migration.child.statement_clock import StatementClock
 from gate.migration.plan import Plan, UpgradeRequest
 
 KILL_TIMEOUT = 0.3
@@ -31,13 +32,18 @@ READ_SIZE = 65536
 def start_upgrade(plan: Plan, lock: Lock, schema: str) -> Iterator[SupervisedProcess]:
     """Start the upgrade below a supervisor. `schema`: as in `UpgradeRequest`."""
     environment = migration_environment(lock.database, dedicated=plan.dedicated) | _tag_variables(plan, lock)
-    with start_supervised(
-        lambda reports: plan.command or _alembic_upgrade(plan, lock, schema, reports),
-        "the upgrade process",
-        environment,
-        descriptors=lock.descriptors,
-    ) as process:
-        yield process
+    clock = StatementClock.create()
+    try:
+        with start_supervised(
+            lambda reports: plan.command or _alembic_upgrade(plan, lock, schema, reports, clock),
+            "the upgrade process",
+            environment,
+            descriptors=(*clock.descriptors, *lock.descriptors),
+        ) as process:
+            process.clock = clock
+            yield process
+    finally:
+        clock.close_descriptor()
 
 
 @contextmanager
@@ -76,9 +82,10 @@ def start_supervised(
         yield SupervisedProcess(process, lifeline_pipe, report_pipe)
 
 
-def _alembic_upgrade(plan: Plan, lock: Lock, schema: str, reports_end: int) -> list[str]:
+def _alembic_upgrade(plan: Plan, lock: Lock, schema: str, reports_end: int, clock: StatementClock) -> list[str]:
     c = plan.configuration
-    request = UpgradeRequest(c.ini, c.toml, c.section, list(plan.x), lock.fence, lock.tag, plan.version_table, schema)
+    of_lock, descriptors = (lock.fence, lock.tag), list(clock.descriptors)
+    request = UpgradeRequest(c.ini, c.toml, c.section, list(plan.x), *of_lock, plan.version_table, schema, descriptors)
     return [sys.executable, "-P", "-m", "gate.migration.child.upgrade", str(reports_end), request.to_json()]
 
 
@@ -116,12 +123,14 @@ def _tag_variables(plan: Plan, lock: Lock) -> dict[str, str]:
 class SupervisedProcess:
     """A supervisor; a process group of its own with the command that it runs.
 
-    `lifeline`: the pipe's end that only gate holds; `report_pipe`: the pipe for the reports.
+    `lifeline`: the pipe's end that only gate holds; `report_pipe`: the pipe for the reports; `clock`: when an upgrade
+    sent the statement for whose answer it waits.
     """
 
     process: subprocess.Popen[bytes]
     lifeline: BinaryIO
     report_pipe: BinaryIO
+    clock: StatementClock = field(default_factory=StatementClock, init=False)
     _reports_closed: bool = field(default=False, init=False)
     _partial_line: bytes = field(default=b"", init=False)
 

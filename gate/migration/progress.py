@@ -17,7 +17,16 @@ from gate import log
 from gate.database.lock import Migrator
 from gate.database.sessions import shorten_error
 from gate.drift.comparison import Drift
-from gate.errors import MORE_PROCESSES, BadSettings, MigrationFailed, ResourceShortage, shortage_remedy
+from gate.errors import (
+    MORE_PROCESSES,
+    BadSettings,
+    DatabaseLost,
+    DatabaseUnavailable,
+    GateError,
+    MigrationFailed,
+    ResourceShortage,
+    shortage_remedy,
+)
 from gate.redaction import hide
 from gate.text import truncate
 
@@ -46,9 +55,9 @@ class Progress:
     of the migration's connections; `autocommit_revisions`: those that have used AUTOCOMMIT, where "" means every
     revision; `failure`: the report of the error that ended Alembic's upgrade; `done`: whether Alembic's upgrade
     returned; `exit_code`: the upgrade's, negative for a signal, None = it has not exited; `start_error`: why the
-    upgrade could not be executed, "" = it was; `since`: when the upgrade began, in seconds of the Unix epoch;
-    `began`: when it began, with the dry run of env.py, and `last_report`: when the last report arrived, both in
-    seconds of the monotonic clock.
+    upgrade could not be executed, "" = it was; `pooled`: whether a connection goes through a pooler; `since`: when the
+    upgrade began, in seconds of the Unix epoch; `began`: when it began, with the dry run of env.py, and `last_report`:
+    when the last report arrived, both in seconds of the monotonic clock.
     """
 
     planned: Drift
@@ -65,7 +74,7 @@ class Progress:
     since: int = field(default_factory=lambda: int(time.time()))
     began: float = field(default_factory=time.monotonic)
     last_report: float = field(default_factory=time.monotonic)
-    _pooler_logged: bool = field(default=False, init=False)
+    pooled: bool = field(default=False, init=False)
 
     def receive(self, report: dict[str, Any]) -> bool:
         """Record one report and log it if it is about a revision.
@@ -101,9 +110,9 @@ class Progress:
 
     def _log_pooler(self) -> None:
         """Log the pooler once, although env.py runs twice."""
-        if self._pooler_logged:
+        if self.pooled:
             return
-        self._pooler_logged = True
+        self.pooled = True
         text = (
             "The migration connects through a pooler. gate can neither cancel a statement outside a transaction nor "
             "find it after a kill. Set MIGRATION_DATABASE_URL to a URL that leads directly to PostgreSQL."
@@ -162,8 +171,21 @@ class Progress:
         """The error that ended Alembic's upgrade, as a sentence; "" if none was reported."""
         return str(self._reported_failure(self.failure)) if self.failure else ""
 
+    def database_lost(self, reason: str, *, has_command: bool = False) -> GateError:
+        """Return the error for a lost database. `reason`: a clause; `has_command`: GATE_UPGRADE_COMMAND upgrades.
+
+        Before the first revision nothing was applied, so gate may try again without a limit; a command reports none.
+        """
+        if not self.step and not has_command:
+            return DatabaseUnavailable(
+                f"The database went away before the first revision: {reason}. Nothing was applied; gate tries again."
+            )
+        return DatabaseLost(f"The database went away{self.in_revision}: {reason}.")
+
     def raise_for_failure(self, supervisor_exit_code: int, command: Sequence[str]) -> None:
         """Raise `MigrationFailed` if the upgrade has failed, `BadSettings` if the fence refused it.
+
+        Raise `DatabaseLost`, or `DatabaseUnavailable` before the first revision, if the driver lost its connection.
 
         Returning does not mean success: only a check of the database does. `supervisor_exit_code` counts where the
         supervisor was killed before it could report; `command` is GATE_UPGRADE_COMMAND.
@@ -184,13 +206,15 @@ class Progress:
             text = f"{name} ended with exit code 0{self.in_revision}, but the upgrade had not finished."
             raise MigrationFailed(text)
 
-    def _reported_failure(self, failure: dict[str, Any]) -> MigrationFailed | BadSettings:
+    def _reported_failure(self, failure: dict[str, Any]) -> GateError:
         if self.refused_by_fence:
             return BadSettings(f"{failure['message']} Nothing was applied.")
         if failure["kind"] == "database":
             return MigrationFailed(failure["message"], self.revision)
         location = f" ({failure['location']})" if failure["location"] else ""
         message = shorten_error(failure["message"])
+        if failure["lost"]:
+            return self.database_lost(f"{message.rstrip('.')}{location}")
         if location or not message.endswith(SENTENCE_ENDS):
             message = f"{message.rstrip('.')}{location}."
         return MigrationFailed(f"The upgrade failed{self.in_revision}: {message}{self._hint(failure)}")

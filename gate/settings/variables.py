@@ -106,7 +106,7 @@ SETTINGS = (
     Setting(
         "GATE_ON_FAILURE",
         "exit",
-        "action of `gate run` on exit code 65, 75, 76 or 78: `exit`, or `stay` and keep checking",
+        "action of `gate run` on exit code 65, 69, 75, 76 or 78: `exit`, or `stay` and keep checking",
         "--on-failure",
         "ACTION",
     ),

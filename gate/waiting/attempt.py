@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gate import log
 from gate.drift.project import load_project
-from gate.errors import BadSettings, GateError
+from gate.errors import BadSettings, DatabaseLost, GateError
 from gate.readiness.answer import Readiness
 from gate.readiness.placeholder import Placeholder
 from gate.settings import settings
@@ -21,12 +21,17 @@ if TYPE_CHECKING:
     from gate.migration.progress import Progress
 
 
+MAX_LOST_RETRIES = 5
+"""How often gate migrates again by itself after the database went away: a migration may crash the server itself."""
+
+
 @dataclass(slots=True)
 class Attempt:
     """Reads settings and image anew each time it is run, since either may have been fixed in between.
 
     `deadline`: GATE_TIMEOUT, for all attempts together. `upgrade_began`: some attempt has started an upgrade.
-    `inspect_only`: some attempt has failed, and later ones may not migrate.
+    `inspect_only`: some attempt has failed, and later ones may not migrate. `retries_left`: how many attempts may still
+    follow one in which the database went away.
     """
 
     arguments: Arguments
@@ -35,6 +40,7 @@ class Attempt:
     deadline: Deadline = field(default_factory=Deadline, init=False)
     upgrade_began: bool = field(default=False, init=False)
     inspect_only: bool = field(default=False, init=False)
+    retries_left: int = field(default=MAX_LOST_RETRIES, init=False)
     _logged: set[str] = field(default_factory=set, init=False)
 
     def run(self) -> None:
@@ -42,9 +48,16 @@ class Attempt:
         try:
             self._run()
         except GateError as error:
-            # Wrong settings or scripts before any upgrade may be fixed; then gate still migrates.
-            self.inspect_only |= error.exit_code != BadSettings.exit_code or self.upgrade_began
+            self.inspect_only |= not self._may_repeat(error)
             raise
+
+    def _may_repeat(self, error: GateError) -> bool:
+        """Whether a later attempt may still migrate."""
+        if isinstance(error, DatabaseLost):
+            self.retries_left -= 1
+            return self.retries_left >= 0
+        # Wrong settings or scripts before any upgrade may be fixed.
+        return error.exit_code == BadSettings.exit_code and not self.upgrade_began
 
     def _run(self) -> None:
         current = settings.read(os.environ, self.arguments.flags)

@@ -9,7 +9,7 @@ from gate.readiness.placeholder import Placeholder
 from gate.settings import settings
 from gate.settings.arguments import Arguments
 from gate.waiting.attempt import Attempt
-from gate.waiting.stay import SURVIVED_EXIT_CODES, stay
+from gate.waiting.stay import stay, survives
 from gate.waiting.termination_log import TerminationLog
 
 
@@ -32,6 +32,6 @@ def _run(attempt: Attempt) -> None:
     except GateError as failure:
         arguments = attempt.arguments
         stays = arguments.command == "run" and settings.stays_on_failure(os.environ, arguments.flags)
-        if not stays or failure.exit_code not in SURVIVED_EXIT_CODES:
+        if not stays or not survives(failure):
             raise
         stay(attempt, failure)

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 
 from gate import log
-from gate.errors import GateError, TimedOut
+from gate.errors import DatabaseLost, GateError, TimedOut
 from gate.settings import settings
 from gate.waiting import backoff
 from gate.waiting.announcer import Announcer
@@ -22,10 +22,15 @@ MAX_STAY_PAUSE = 60.0
 """Seconds: the longest pause between two attempts."""
 
 
+def survives(failure: GateError) -> bool:
+    """Whether gate keeps running after this failure."""
+    return failure.exit_code in SURVIVED_EXIT_CODES or isinstance(failure, DatabaseLost)
+
+
 def stay(attempt: Attempt, failure: GateError) -> None:
     """Repeat the attempt that ended with `failure` until one passes.
 
-    Raises `TimedOut`, and every failure whose exit code is not in `SURVIVED_EXIT_CODES`.
+    Raises `TimedOut`, and every failure that gate does not survive.
     """
     _log_staying(attempt, failure)
     _start_placeholder(attempt, failure)
@@ -52,14 +57,18 @@ def _repeat(attempt: Attempt) -> Outcome | None:
     try:
         attempt.run()
     except GateError as error:
-        if error.exit_code not in SURVIVED_EXIT_CODES:
+        if not survives(error):
             raise
+        if isinstance(error, DatabaseLost):
+            _log_staying(attempt, error)
         return Outcome(error)
     return None
 
 
 def _log_staying(attempt: Attempt, failure: GateError) -> None:
     again = "checks again without repeating the upgrade" if attempt.upgrade_began else "tries again"
+    if isinstance(failure, DatabaseLost) and not attempt.inspect_only:
+        again = f"migrates again (at most {attempt.retries_left + 1} more times)"
     text = (
         f"{Outcome(failure).description} {STAY_ACTIVITY}. It {again}, and starts the server when this is fixed and the "
         "schema fits."

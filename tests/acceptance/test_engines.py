@@ -26,9 +26,10 @@ from gate.database.postgresql.lock import refuse_cockroachdb
 from gate.errors import BadSettings
 from gate.settings.database_url import UrlSource
 from tests.conftest import SERVER, GateRunner
+from tests.support.freezable_proxy import freezable_proxy
 from tests.support.mariadb import MariaDb
 from tests.support.programs import KILL_ROUNDS, RunningProgram, await_true, children, is_running, kill_at_random
-from tests.support.projects import Project, make_project, wait_for_file
+from tests.support.projects import Project, make_project, wait_for_file, with_offline_branch
 
 ENV = """
 import os
@@ -170,10 +171,49 @@ def test_a_lost_lock_stops_the_migration_on_mariadb(
     lock = f"{LockKey.of(None, 'alembic_version').tag}/{zlib.crc32(name.encode()):08x}"
     mariadb.execute(f"KILL {mariadb.execute(f'SELECT IS_USED_LOCK({lock!r})')[0][0]}")
     ended = migrating.wait()
-    assert ended.code == 65
+    assert ended.code == 69
     assert "lock was lost" in ended.failure
     assert "a4" in ended.failure
     assert mariadb.execute(SLEEPING) == []
+
+
+def kill_the_working_connection(mariadb: MariaDb) -> None:
+    mariadb.execute(f"KILL {mariadb.execute(SLEEPING)[0][0]}")
+
+
+@pytest.mark.parametrize("way", ["the server restarted", "the server crashed", "an administrator killed it"])
+def test_a_mariadb_that_goes_away_in_a_migration_is_69_and_the_next_run_finishes(project: Project, way: str) -> None:
+    server = MariaDb().start()
+    try:
+        server.execute("CREATE DATABASE shop")
+        gate = GateRunner(project.folder, server.url("shop"))
+        with gate.running:
+            migrating = sleeping_on_mariadb(gate, project, server)
+            if way == "an administrator killed it":
+                kill_the_working_connection(server)
+            else:
+                server.restart(signal.SIGKILL if way == "the server crashed" else signal.SIGTERM)
+            ended = migrating.wait()
+            assert ended.code == 69, ended.err
+            assert "The database went away in revision a4 (4/4)" in ended.failure
+            project.add("a4", "a3")
+            assert gate("migrate").code == 0
+            assert server.execute("SELECT version_num FROM alembic_version", "shop") == [("a4",)]
+    finally:
+        server.remove()
+
+
+def test_a_proxy_that_lost_mariadb_and_acknowledges_ends_the_attempt_with_69(
+    maria: tuple[GateRunner, str], project: Project, mariadb: MariaDb
+) -> None:
+    gate, _ = maria
+    with freezable_proxy(mariadb.port) as proxy:
+        gate.url = gate.url.replace(f":{mariadb.port}", f":{proxy.port}")
+        migrating = sleeping_on_mariadb(gate, project, mariadb)
+        proxy.lose_server()
+        ended = migrating.wait()
+    assert ended.code == 69, ended.err
+    assert "in revision a4 (4/4)" in ended.failure
 
 
 ALONE = """
@@ -543,3 +583,20 @@ def test_a_setting_that_names_the_table_wrongly_on_mariadb_is_answered_with_the_
     ended = gate("check", GATE_VERSION_TABLE=f"{name}.alembic_version")
     right = f"Set GATE_VERSION_TABLE=alembic_version and GATE_VERSION_TABLE_SCHEMA={name}"
     assert (ended.code, right in ended.err) == (78, True)
+
+
+def test_a_plan_of_mariadb_is_sql_of_mariadb_and_changes_nothing(
+    maria: tuple[GateRunner, str], project: Project, mariadb: MariaDb
+) -> None:
+    gate, name = maria
+    gate.folder = make_project(project.folder / "offline", environment=with_offline_branch("raise SystemExit")).folder
+    offline = Project(gate.folder)
+    offline.add(
+        "a1", None, "import sqlalchemy as sa\nop.create_table('t', sa.Column('id', sa.Integer, primary_key=True))"
+    )
+    connect = "import os, pymysql, sqlalchemy as sa\npymysql.connect(host='127.0.0.1', port=%d, user='tester')"
+    offline.add("a2", "a1", connect % mariadb.port)
+    planned = gate("plan", "--sql")
+    assert (planned.code, "id INTEGER NOT NULL AUTO_INCREMENT" in planned.out) == (0, True), planned.err
+    assert "gate lets nothing connect" in planned.out
+    assert mariadb.execute("SHOW TABLES", name) == []

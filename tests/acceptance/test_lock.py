@@ -103,7 +103,7 @@ def test_a_lost_lock_stops_the_migration(gate: GateRunner, project: Project, dat
         f"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = {LOCK_CLASS}"
     )
     ended = migrating.wait()
-    assert ended.code == 65
+    assert ended.code == 69
     message = ended.event("gate.failed")["message"]
     assert "lock was lost" in message
     assert "a4" in message

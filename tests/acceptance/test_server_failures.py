@@ -90,19 +90,6 @@ def test_a_signal_ends_gate_while_a_pool_has_no_connection_left(
     assert database.tables() == set()
 
 
-def test_a_server_that_crashes_under_a_migration_is_a_failure_and_not_tried_for_ever(
-    gate: GateRunner, project: Project, own_server: EmbeddedPostgres
-) -> None:
-    gate.url = own_server.url("postgres")
-    migrating = sleeping_revision(gate, project)
-    own_server.stop(signal.SIGQUIT)
-    own_server.start()
-    ended = migrating.wait()
-    assert ended.code == 65
-    assert "in revision a4" in ended.failure
-    assert ended.names().count("gate.migrating") == 1
-
-
 def test_a_lock_that_is_lost_before_the_first_step_is_taken_again(
     gate: GateRunner, project: Project, database: TestDatabase
 ) -> None:

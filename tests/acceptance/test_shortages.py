@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from demo.embedded_postgres import free_port
@@ -50,6 +52,22 @@ def test_without_any_thread_gate_waits_and_names_the_limits(
     checked = gate("check", PYTHONPATH=site, DENIED="all")
     assert checked.code == 69
     assert "cannot start a thread" in checked.err
+
+
+def test_without_any_thread_gate_serve_answers_and_names_the_limits(
+    gate: GateRunner, database: TestDatabase, site: str
+) -> None:
+    database.stamp("a3")
+    port = free_port()
+    serving = gate.start("serve", "--listen", f"127.0.0.1:{port}", PYTHONPATH=site, DENIED="all")
+    serving.await_event("gate.serving")
+    assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=10).status_code == 200
+    assert httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=10).status_code == 503
+    assert "pids limit" in serving.await_event("gate.answer_changed")["message"]
+    serving.signal(signal.SIGTERM)
+    ended = serving.wait()
+    assert ended.code == 143
+    assert "Traceback" not in ended.err
 
 
 @pytest.mark.parametrize("denied", ["1", "2", "3", "5"])

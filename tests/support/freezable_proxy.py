@@ -1,11 +1,25 @@
-"""A TCP proxy that can freeze its open connections: they hang without an error, while new connections work."""
+"""A TCP proxy that can freeze its open connections: they hang without an error, while new connections work.
+
+A frozen connection still reads, so the kernel acknowledges all that is sent on it, keep-alives too.
+"""
 
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class _Link:
+    """One connection through the proxy."""
+
+    client: socket.socket
+    server: socket.socket
+    frozen: threading.Event = field(default_factory=threading.Event)
 
 
 class FreezableProxy:
@@ -14,7 +28,7 @@ class FreezableProxy:
     def __init__(self, target: int) -> None:
         self._target = target
         self._sockets = ExitStack()
-        self._frozen = threading.Event()
+        self._links: list[_Link] = []
         self.is_open = True
         """Whether new connections are forwarded. If false, they are accepted and receive nothing."""
 
@@ -24,8 +38,29 @@ class FreezableProxy:
 
     def freeze(self) -> None:
         """Stop forwarding on all open connections, without closing them."""
-        self._frozen.set()
-        self._frozen = threading.Event()
+        for link in self._links:
+            link.frozen.set()
+
+    def freeze_newest(self) -> None:
+        """Stop forwarding on the connection that was opened last."""
+        self._links[-1].frozen.set()
+
+    def lose_server(self, *, newest: bool = False) -> None:
+        """Close the server's end of all open connections, or of the newest: their clients hear nothing of it."""
+        for link in self._links[-1:] if newest else self._links:
+            link.frozen.set()
+            with suppress(OSError):
+                link.server.shutdown(socket.SHUT_RDWR)
+
+    def reset(self) -> None:
+        """Answer both ends of all open connections with RST."""
+        for link in self._links:
+            link.frozen.set()
+            for end in (link.client, link.server):
+                with suppress(OSError):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    end.shutdown(socket.SHUT_RD)  # wakes the thread that reads
+                    end.close()
 
     def close(self) -> None:
         """Close every socket."""
@@ -37,9 +72,18 @@ class FreezableProxy:
             while True:
                 client = self._sockets.enter_context(self._listener.accept()[0])
                 if self.is_open:
-                    server = self._sockets.enter_context(socket.create_connection(("127.0.0.1", self._target)))
-                    for pair in ((client, server), (server, client)):
-                        threading.Thread(target=_forward, args=(*pair, self._frozen), daemon=True).start()
+                    self._connect(client)
+
+    def _connect(self, client: socket.socket) -> None:
+        try:
+            server = self._sockets.enter_context(socket.create_connection(("127.0.0.1", self._target)))
+        except OSError:  # the server is down just now
+            client.close()
+            return
+        link = _Link(client, server)
+        self._links.append(link)
+        for pair in ((client, server), (server, client)):
+            threading.Thread(target=_forward, args=(*pair, link.frozen), daemon=True).start()
 
 
 def _forward(source: socket.socket, target: socket.socket, frozen: threading.Event) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
@@ -29,31 +30,48 @@ class MariaDb:
 
     def start(self) -> MariaDb:
         """Initialise the data directory, start the server and wait until it accepts connections."""
-        user = "mysql" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         if os.geteuid() == 0:
-            shutil.chown(self.folder, user)
+            shutil.chown(self.folder, self._user)
         self.port = free_port()
-        data = f"--datadir={self.folder}/data"
-        # A starting server deletes every file #sql* of its TMPDIR, also those of another one that runs at that moment.
-        environment = {**os.environ, "TMPDIR": str(self.folder)}
         with (self.folder / "log").open("wb") as log:
             installed = subprocess.run(
-                ["mariadb-install-db", "--no-defaults", data, f"--user={user}"],
-                stdout=log, stderr=log, env=environment, check=False,
+                ["mariadb-install-db", "--no-defaults", f"--datadir={self.folder}/data", f"--user={self._user}"],
+                stdout=log, stderr=log, env=self._environment, check=False,
             )  # fmt: skip
             assert installed.returncode == 0, (self.folder / "log").read_text()
             (self.folder / "init.sql").write_text(INIT)
             (self.folder / "init.sql").chmod(0o644)
+        self._run()
+        return self
+
+    def restart(self, number: signal.Signals) -> None:
+        """Stop the server with a signal, SIGTERM for a shutdown or SIGKILL for a crash, and start it again."""
+        assert self.process
+        self.process.send_signal(number)
+        self.process.wait()
+        (self.folder / "init.sql").write_text("")
+        self._run()
+
+    @property
+    def _user(self) -> str:
+        return "mysql" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        """A starting server deletes each file #sql* of its TMPDIR, also those of another one that runs just then."""
+        return {**os.environ, "TMPDIR": str(self.folder)}
+
+    def _run(self) -> None:
+        with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    "mariadbd", "--no-defaults", data, f"--user={user}", f"--port={self.port}",
-                    "--bind-address=127.0.0.1",
+                    "mariadbd", "--no-defaults", f"--datadir={self.folder}/data", f"--user={self._user}",
+                    f"--port={self.port}", "--bind-address=127.0.0.1",
                     f"--socket={self.folder}/socket", f"--init-file={self.folder}/init.sql", "--skip-name-resolve",
                 ],
-                stdout=log, stderr=log, env=environment,
+                stdout=log, stderr=log, env=self._environment,
             )  # fmt: skip
         await_true(self._is_ready, lambda: (self.folder / "log").read_text())
-        return self
 
     def _is_ready(self) -> bool:
         try:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from gate.database.location import Database, explain
 from gate.errors import BadSettings, DatabaseUnavailable
 from gate.files import is_pipe
+from gate.process.threads import BackgroundCall
 from gate.settings.database_url import POSTGRESQL
 
 if TYPE_CHECKING:
     import psycopg
 
     Connection = psycopg.Connection[tuple[object, ...]]
+    Cursor = psycopg.Cursor[tuple[object, ...]]
 
 
 def load_driver() -> None:
@@ -81,6 +84,25 @@ def _reject_pipes(parameters: Mapping[str, str]) -> None:
         for name, path in ((variable, os.environ.get(variable)), (parameter, parameters.get(parameter))):
             if path and is_pipe(path):
                 raise BadSettings(f"{name} names {path}, which is a named pipe; put a regular file there.")
+
+
+def execute_within(connection: Connection, statement: str, timeout: float) -> Cursor:
+    """Execute a statement within `timeout` seconds: `tcp_user_timeout` does not end a connection that is acknowledged.
+
+    Raises `TimeoutError`, after which the connection is closed, and psycopg's errors.
+    """
+    call = BackgroundCall(lambda: connection.execute(statement))
+    try:
+        return call.result(timeout)
+    except TimeoutError:
+        _shut_down(connection)
+        raise TimeoutError(f"timed out after {timeout:g} s") from None
+
+
+def _shut_down(connection: Connection) -> None:
+    """End the connection under a call that still waits, which then fails; `close` would free what the call uses."""
+    with suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

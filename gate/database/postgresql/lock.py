@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 from gate.database.location import Database, explain
 from gate.database.lock import LOCK_CLASS, Lock, LockKey, Migrator
-from gate.database.postgresql.connection import connect
+from gate.database.postgresql.connection import connect, execute_within, explained
 from gate.database.postgresql.sessions import PostgresSessions, query_on_connection
 from gate.database.postgresql.sql import string
-from gate.errors import BadSettings, DatabaseUnavailable, LockBusy, LockLost
+from gate.errors import BadSettings, DatabaseUnavailable, LockBusy, LockLost, ResourceShortage
 from gate.process.threads import BackgroundCall, try_for
 
 if TYPE_CHECKING:
@@ -50,12 +50,16 @@ LIMITS_TIMEOUT = 2.0
 """Seconds for reading the CONNECTION LIMIT of the role and of the database."""
 
 POOL_WAIT_FACTOR = 3
-"""A busy pool may take this many times the limits of a check to provide a second connection."""
+"""A busy pool may take this many times the limits of a check to provide a connection."""
 
 
 @dataclass(slots=True)
 class AdvisoryLock(Lock):
-    """Held by the transaction of one connection, whose application_name also shows the holder's progress."""
+    """Held by the transaction of one connection, whose application_name also shows the holder's progress.
+
+    A connection that does not answer in time counts as lost: a proxy may have lost its side to the server, where the
+    lock is then free, and still acknowledge.
+    """
 
     connection: Connection | None = None
 
@@ -70,7 +74,9 @@ class AdvisoryLock(Lock):
     def _run(self, statement: str) -> None:
         assert self.connection
         try:
-            self.connection.execute(statement)
+            execute_within(self.connection, statement, self.database.answer_timeout)
+        except ResourceShortage:  # gate could not ask
+            raise
         except Exception as error:  # noqa: BLE001 - after any error it is unknown who holds the lock
             reason = " ".join(str(error).split())
             raise LockLost(f"The connection that holds the migration lock was lost ({reason})") from None
@@ -136,16 +142,20 @@ def _check_connection_limits(connection: Connection, needed: int) -> None:
 def _try_lock(connection: Connection, key: LockKey, database: Database) -> int:
     refuse_cockroachdb(connection.info.parameter_status("crdb_version"))
     try:
-        cursor = connection.execute(
+        cursor = execute_within(
+            connection,
             "BEGIN ISOLATION LEVEL READ COMMITTED;"
             f" SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN ({DISABLED_TIMEOUTS});"
             f" SELECT set_config(name, w.value, true) FROM pg_catalog.pg_settings JOIN (VALUES {KEEPALIVES})"
             " w (name, value) USING (name);"
-            f" SELECT pg_is_in_recovery(), pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed}), pg_backend_pid()"
+            f" SELECT pg_is_in_recovery(), pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed}), pg_backend_pid()",
+            POOL_WAIT_FACTOR * database.answer_timeout,
         )
         while cursor.nextset():
             pass
         standby, granted, pid = cursor.fetchone() or (None, None, 0)
+    except ResourceShortage:
+        raise
     except Exception as error:  # noqa: BLE001 - psycopg's errors cannot be named without importing it
         raise _explain_failure(error, database) from None
     if standby:
@@ -196,7 +206,7 @@ def _held_condition(key: LockKey, pid: int) -> str:
 
 def _second_connection(database: Database, key: LockKey) -> Connection:
     """Open a second connection, which must be refused the lock (7.6 ms, hazards.md 3)."""
-    limit = POOL_WAIT_FACTOR * (database.connect_timeout + database.query_timeout)
+    limit = POOL_WAIT_FACTOR * database.answer_timeout
     try:
         second, granted = BackgroundCall(lambda: _try_second(database, key)).result(limit)
     except TimeoutError:
@@ -216,5 +226,6 @@ def _second_connection(database: Database, key: LockKey) -> Connection:
 
 def _try_second(database: Database, key: LockKey) -> tuple[Connection, bool]:
     second = connect(database)
-    rows = query_on_connection(second, database)(f"SELECT pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed})")
-    return second, bool(rows[0][0])
+    with explained(database):
+        row = second.execute(f"SELECT pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed})").fetchone()
+    return second, bool(row and row[0])

@@ -7,16 +7,16 @@ wait until that transaction ends (hazards.md 3).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gate.database.location import Database, explain
 from gate.database.lock import LockKey
-from gate.database.postgresql.connection import connect
+from gate.database.postgresql.connection import connect, execute_within
 from gate.database.postgresql.sql import literal
 from gate.database.sessions import Activity, Sessions, busiest, shorten_statement
-from gate.errors import DatabaseUnavailable
+from gate.errors import DatabaseUnavailable, ResourceShortage
 
 if TYPE_CHECKING:
     from gate.database.postgresql.connection import Connection
@@ -72,14 +72,19 @@ class PostgresSessions(Sessions):
         )
         return [int(pid) for (pid,) in rows]
 
+    def existing(self, pids: Collection[int]) -> list[int]:
+        """Find them by their process ids, which every role may read."""
+        return self._pids(f"pid IN ({_join_pids(pids)})")
+
     def activity(self, pids: Collection[int]) -> Activity | None:
-        """Read pg_stat_activity."""
+        """Read pg_stat_activity, where `state` is NULL for another role's session."""
         rows = self.query(
             "SELECT CASE state WHEN 'active' THEN query END, extract(epoch FROM clock_timestamp()"
             " - CASE state WHEN 'active' THEN query_start ELSE state_change END)::float8, pg_blocking_pids(pid),"
             " (SELECT max(b.application_name) FROM pg_catalog.pg_stat_activity b"
             " WHERE b.pid = ANY (pg_blocking_pids(a.pid)))"
-            f" FROM pg_catalog.pg_stat_activity a WHERE pid IN ({_join_pids(pids)}) AND state IS NOT NULL"
+            f" FROM pg_catalog.pg_stat_activity a WHERE pid IN ({_join_pids(pids)})"
+            " AND state <> 'disabled'"
         )
         return busiest(
             [Activity(float(age), shorten_statement(text), tuple(waits), name or "") for text, age, waits, name in rows]
@@ -117,14 +122,14 @@ def query_on_new_connection(database: Database) -> Query:
     """Run each statement on a new connection."""
 
     def query(statement: str) -> list[tuple[Any, ...]]:
-        with connect(database) as connection:
+        with closing(connect(database)) as connection:
             return _rows(connection, statement, database)
 
     return query
 
 
 def query_on_connection(connection: Connection, database: Database) -> Query:
-    """Reuse this connection while it is open; the pool may have no other."""
+    """Reuse this connection while it answers; the pool may have no other."""
     fallback = query_on_new_connection(database)
 
     def query(statement: str) -> list[tuple[Any, ...]]:
@@ -141,6 +146,8 @@ def query_on_connection(connection: Connection, database: Database) -> Query:
 
 def _rows(connection: Connection, statement: str, database: Database) -> list[tuple[Any, ...]]:
     try:
-        return connection.execute(statement).fetchall()
+        return execute_within(connection, statement, database.answer_timeout).fetchall()
+    except ResourceShortage:
+        raise
     except Exception as error:  # noqa: BLE001 - psycopg's errors cannot be named without importing it
         raise explain(error, database.url()) from None

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from gate.descriptors import InheritedDescriptor
+from gate.migration.child.disconnect import shows_lost_database, sqlstate_of
 from gate.migration.child.failure import describe, location_of
 from gate.migration.child.fence import FenceRefusal
 
@@ -16,13 +17,15 @@ from gate.migration.child.fence import FenceRefusal
 class Reporter:
     """Reports the upgrade to gate.
 
-    `revision`: the one that runs now, None between the revisions; `script_folders`: those of env.py and the revisions.
+    `revision`: the one that runs now, None between the revisions; `script_folders`: those of env.py and the revisions;
+    `connected`: whether a connection to the database has been opened.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._pipe = InheritedDescriptor(descriptor)
         self.revision: str | None = None
         self.script_folders: list[str] = []
+        self.connected = False
 
     def report(self, type_: str, **fields: object) -> None:
         """Write one line of JSON; errors are ignored, since gate may have ended."""
@@ -46,6 +49,11 @@ class Reporter:
         if self.revision:
             self.report("autocommit", revision=self.revision)
 
+    def report_connected(self, pid: int) -> None:
+        """Report a connection by its id in the server."""
+        self.connected = True
+        self.report("connected", pid=pid)
+
     def report_failure(self, error: BaseException) -> None:
         """Report an error without its traceback and without the parameters of its statement, which may be secret."""
         original = getattr(error, "orig", None) or error
@@ -56,5 +64,6 @@ class Reporter:
             revision=self.revision,
             message=str(error) if refused else describe(error),
             location=location_of(error, self.script_folders),
-            sqlstate=getattr(original, "sqlstate", None) or getattr(original, "pgcode", None),
+            sqlstate=sqlstate_of(original),
+            lost=not refused and shows_lost_database(error, connected=self.connected),
         )

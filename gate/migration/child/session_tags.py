@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 
 from gate.database.lock import MYSQL_TAGS
+from gate.migration.child.sockets import detect_lost_server
+from gate.migration.child.statement_clock import StatementClock
 
 TAGGED = "gate"
 """The key in a connection's `info` that marks it as tagged; its value is whether the connection is pooled."""
@@ -27,6 +29,17 @@ def is_autocommit(connection: Connection) -> bool:
     """Whether the driver's connection is in autocommit mode, by its engine's or its own options."""
     driver = connection.connection.dbapi_connection
     return getattr(driver, "autocommit", None) is True or getattr(driver, "isolation_level", None) == "autocommit"
+
+
+def watch_connections(clock: StatementClock) -> None:
+    """Let each connection that SQLAlchemy opens notice a lost server, and show gate when it waits for an answer."""
+
+    def connected(connection: Connection) -> None:
+        clock.watch(connection.dialect)
+        if TAGGED not in connection.info:  # it has just been opened
+            detect_lost_server(connection.connection.driver_connection)
+
+    event.listen(Engine, "engine_connect", connected)
 
 
 def tag_sessions(tag: str, on_connect: Callable[[int], None], on_pooler: Callable[[], None]) -> None:

@@ -23,7 +23,8 @@ from sqlalchemy.exc import DBAPIError
 from gate.migration.child.dry_run import Output, run_forked
 from gate.migration.child.fence import Fence
 from gate.migration.child.reporter import Reporter
-from gate.migration.child.session_tags import is_autocommit, report_autocommit, tag_sessions
+from gate.migration.child.session_tags import is_autocommit, report_autocommit, tag_sessions, watch_connections
+from gate.migration.child.statement_clock import StatementClock
 from gate.migration.plan import UpgradeRequest
 
 
@@ -33,7 +34,8 @@ def main() -> None:
     request = UpgradeRequest(**json.loads(sys.argv[2]))
     sys.argv[:] = ["alembic", "upgrade", "heads"]  # for an env.py that reads sys.argv
     try:
-        tag_sessions(request.tag, lambda pid: reporter.report("connected", pid=pid), lambda: reporter.report("pooled"))
+        watch_connections(StatementClock(*request.clock))
+        tag_sessions(request.tag, reporter.report_connected, lambda: reporter.report("pooled"))
         report_autocommit(reporter.report_autocommit)
         succeeded = upgrade(request, reporter)
     except BaseException as error:  # noqa: BLE001 - a migration can raise anything, SystemExit too; all is reported

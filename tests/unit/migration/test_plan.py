@@ -17,5 +17,6 @@ def test_the_request_to_the_child_is_one_json_object_that_reads_back() -> None:
         "gate/cd1812d2 works",
         "alembic_version",
         "public",
+        [9],
     )
     assert UpgradeRequest(**json.loads(request.to_json())) == request

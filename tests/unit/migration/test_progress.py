@@ -20,6 +20,7 @@ FAILED = {
     "message": "ValueError: no good",
     "location": "/app/versions/a2.py, line 7",
     "sqlstate": None,
+    "lost": False,
 }
 
 
