@@ -170,7 +170,7 @@ def drop_table(case: Case, table: Table, _: Column[Any], __: str) -> None:
 
 
 def rename_table(case: Case, table: Table, _: Column[Any], __: str) -> None:
-    case.run(f"ALTER TABLE {case.name_of(table)} RENAME TO renamed")
+    case.run(f"ALTER TABLE {case.name_of(table)} RENAME TO renamed_{len(case.log)}")
     case.gone.add(table.key)
 
 
@@ -240,8 +240,9 @@ def add_other_trigger(case: Case, table: Table, _: Column[Any], __: str) -> None
 
 def replace_by_view(case: Case, table: Table, column: Column[Any], _: str) -> None:
     names = [quote(each.name) for each in table.c if each is not column and case.has(table, each)]
-    case.run(f"ALTER TABLE {case.name_of(table)} RENAME TO below")
-    below = f"{quote(table.schema or 'public')}.below"
+    below = f"below_{len(case.log)}"
+    case.run(f"ALTER TABLE {case.name_of(table)} RENAME TO {below}")
+    below = f"{quote(table.schema or 'public')}.{below}"
     case.run(f"CREATE VIEW {case.name_of(table)} AS SELECT {', '.join(names)} FROM {below}")
     case.views.add(table.key)
 
