@@ -23,7 +23,9 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "async_drift_of", "async_fits", "drift_of", "fits"]
 
 
-def drift_of(source: Source = None, *, config: str | None = None, section: str | None = None) -> Drift:
+def drift_of(
+    source: Source = None, *, config: str | None = None, section: str | None = None, models: object = None
+) -> Drift:
     """Compare the stamp of a database with the migration scripts, once; blocks until the database has answered.
 
     - `source`: a database URL, an SQLAlchemy `Engine` or `Connection`, or None for `DATABASE_URL` and the other
@@ -31,6 +33,8 @@ def drift_of(source: Source = None, *, config: str | None = None, section: str |
     - `config`: the Alembic configuration file, as for `alembic -c`; by default `ALEMBIC_CONFIG`, else `alembic.ini` or
       `pyproject.toml` in the working directory.
     - `section`: its section, as for `alembic -n`.
+    - `models`: a `MetaData`, a declarative base, SQLModel, or a sequence of them: what the code needs. By default what
+      `gate expect` has recorded, if it has.
 
     Raises `DatabaseUnavailable`, `BadScripts` or `BadSettings` of `gate.errors`; an asynchronous engine or connection
     is a `BadSettings`. `GATE_CONNECT_TIMEOUT` and `GATE_QUERY_TIMEOUT`, in seconds, limit the check of a URL; an engine
@@ -41,27 +45,33 @@ def drift_of(source: Source = None, *, config: str | None = None, section: str |
     """
     from gate.drift.application import ApplicationInspector  # noqa: PLC0415 - the command line does not need it
 
-    return ApplicationInspector(source, config, section).inspect().drift
+    return ApplicationInspector(source, config, section, models=models).inspect().drift
 
 
-async def async_drift_of(source: Source = None, *, config: str | None = None, section: str | None = None) -> Drift:
+async def async_drift_of(
+    source: Source = None, *, config: str | None = None, section: str | None = None, models: object = None
+) -> Drift:
     """Do as `drift_of` does, without blocking the event loop.
 
     `source` may also be an SQLAlchemy `AsyncEngine` or `AsyncConnection`. Raises what `drift_of` raises.
     """
     from gate.drift.application import ApplicationInspector  # noqa: PLC0415 - the command line does not need it
 
-    return (await ApplicationInspector(source, config, section).ainspect()).drift
+    return (await ApplicationInspector(source, config, section, models=models).ainspect()).drift
 
 
-def fits(source: Source = None, *, config: str | None = None, section: str | None = None) -> bool:
-    """Return whether `gate check` would exit with 0: the verdict is CURRENT, UNSTAMPED or UNKNOWN.
+def fits(
+    source: Source = None, *, config: str | None = None, section: str | None = None, models: object = None
+) -> bool:
+    """Return whether `gate check` would exit with 0: the verdict is CURRENT, UNSTAMPED, UNKNOWN or AHEAD.
 
     The parameters and errors are those of `drift_of`. For example, in a test: `assert fits(engine), drift_of(engine)`.
     """
-    return drift_of(source, config=config, section=section).fits
+    return drift_of(source, config=config, section=section, models=models).fits
 
 
-async def async_fits(source: Source = None, *, config: str | None = None, section: str | None = None) -> bool:
+async def async_fits(
+    source: Source = None, *, config: str | None = None, section: str | None = None, models: object = None
+) -> bool:
     """Do as `fits` does, without blocking the event loop; takes and raises what `async_drift_of` does."""
-    return (await async_drift_of(source, config=config, section=section)).fits
+    return (await async_drift_of(source, config=config, section=section, models=models)).fits

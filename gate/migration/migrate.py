@@ -138,7 +138,7 @@ def _verify(plan: Plan, inspector: Inspector, progress: Progress, lock: Lock) ->
     log.emit(
         "info",
         "gate.migrated",
-        f"The schema is current: {_applied_by(plan, progress)}.",
+        f"The schema is {'not complete' if after.drift.missing else 'current'}: {_applied_by(plan, progress)}.",
         drift=str(after.drift),
         seconds=round(time.time() - progress.since, 1),
     )

@@ -63,12 +63,15 @@ ONE_MODULE = {
         "database.generic",
         "database.mysql",
         "database.sqlite",
+        "database.postgresql.engine",
+        "database.reflection",
         "migration.child.upgrade",
         "migration.child.render",
         "migration.child.connection_guard",
         "migration.child.fence",
         "migration.child.session_tags",
         "drift.application",
+        "drift.models",
         "expect.child",
     },
 }
@@ -191,6 +194,7 @@ def test_each_library_is_imported_in_its_own_modules_only(library: str) -> None:
 def test_a_heavy_library_is_loaded_only_by_the_modules_that_are_loaded_for_it(library: str) -> None:
     eager = {module for module in modules() for e in imports(module) if e.eager and e.module.split(".")[0] == library}
     loaded_late = {
+        "database.reflection",
         "database.generic",
         "database.mysql",
         "database.sqlite",
