@@ -65,6 +65,7 @@ ONE_MODULE = {
         "migration.child.render",
         "migration.child.connection_guard",
         "migration.child.fence",
+        "migration.child.lock_timeout",
         "migration.child.session_tags",
         "drift.application",
     },
