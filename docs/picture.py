@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PICTURE = Path(__file__).with_name("architecture.svg")
-WIDTH, HEIGHT = 860, 700
+WIDTH, HEIGHT = 900, 700
 PAPER, INK, FAINT, BOX, EDGE = "#1c2128", "#e6edf3", "#9da7b3", "#2d333b", "#79c0ff"
 
 FLOW = "settings -> image (expected) + database (stamped) -> drift -> migration | waiting | process (exec)"
@@ -25,35 +25,38 @@ class Box(NamedTuple):
 BOXES = {
     "cli": Box("arguments in, exit code out", 290, 110),
     "waiting": Box("check, decide, act, repeat", 290, 195),
-    "asgi": Box("any ASGI app", 595, 195, 120),
-    "wsgi": Box("any WSGI app", 735, 195, 120),
+    "expect": Box("records at build time", 520, 195, 170),
+    "asgi": Box("any ASGI app", 690, 195, 120),
+    "wsgi": Box("any WSGI app", 830, 195, 120),
     "migration": Box("upgrade under the lock", 160, 290),
-    "readiness": Box("the verdict over HTTP", 590, 290),
+    "readiness": Box("the verdict over HTTP", 400, 290),
     "drift": Box("compare, decide, explain", 375, 375),
     "database": Box("what is stamped, the lock", 375, 460),
     "settings": Box("environment, flags -> one value", 150, 550, 250),
     "process": Box("signals, threads, exec", 440, 550),
     "image": Box("what this image expects", 710, 550),
-    "errors files log redaction text": Box("used by every folder", 430, 640, 320),
+    "descriptors errors files log redaction text": Box("used by every folder", 430, 640, 320),
 }
 """From the top down; imports run down only."""
 
 ARROWS = (
     ("cli", "waiting"),
     ("cli", "asgi"),
+    ("cli", "expect"),
     ("waiting", "migration"),
     ("waiting", "readiness"),
     ("asgi", "readiness"),
     ("wsgi", "readiness"),
     ("migration", "drift"),
+    ("expect", "image"),
     ("readiness", "drift"),
     ("drift", "database"),
     ("database", "settings"),
     ("database", "process"),
     ("database", "image"),
-    ("settings", "errors files log redaction text"),
-    ("process", "errors files log redaction text"),
-    ("image", "errors files log redaction text"),
+    ("settings", "descriptors errors files log redaction text"),
+    ("process", "descriptors errors files log redaction text"),
+    ("image", "descriptors errors files log redaction text"),
 )
 """Who imports whom. What an import reaches through another arrow has no arrow of its own."""
 

@@ -40,15 +40,21 @@ class Ready(ReadinessEndpoint):
     async def refresh(self) -> Readiness:
         """Return the verdict, after a check if one is due. Waits for it for at most 3 seconds, then 0.5."""
         if self.inspector.is_async:
-            return await self.cache.refresh_async(self.inspector.ainspect)
-        return await self.cache.refresh_in_thread(self.inspector.inspect)
+            readiness = await self.cache.refresh_async(self.inspector.ainspect)
+        else:
+            readiness = await self.cache.refresh_in_thread(self.inspector.inspect)
+        self.report_failed_check()
+        return readiness
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         """Answer one request, on any path."""
         if scope["type"] != "http":
             return
-        readiness = await self.refresh()
-        await send_answer(send, self.answer(readiness, scope["method"], accept_header(scope)))
+        try:
+            answer = self.answer(await self.refresh(), scope["method"], accept_header(scope))
+        except Exception as error:  # noqa: BLE001 - a bug of gate never reaches the application
+            answer = self.answer_bug(error)
+        await send_answer(send, answer)
 
     def in_front_of(self, application: Application, path: str = READINESS_PATH) -> Application:
         """Return an ASGI application that answers `path` itself and passes all other requests on.

@@ -16,7 +16,7 @@ class GateError(Exception):
       description.
     - `more`: further mistakes. Each is a line of its own, and whatever a message quotes cannot add a line.
 
-    `exit_code` is the exit code of the command; `finding` is the part of the message that stays the same while the
+    `exit_code` is the exit code of the command; `topic` is the part of the message that stays the same while the
     problem does.
     """
 
@@ -24,7 +24,7 @@ class GateError(Exception):
 
     def __init__(self, message: str | None = None, *more: str) -> None:
         super().__init__("\n".join(map(printable, (message or self._summary(), *more))))
-        self.finding = str(self)
+        self.topic = str(self)
 
     def _summary(self) -> str:
         return (self.__doc__ or "").partition("\n")[0]
@@ -63,7 +63,7 @@ class TableLockConflict(MigrationFailed):
 class DatabaseUnavailable(GateError):
     """The database cannot be inspected, so its schema is unknown.
 
-    `driver_text` is the driver's own message. It is not part of `finding`, since it may name another address at each
+    `driver_text` is the driver's own message. It is not part of `topic`, since it may name another address at each
     attempt.
     """
 
@@ -73,7 +73,7 @@ class DatabaseUnavailable(GateError):
         sentence = message or self._summary()
         driver = f" The driver says: {driver_text.rstrip('.')}." if driver_text else ""
         super().__init__(f"{sentence}{driver}")
-        self.finding = sentence
+        self.topic = sentence
 
 
 class DatabaseLost(GateError):
@@ -101,19 +101,34 @@ class ResourceShortage(DatabaseUnavailable):
         if isinstance(error, RuntimeError) and "start new thread" in str(error):
             return cls(f"gate cannot start a thread. {MORE_PROCESSES}")
         if number in {errno.EMFILE, errno.ENFILE}:
-            return cls(
-                "gate cannot open a further file: too many are open. Raise the limit on open files (ulimit -n; of the "
-                "machine: sysctl fs.file-max)."
-            )
+            return cls(f"gate cannot open a further file: too many are open. {MORE_FILES}")
         if isinstance(error, MemoryError) or number == errno.ENOMEM:
-            return cls("gate cannot get memory. Raise the memory limit of the container, or ulimit -v.")
+            return cls(f"gate cannot get memory. {MORE_MEMORY}")
         return None
 
+
+MORE_FILES = "Raise the limit on open files (ulimit -n; of the machine: sysctl fs.file-max)."
+
+MORE_MEMORY = "Raise the memory limit of the container, or ulimit -v."
 
 MORE_PROCESSES = (
     "Raise the limit on processes and threads (the pids limit of the container, ulimit -u), or let seccomp allow "
     "clone3 (Docker before 20.10.10 refuses it)."
 )
+
+
+REMEDIES = {
+    "MemoryError": MORE_MEMORY,
+    "Cannot allocate memory": MORE_MEMORY,
+    "can't start new thread": MORE_PROCESSES,
+    "Too many open files": MORE_FILES,
+}
+"""What the text of another program's error says of a shortage -> what to do."""
+
+
+def shortage_remedy(text: str) -> str:
+    """Return what to do about the shortage that an error of a migration reports, "" if it reports none."""
+    return next((remedy for mark, remedy in REMEDIES.items() if mark in text), "")
 
 
 @contextmanager

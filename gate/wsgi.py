@@ -33,8 +33,12 @@ class Ready(ReadinessEndpoint):
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request, on any path."""
-        readiness = self.cache.refresh(self.inspector.inspect)
-        answer = self.answer(readiness, environ["REQUEST_METHOD"], environ.get("HTTP_ACCEPT", ""))
+        try:
+            readiness = self.cache.refresh(self.inspector.inspect)
+            self.report_failed_check()
+            answer = self.answer(readiness, environ["REQUEST_METHOD"], environ.get("HTTP_ACCEPT", ""))
+        except Exception as error:  # noqa: BLE001 - a bug of gate never reaches the application
+            answer = self.answer_bug(error)
         start_response(f"{int(answer.status)} {answer.status.phrase}", list(answer.headers))
         return [answer.body]
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from tests.support.programs import GATE_COMMAND, ProgramResult, RunningProgram, start
+from tests.support.programs import GATE_COMMAND, ProgramResult, RunningProgram, kill_seed, start
 from tests.support.projects import Project, make_project
 
 REQUIRE_ALL = os.environ.get("GATE_TEST_REQUIRE_ALL") == "1"
@@ -29,6 +29,30 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped although GATE_TEST_REQUIRE_ALL=1: {report.longrepr}"
+
+
+def pytest_configure() -> None:
+    """Choose the seed of the kill rounds before xdist starts its workers, which inherit it."""
+    kill_seed()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what the kill rounds have hit, and write it to build/kills.md."""
+    from tests.support.kill_rounds import KillTable  # it uses this module
+
+    table = KillTable()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "kill" and report.when == "call":
+                    table.add(*value)
+    if table.hits:
+        lines = table.lines()
+        terminalreporter.section("kill rounds")
+        terminalreporter.write_line("\n".join(lines))
+        build = config.rootpath / "build"
+        build.mkdir(exist_ok=True)
+        (build / "kills.md").write_text("\n".join(lines) + "\n")
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 
 from gate.database.stamp import VersionTableLocked
 from gate.drift import messages
@@ -19,6 +20,12 @@ from gate.text import printable
 
 MAX_PENDING_LINES = 20
 """Pending revisions that `gate check` prints; an empty database may have hundreds."""
+
+BUSY_TIMEOUTS = {"GATE_CONNECT_TIMEOUT": "20", "GATE_QUERY_TIMEOUT": "20"}
+"""Defaults for `--busy`, in seconds: an answer that is late is better than a wrong one on a busy machine."""
+
+BUSY_TIMEOUT = 40.0
+"""Seconds for the whole check of `--busy`: Watchtower waits one minute for a hook, by default (its lifecycle.go)."""
 
 
 def heads(arguments: Arguments) -> int:
@@ -70,7 +77,7 @@ def as_json(inspection: Inspection) -> dict[str, object]:
 
 def _as_text(inspection: Inspection) -> str:
     drift, stamp = inspection.drift, inspection.stamp
-    lines = [f"{drift.verdict} {drift}", messages.finding(drift, stamp.database)]
+    lines = [f"{drift.verdict} {drift}", messages.finding(drift, stamp.database, inspection.table)]
     if drift.verdict in {Verdict.BEHIND, Verdict.EMPTY}:
         shown = drift.pending[:MAX_PENDING_LINES]
         lines += [f"  {printable(id_)}  {printable(hide_in_message(drift.messages[id_]))}".rstrip() for id_ in shown]
@@ -89,7 +96,8 @@ def _check_busy(arguments: Arguments) -> int:
     An updater runs this as its pre-update hook. An error is 0, too, so that a broken image is updated (hazards.md 8).
     """
     try:
-        migrator = load(arguments).inspector(migrating=True).inspect().stamp.migrator
+        inspector = load(arguments, defaults=BUSY_TIMEOUTS).inspector(migrating=True)
+        migrator = inspector.inspect(limit=BUSY_TIMEOUT).stamp.migrator
     except VersionTableLocked as error:
         migrator = error.migrator
     except GateError as error:
@@ -102,9 +110,18 @@ def _check_busy(arguments: Arguments) -> int:
     return 75 if migrator else 0
 
 
-def load(arguments: Arguments, *, whole: bool = False, with_expectations: bool = True) -> Project:
-    """Read the settings and the image, and print warnings about them; raises `BadSettings` and `BadScripts`."""
-    current = settings.read(os.environ, arguments.flags)
+def load(
+    arguments: Arguments,
+    *,
+    whole: bool = False,
+    with_expectations: bool = True,
+    defaults: Mapping[str, str] | None = None,
+) -> Project:
+    """Read the settings and the image, and print warnings about them; raises `BadSettings` and `BadScripts`.
+
+    `defaults`: of variables that are not set.
+    """
+    current = settings.read({**(defaults or {}), **os.environ}, arguments.flags)
     project = load_project(current, arguments.config, arguments.name, whole=whole, with_expectations=with_expectations)
     for warning in project.warnings().values():
         print_error(warning)

@@ -11,6 +11,7 @@ from gate.expect.recorder import Recording, Request, record
 from gate.files import replace_file
 from gate.image.expectations import Expectations
 from gate.image.expectations_file import read_expectations, render
+from gate.process.descendants import adopt_orphans, kill_descendants
 from gate.process.stdio import print_error, print_result
 from gate.redaction import hide_in_message, learn
 from gate.settings import settings
@@ -27,7 +28,11 @@ def expect(arguments: Arguments) -> int:
         print_error("--no-env-py needs the models: gate expect --no-env-py MODULE:ATTRIBUTE, such as shop.models:Base.")
         return BadUsage.exit_code
     try:
-        recording = _record(arguments)
+        adopt_orphans()
+        try:
+            recording = _record(arguments)
+        finally:
+            kill_descendants()  # what the application has started in a session of its own
         for warning in recording.warnings:
             print_error(hide_in_message(warning))
         return _verify(recording.expectations) if arguments.verify else _write(recording)

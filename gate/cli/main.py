@@ -14,7 +14,7 @@ from gate import __version__
 from gate.cli.arguments import parse
 from gate.errors import BadUsage, GateError, Interrupted, ResourceShortage
 from gate.process import gc_tuning, stdio
-from gate.redaction import hide_in_message, shorten
+from gate.redaction import hide_in_message, learn, learn_from, shorten
 from gate.settings.arguments import Arguments
 
 
@@ -29,13 +29,22 @@ def main() -> NoReturn:
     gc_tuning.collect_rarely()
     try:
         code = command(sys.argv[1:])
-    except Interrupted as interruption:
+    except Interrupted as interruption:  # before a command could handle it
+        stdio.print_error(f"received signal {interruption.signal_number} and ends.")
         code = interruption.exit_code
     except KeyboardInterrupt:
-        code = 130
+        code = _end_by_interrupt()
     except Exception as error:  # noqa: BLE001 - the last resort: report a bug as a bug
         code = _report_shortage(error) or _report_bug(error)
     _exit(code)
+
+
+def _end_by_interrupt() -> int:
+    """Ignore further interrupts, which would print a traceback, and return the exit code."""
+    import signal  # noqa: PLC0415 - a check needs it only here
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return 128 + signal.SIGINT
 
 
 def _report_shortage(error: Exception) -> int:
@@ -65,12 +74,21 @@ def command(argv: Sequence[str]) -> int:
 
         stdio.print_result(help_text())
         return BadUsage.exit_code
+    learn_from("surroundings", _surrounding_passwords)
     try:
         arguments = parse(argv)
     except BadUsage as error:
-        stdio.print_error(str(error))
+        learn()
+        stdio.print_error(hide_in_message(str(error)))
         return error.exit_code
     return _command_function(arguments.command)(arguments)
+
+
+def _surrounding_passwords() -> frozenset[str]:
+    """The passwords of the environment and the arguments, also where an error comes before the settings are read."""
+    from gate.settings.secret_sources import secrets_around  # noqa: PLC0415 - a check that succeeds redacts nothing
+
+    return secrets_around()
 
 
 def _command_function(name: str) -> Callable[[Arguments], int]:
@@ -108,6 +126,8 @@ def _serve(arguments: Arguments) -> int:
     except GateError as error:
         stdio.print_error(*hide_in_message(str(error)).splitlines())
         return error.exit_code
+    except Interrupted as interruption:
+        return interruption.exit_code
 
 
 def _exit(code: int) -> NoReturn:

@@ -102,7 +102,7 @@ def _preview(project: Project, inspection: Inspection, decision: Decision, rende
 def _summary(inspection: Inspection, decision: Decision, command: str) -> Iterator[str]:
     """Say what `gate migrate` would do, in whole sentences."""
     drift, stamp = inspection.drift, inspection.stamp
-    yield messages.finding(drift, stamp.database)
+    yield messages.finding(drift, stamp.database, inspection.table)
     if drift.redundant:
         yield f"WARNING {messages.redundant_rows(drift)}"
     if stamp.migrator:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gate import log, redaction
 from gate.cli.nested import manages_schema
-from gate.errors import GateError, Interrupted, ResourceShortage
+from gate.errors import GateError, Interrupted, MigrationFailed, ResourceShortage
 from gate.process import signals
 from gate.process.exec import execute, find_command
 from gate.settings import settings
@@ -18,8 +18,14 @@ from gate.waiting.termination_log import TerminationLog
 
 def run_gate(arguments: Arguments) -> int:
     """Pass the gate and return the exit code; `gate run` does not return but becomes the server."""
+    try:
+        return _run(arguments)
+    except Interrupted as interruption:
+        return _report_signal(interruption, starts_server=arguments.command == "run")
+
+
+def _run(arguments: Arguments) -> int:
     log.configure(settings.log_format(os.environ, arguments.flags))
-    signals.install_handlers()
     termination = TerminationLog(os.environ.get("GATE_TERMINATION_LOG"))
     starts_server = arguments.command == "run"
     try:
@@ -32,14 +38,13 @@ def run_gate(arguments: Arguments) -> int:
         if starts_server:
             _execute_server(arguments.server)
     except (GateError, OSError, RuntimeError, MemoryError) as error:
+        if interruption := signals.interruption():
+            raise interruption from error  # the error comes from what a signal has interrupted
         failure = error if isinstance(error, GateError) else ResourceShortage.of(error)
         if failure is None:
             raise
+        signals.finish()
         return _report_failure(failure, termination, starts_server=starts_server)
-    except Interrupted as interruption:
-        text = f"gate received signal {interruption.signal_number} and ends.{_not_started(starts_server=starts_server)}"
-        log.emit("warning", "gate.ended", text, exit_code=interruption.exit_code)
-        return interruption.exit_code
     return 0
 
 
@@ -70,6 +75,23 @@ def _report_failure(error: GateError, termination: TerminationLog, *, starts_ser
         exit_code=error.exit_code,
     )
     return error.exit_code
+
+
+def _report_signal(interruption: Interrupted, *, starts_server: bool) -> int:
+    redaction.learn()
+    text = f"gate received signal {interruption.signal_number} and ends.{_not_started(starts_server=starts_server)}"
+    if failure := _interrupted_failure(interruption):
+        text = f"{text} Before the signal the migration had failed: {' '.join(str(failure).splitlines())}"
+    log.emit("warning", "gate.ended", text, exit_code=interruption.exit_code)
+    return interruption.exit_code
+
+
+def _interrupted_failure(interruption: Interrupted) -> MigrationFailed | None:
+    """Return the failure whose report the signal has interrupted."""
+    error: BaseException | None = interruption
+    while error is not None and not isinstance(error, MigrationFailed):
+        error = error.__context__
+    return error
 
 
 def _not_started(*, starts_server: bool) -> str:

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from gate import log
 from gate.asgi import Ready
 from gate.drift.comparison import Drift, Verdict
+from gate.errors import GateError
 from gate.process import gc_tuning
 from gate.process.log_thread import LogThread
 from gate.readiness.answer import (
@@ -26,6 +27,7 @@ from gate.readiness.answer import (
     make_answer,
     send_answer,
 )
+from gate.readiness.bug_report import BugReports
 from gate.readiness.http_server import Server
 from gate.readiness.listener import listen
 from gate.settings import settings
@@ -83,7 +85,8 @@ class Sidecar:
     def _log_change(self) -> None:
         """Log once why the answer has changed. The HTTP answer gives fewer details, since anybody may read it."""
         failure, readiness = self._ready.cache.failure, self._ready.cache.current()
-        finding = failure or readiness.drift
+        is_bug = failure is not None and not isinstance(failure, GateError)
+        finding = f"The check failed with {type(failure).__name__}" if is_bug else failure or readiness.drift
         text = str(finding).rstrip(".")
         if finding is None or text == self._logged:
             return
@@ -99,10 +102,11 @@ def serve(arguments: Arguments) -> int:
     log.configure(current.log_format, current.log_level)
     host, port = arguments.listen
     ready = Ready(config=arguments.config, section=arguments.name, flags=arguments.flags, ttl=current.ttl)
+    ready.bugs = BugReports(lambda text: log.emit("critical", "gate.bug", text))
     with listen((host, port), "--listen") as listening, LogThread():
         log.emit("info", "gate.serving", f"gate answers on {host or '*'}:{port}.", port=port)
         gc_tuning.collect_normally()
-        Server(Sidecar(ready)).run([listening])
+        Server(ready.bugs.watch(Sidecar(ready))).run([listening])
     return 0
 
 

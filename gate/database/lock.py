@@ -83,11 +83,15 @@ class Migrator(NamedTuple):
         return cls(host, step, total, "" if revision == "-" else revision, began, pid)
 
     def __str__(self) -> str:
-        """Render for a log line: `web-1 at revision ae10 (3/12) for 14 s, backend 4711`."""
+        """Render as it is now: `web-1 at revision ae10 (3/12) for 14 s, backend 4711`."""
+        return self.at(time.time())
+
+    def at(self, moment: float) -> str:
+        """Render as it was at a moment, in seconds of the Unix epoch: when it was last seen, for example."""
         if not self.since:
             return "an unnamed holder of the lock" + (f", backend {self.pid}" if self.pid else "")
         at = f" at revision {self.revision} ({self.step}/{self.total})" if self.revision else ""
-        age = max(0, round(time.time() - self.since))
+        age = max(0, round(moment - self.since))
         backend = f", backend {self.pid}" if self.pid else ""
         return f"{self.host or 'an unnamed host'}{at} for {age} s{backend}"
 

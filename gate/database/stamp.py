@@ -77,6 +77,19 @@ class OtherTable(NamedTuple):
         return f"{self.schema}.{self.table}" if self.schema else self.table
 
 
+class Namesake(NamedTuple):
+    """A table with the configured name that the role's search_path does not lead to.
+
+    `usable`, `readable`: whether the role may use the schema, and read the table; `on_path`: whether the schema is on
+    the search_path, so that it is not usable.
+    """
+
+    schema: str
+    usable: bool
+    readable: bool
+    on_path: bool
+
+
 class Stamp(NamedTuple):
     """What one inspection of a database read.
 
@@ -84,8 +97,9 @@ class Stamp(NamedTuple):
     version table; `other_tables`: whether that schema has any other table; `standby`: whether the server is one;
     `migrator`: the holder of the migration lock; `role`: who inspected, "" if that is not known;
     `other_version_tables`: what else may be the version table, read only without one or where env.py is uncertain;
-    `schema_exists`: whether the schema does, known only without a version table; `search_path`: of the role, and
-    `foreign_search_path`: the one that another client of a pooler left on this connection instead, "" if none did.
+    `schema_exists`: whether the schema does or, if none is configured, any on the search_path, known only without a
+    version table; `search_path`: of the role, and `foreign_search_path`: the one that another client of a pooler left
+    on this connection instead, "" if none did; `namesakes`: the first few, read only without a version table.
     """
 
     database: str
@@ -99,6 +113,7 @@ class Stamp(NamedTuple):
     schema_exists: bool = True
     search_path: str = ""
     foreign_search_path: str = ""
+    namesakes: tuple[Namesake, ...] = ()
 
 
 class VersionTableLocked(DatabaseUnavailable):
@@ -110,7 +125,7 @@ class VersionTableLocked(DatabaseUnavailable):
     def __init__(self, message: str, migrator: Migrator, reason: str) -> None:
         super().__init__(message)
         self.migrator, self.reason = migrator, reason
-        self.finding = migrator.revision
+        self.topic = migrator.revision
 
 
 def stamped_rows(rows: Sequence[str | None], name: str, database: str) -> tuple[str, ...]:

@@ -23,32 +23,38 @@ TIMEOUT_MARGIN = 1.0
 class Inspection(NamedTuple):
     """The result of an inspection: the stamp of the database, and how it compares with the image.
 
-    `warnings`: what a person should know of it, by event name.
+    `warnings`: what a person should know of it, by event name; `table`: the version table that was read, with its
+    schema.
     """
 
     stamp: Stamp
     drift: Drift
     warnings: Mapping[str, str] = {}
+    table: str = ""
 
 
-def compare(graph: RevisionGraph, table: TableName, stamp: Stamp) -> Inspection:
-    """Compare a stamp with the image.
+def compare(graph: RevisionGraph, table: TableName, stamp: Stamp, *, migrating: bool = False) -> Inspection:
+    """Compare a stamp with the image. `migrating`: this gate may migrate.
 
     Raises `BadSettings` or `DatabaseUnavailable` if it may not be the stamp of this application.
     """
     drift = comparison.compare(graph, stamp.rows, other_tables=stamp.other_tables)
+    name = f"{stamp.schema}.{table.table}" if stamp.schema else table.table
     if stamp.rows is not None and not (stamp.other_version_tables or stamp.foreign_search_path or drift.unknown):
-        return Inspection(stamp, drift)
+        return Inspection(stamp, drift, table=name)
     from gate.drift.version_table import verify  # noqa: PLC0415 - most checks are certain of the version table
 
-    return Inspection(stamp, drift, verify(stamp, table, graph, drift))
+    return Inspection(stamp, drift, verify(stamp, table, graph, drift, migrating=migrating), name)
 
 
 class Inspector:
-    """Inspects one database for one image repeatedly, each time on a new connection."""
+    """Inspects one database for one image repeatedly, each time on a new connection.
 
-    def __init__(self, graph: RevisionGraph, table: TableName, database: Database) -> None:
-        self.graph, self.table, self.database = graph, table, database
+    `migrating`: this gate may migrate that database.
+    """
+
+    def __init__(self, graph: RevisionGraph, table: TableName, database: Database, *, migrating: bool = False) -> None:
+        self.graph, self.table, self.database, self.migrating = graph, table, database, migrating
         self._frozen: FrozenCalls[BackgroundCall[Stamp]] = FrozenCalls()
 
     def inspect(self, limit: float | None = None) -> Inspection:
@@ -60,7 +66,7 @@ class Inspector:
             self.database.host_count() * self.database.connect_timeout + self.database.query_timeout + TIMEOUT_MARGIN
         )
         stamp = self._read_in_thread(min(limit or timeout, timeout))
-        return compare(self.graph, self.table, stamp)
+        return compare(self.graph, self.table, stamp, migrating=self.migrating)
 
     def _read_in_thread(self, timeout: float) -> Stamp:
         """Read in a thread, since name resolution blocks in C, where Python handles no signal."""

@@ -33,19 +33,23 @@ MAX_PENDING_SHOWN = 5
 """The number of pending revisions that a line names."""
 
 
-def finding(drift: Drift, database: str) -> str:
-    """Describe the result of an inspection in one sentence, and in a second one what is missing as its consequence."""
-    database = printable(database)
+def finding(drift: Drift, database: str, table: str = "") -> str:
+    """Describe the result of an inspection in one sentence, and in a second one what is missing as its consequence.
+
+    `table`: the version table that was read, with its schema.
+    """
+    database, table = printable(database), printable(table)
     if drift.verdict is Verdict.INCOMPLETE:
-        return f"{_stamp_finding(drift, database)} It lacks what the code of this image needs: {missing_text(drift)}."
+        need = f"It lacks what the code of this image needs: {missing_text(drift)}."
+        return f"{_stamp_finding(drift, database, table)} {need}"
     if drift.verdict is Verdict.AHEAD:
-        return f"{_stamp_finding(drift, database)} It has all that the code of this image needs."
+        return f"{_stamp_finding(drift, database, table)} It has all that the code of this image needs."
     consequence = f" Its consequence is that the code lacks {missing_text(drift)}." if drift.missing else ""
-    return _stamp_finding(drift, database) + consequence
+    return _stamp_finding(drift, database, table) + consequence
 
 
-def _stamp_finding(drift: Drift, database: str) -> str:  # noqa: PLR0911 - one sentence for each verdict
-    ids = join_ids(drift.unknown)
+def _stamp_finding(drift: Drift, database: str, table: str) -> str:  # noqa: PLR0911 - one sentence for each verdict
+    ids, read = join_ids(drift.unknown), f" (table {table})" if table else ""
     match drift.stamp_verdict:
         case Verdict.CURRENT | Verdict.INCOMPLETE | Verdict.AHEAD:
             return f"Database {database} is at the head(s) of this image."
@@ -59,12 +63,13 @@ def _stamp_finding(drift: Drift, database: str) -> str:  # noqa: PLR0911 - one s
             return f"Database {database} has tables but no version table, so its revision is unknown."
         case Verdict.UNKNOWN:
             return (
-                f"Database {database} is stamped with {ids}, which this image does not know: a newer image migrated it "
-                "(during a rollout, or before a rollback), the revision was squashed, or another application owns it."
+                f"Database {database} is stamped with {ids}, which this image does not know{read}: a newer image "
+                "migrated it (during a rollout, or before a rollback), the revision was squashed, or another "
+                "application owns the table."
             )
         case Verdict.DIVERGED if drift.unknown:
             return (
-                f"Database {database} is stamped with {ids}, which this image does not know, and lacks "
+                f"Database {database} is stamped with {ids}, which this image does not know{read}, and lacks "
                 f"{pending_text(drift)} of this image: the two histories have diverged."
             )
         case Verdict.DIVERGED:

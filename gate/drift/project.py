@@ -78,7 +78,7 @@ class Project(NamedTuple):
         source = self.settings.migration_database_url if migrating else None
         database = self._locate(source or self.settings.database_url)
         engine_of(database).load_driver()
-        return Inspector(self.image.graph, self.table, database)
+        return Inspector(self.image.graph, self.table, database, migrating=migrating)
 
     def _locate(self, source: UrlSource | None) -> Database:
         timeouts = (self.settings.connect_timeout, self.settings.query_timeout)

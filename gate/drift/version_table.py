@@ -6,7 +6,7 @@ Alembic's default name where env.py may name another one.
 
 from __future__ import annotations
 
-from gate.database.stamp import OtherTable, Stamp, TableName
+from gate.database.stamp import Namesake, OtherTable, Stamp, TableName
 from gate.drift.comparison import Drift
 from gate.errors import BadSettings, DatabaseUnavailable
 from gate.image.env_py import Expression
@@ -16,8 +16,10 @@ from gate.text import join_ids, printable
 TABLE, SCHEMA = "GATE_VERSION_TABLE", "GATE_VERSION_TABLE_SCHEMA"
 
 
-def verify(stamp: Stamp, table: TableName, graph: RevisionGraph, drift: Drift) -> dict[str, str]:
-    """Return warnings by event name.
+def verify(
+    stamp: Stamp, table: TableName, graph: RevisionGraph, drift: Drift, *, migrating: bool = False
+) -> dict[str, str]:
+    """Return warnings by event name. `migrating`: this gate may migrate, and env.py may create the missing schema.
 
     Raises `BadSettings` if the version table is elsewhere or its name cannot be known, and `DatabaseUnavailable` if it
     may be hidden from this role, or holds rows that Alembic cannot read.
@@ -39,8 +41,14 @@ def verify(stamp: Stamp, table: TableName, graph: RevisionGraph, drift: Drift) -
     known, elsewhere = _partition(stamp, table, known)
     if known:
         raise BadSettings(_not_found(stamp, table, known))
+    _reject_namesakes(stamp, table)
     _reject_wrong_setting(stamp, table)
     _reject_unreadable(stamp, table)
+    if not (stamp.schema or stamp.schema_exists or migrating):
+        raise DatabaseUnavailable(
+            f"No schema on the search_path of role {stamp.role} ({stamp.search_path}) exists in database "
+            f"{stamp.database}: create the schema, correct the search_path, or let gate migrate if env.py creates it."
+        )
     if elsewhere:
         warnings["gate.other_version_table"] = (
             f"{_described(elsewhere)}, but {SCHEMA} names schema {printable(stamp.schema)} of database "
@@ -96,9 +104,41 @@ def _reject_computed(stamp: Stamp, table: TableName, known: list[OtherTable]) ->
         if expression
     ]
     raise BadSettings(
-        f"Database {stamp.database} has no {table.table} in schema {stamp.schema}. {' '.join(sentences)}"
+        f"Database {stamp.database} has no {table.table} {_place(stamp)}. {' '.join(sentences)}"
         + (f" {_described(known)}: set {_settings(known)}." if known else _named_grant(stamp, table))
     )
+
+
+def _reject_namesakes(stamp: Stamp, table: TableName) -> None:
+    """Raise for tables of this name elsewhere: each is another application's, or hidden from this role."""
+    if not stamp.namesakes:
+        return
+    first = stamp.namesakes[0]
+    steps = _grants(first, table.table, stamp.role)
+    if not first.on_path:
+        steps.append(f"set {SCHEMA}={first.schema}, or add that schema to the search_path")
+    schemas, many = join_ids([each.schema for each in stamp.namesakes]), len(stamp.namesakes) > 1
+    raise DatabaseUnavailable(
+        f"Role {stamp.role} finds no table {table.table} on its search_path ({stamp.search_path}) in database "
+        f"{stamp.database}, but schema{'s' if many else ''} {schemas} {'have' if many else 'has'} one. If "
+        f"{first.schema}.{table.table} is that of this application, {' and '.join(steps)}. Otherwise set {SCHEMA} to "
+        "the schema of this application."
+    )
+
+
+def _grants(namesake: Namesake, table: str, role: str) -> list[str]:
+    """The rights that this role lacks."""
+    return [
+        *([] if namesake.usable else [f"GRANT USAGE ON SCHEMA {namesake.schema} TO {role}"]),
+        *([] if namesake.readable else [f"GRANT SELECT ON {namesake.schema}.{table} TO {role}"]),
+    ]
+
+
+def _place(stamp: Stamp) -> str:
+    """Say where the version table is not."""
+    if stamp.namesakes or not stamp.schema:
+        return f"on the search_path of role {stamp.role} ({stamp.search_path})"
+    return f"in schema {stamp.schema}"
 
 
 def _reject_wrong_setting(stamp: Stamp, table: TableName) -> None:
@@ -121,7 +161,7 @@ def _reject_unreadable(stamp: Stamp, table: TableName) -> None:
     """Raise if the table that env.py does not show may be one that this role cannot read."""
     if table.table_is_uncertain and (grant := _named_grant(stamp, table)):
         raise DatabaseUnavailable(
-            f"Database {stamp.database} has no {table.table} in schema {stamp.schema}, but {table.env_py.unseen}."
+            f"Database {stamp.database} has no {table.table} {_place(stamp)}, but {table.env_py.unseen}."
             f"{grant} If the version table has another name, set {TABLE}."
         )
 
@@ -141,7 +181,7 @@ def _named_grant(stamp: Stamp, table: TableName) -> str:
 
 def _not_found(stamp: Stamp, table: TableName, known: list[OtherTable]) -> str:
     return (
-        f"{_given(table)}, but database {stamp.database} has no such table in schema {stamp.schema}. "
+        f"{_given(table)}, but database {stamp.database} has no such table {_place(stamp)}. "
         f"{_described(known)}. Set {_settings(known)}."
     )
 

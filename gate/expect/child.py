@@ -75,10 +75,11 @@ def executing(kind: str, **fields: Any) -> Iterator[None]:
 
 def facts(error: BaseException) -> dict[str, Any]:
     """Return the class and the text of an error, its frames, and what `failures` needs to know of it."""
+    frames = _frames(error)
     while isinstance(error, getattr(builtins, "BaseExceptionGroup", ())):  # as asyncio.TaskGroup raises one
         error = error.exceptions[0]  # type: ignore[attr-defined] # Python 3.11
+        frames += _frames(error)
     original = getattr(error, "orig", None) or error
-    frames = [[frame.f_code.co_filename, line] for frame, line in traceback.walk_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename and os.path.exists(error.filename):
         frames.append([error.filename, error.lineno or 1])
     return {
@@ -90,6 +91,10 @@ def facts(error: BaseException) -> dict[str, Any]:
         "frames": frames[-MAX_FRAMES:],
         "refused": _is_refused(error),
     }
+
+
+def _frames(error: BaseException) -> list[list[Any]]:
+    return [[frame.f_code.co_filename, line] for frame, line in traceback.walk_tb(error.__traceback__)]
 
 
 def _text(value: object) -> str:
@@ -315,10 +320,17 @@ def _is_base(name: str, value: Any) -> bool:
     """Whether an attribute of a module may be meant; it must not run code of the application's."""
     from sqlalchemy import MetaData  # noqa: PLC0415 - an interpreter without it is reported
 
-    attributes = getattr(type(value), "__dict__", {}) if not isinstance(value, type) else vars(value)
-    own = attributes if isinstance(value, type) else getattr(value, "__dict__", {})
-    has_metadata = isinstance(own.get("metadata"), MetaData) or "metadata" in attributes
-    return name[0] != "_" and "__mapper__" not in own and (isinstance(value, MetaData) or has_metadata)
+    if name.startswith("_") or _is_part(value):
+        return False
+    own = getattr(value, "__dict__", {})
+    return isinstance(value, MetaData) or isinstance(own.get("metadata"), MetaData)
+
+
+def _is_part(value: Any) -> bool:
+    """Whether a value is a table or a mapped class, which has a MetaData and is only a part of it."""
+    from sqlalchemy import Table  # noqa: PLC0415 - an interpreter without it is reported
+
+    return isinstance(value, Table) or "__mapper__" in vars(value if isinstance(value, type) else type(value))
 
 
 def metadata_in(value: Any, depth: int = 0) -> list[Any]:
@@ -330,7 +342,7 @@ def metadata_in(value: Any, depth: int = 0) -> list[Any]:
     if isinstance(value, (list, tuple, set, frozenset)):
         parts = [metadata_in(each, depth + 1) for each in value] if depth < MAX_NESTING else [[]]
         return [each for part in parts for each in part] if all(parts) else []
-    metadata = getattr(value, "metadata", None)
+    metadata = None if _is_part(value) else getattr(value, "metadata", None)
     return [metadata] if isinstance(metadata, MetaData) else []
 
 

@@ -6,7 +6,7 @@ Pure. The place is the file and line of the innermost frame that is the applicat
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from os.path import dirname, join, normpath
+from posixpath import dirname, join, normpath
 from typing import Any, NamedTuple
 
 from gate.redaction import hide, shorten
@@ -65,7 +65,7 @@ def explain(failure: Mapping[str, Any], program: Program) -> str:
     place = place_of(error["frames"], failure, dirname(program.env_py))
     reason = _reason(error)
     if failure["kind"] == "library":
-        finding = f"{program.interpreter} cannot import {facts['library']}"
+        finding = f"the interpreter {program.interpreter} cannot import {facts['library']}"
         return str(_Message(finding, f"Install the library there, or {INTERPRETER}", "", reason))
     if failure["kind"] == "import" and _is_named(error["module"], facts["module"]) and not place and _missing(error):
         return str(_no_module(facts, error, program))
@@ -76,29 +76,22 @@ def explain(failure: Mapping[str, Any], program: Program) -> str:
 def _of_names(facts: Mapping[str, str], failure: Mapping[str, Any], program: Program) -> _Message:
     match failure["kind"]:
         case "not configured":
-            return _Message(
-                f"{program.env_py} does not call context.configure in Alembic's offline mode",
-                f"Give it {OFFLINE}, {NO_ENV_PY}",
-            )
+            finding = "running env.py in Alembic's offline mode does not call context.configure"
+            return _Message(finding, f"Give it {OFFLINE}, {NO_ENV_PY}", program.env_py)
         case "no attribute":
             others = join_ids([_subject(other) for other in failure["others"]])
-            found = f"the module has {others}" if others else f"name {ACCEPTED}"
-            return _Message(
-                f"{facts['name']}: there is no attribute {facts['attribute']}", f"Correct the name; {found}"
-            )
+            remedy = f"Correct the name; {'the module has ' + others if others else 'name ' + ACCEPTED}"
+            return _Message(f"there is no attribute {facts['attribute']} in {facts['name']}", remedy)
         case "no metadata":
-            return _Message(f"{facts['name']} is of the type {facts['type']} and holds no MetaData", f"Name {ACCEPTED}")
+            finding = f"the object {facts['name']} ({facts['type']}) is no MetaData and no declarative base"
+            return _Message(finding, f"Name {ACCEPTED}")
         case "no target metadata":
-            return _Message(
-                f"{program.env_py} passes no MetaData to context.configure (its target_metadata is "
-                f"{'of the type ' + facts['type'] if 'type' in facts else 'None'})",
-                "Name the models: gate expect MODULE:ATTRIBUTE",
-            )
+            finding = f"env.py passes no MetaData to context.configure: target_metadata is {facts.get('type', 'None')}"
+            remedy = "Let it pass the MetaData of the models, or name the models: gate expect MODULE:ATTRIBUTE"
+            return _Message(finding, remedy, program.env_py)
         case "info":
-            return _Message(
-                f'table {facts["table"]} has info={{"gate": {facts["mark"]}}}',
-                'The values are "ignore" and "read-only"; correct the table\'s definition',
-            )
+            remedy = 'The values are "ignore" and "read-only"; correct the definition of the table'
+            return _Message(f'table {facts["table"]} has info={{"gate": {facts["mark"]}}}', remedy)
     return _Message("gate expect has failed", "Please report it")
 
 

@@ -16,11 +16,11 @@ from gate.expect.failures import NO_ENV_PY, Program, explain
 from gate.files import read_regular_file
 from gate.image import alembic_config, child_answer
 from gate.image.alembic_config import Configuration
-from gate.image.env_py import Expression, Translation, offline_doubt, read_translation
+from gate.image.configure_calls import Translation, offline_doubt, read_translation
+from gate.image.env_py import Expression
 from gate.image.expectations import Expectations, ExpectedTable, RecordedVersionTable
 from gate.image.expectations_file import MAX_TABLES, name_error
 from gate.image.script_directory import MAX_SCRIPT_SIZE
-from gate.process.descendants import adopt_orphans, kill_descendants
 from gate.text import join_ids
 
 CHILD = str(Path(__file__).with_name("child.py"))
@@ -102,7 +102,6 @@ def _execute(request: Request, configuration: Configuration, program: Program, s
         steps.append(str(answer.get("step", steps[-1])))
         return "recorded" in answer or "failure" in answer
 
-    adopt_orphans()
     try:
         with starting_process("the process that executes the application's code"):
             answer = child_answer.run(
@@ -111,11 +110,9 @@ def _execute(request: Request, configuration: Configuration, program: Program, s
                 request.time_limit + ANSWER_TIME,
             )
     except child_answer.NoAnswer as reason:
-        raise BadSettings(_ended(str(reason), steps[-1], program, request)) from None
+        raise BadSettings(_ended(str(reason), steps[-1], program)) from None
     except OSError as error:
         raise BadSettings(f"{program.interpreter} cannot be started: {error.strerror}. Correct --python.") from None
-    finally:
-        kill_descendants()
     if "failure" in answer:
         raise BadSettings(explain(answer["failure"], program))
     return dict(answer["recorded"])
@@ -135,7 +132,7 @@ def _request(request: Request, configuration: Configuration, source: bytes) -> d
     }
 
 
-def _ended(reason: str, step: str, program: Program, request: Request) -> str:
+def _ended(reason: str, step: str, program: Program) -> str:
     if step == "starting":
         return (
             f"{program.interpreter} {reason}: it cannot run gate's script {CHILD}. Name a Python interpreter with "
@@ -146,8 +143,7 @@ def _ended(reason: str, step: str, program: Program, request: Request) -> str:
         subject += " failed: the process"
     around = f" {NO_ENV_PY[:1].upper()}{NO_ENV_PY[1:]}." if step == "env.py" else ""
     return (
-        f"{subject} {reason} (limit {request.time_limit:g} s). Let the code neither end its process nor wait for "
-        f"anything while it is imported.{around}"
+        f"{subject} {reason}. Let the code neither end its process nor wait for anything while it is imported.{around}"
     )
 
 

@@ -13,6 +13,7 @@ import sys
 import warnings
 from typing import Any
 
+from gate.descriptors import InheritedDescriptor
 from gate.errors import BadScripts
 from gate.image import child_answer
 from gate.image.alembic_config import Configuration
@@ -85,14 +86,13 @@ def _to_revision(script: object) -> Revision:
 def main() -> None:
     """Load the scripts, answer, and exit at once: an exit function or a thread of a script could hang."""
     warnings.simplefilter("ignore")
-    descriptor, process, gate = int(sys.argv[1]), os.getpid(), os.getppid()
-    pipe = _identity(descriptor)
+    pipe, process = InheritedDescriptor(int(sys.argv[1])), os.getpid()
     try:
         answer = loaded_revisions(*sys.argv[2:5])
     except BaseException as error:  # noqa: BLE001 - scripts may raise anything; all of it is reported
         answer = {"error": _describe(error)}
     if os.getpid() == process:  # not in a process that a script has forked
-        _answer(json.dumps(answer).encode() + b"\n", descriptor, pipe, gate)
+        pipe.write(json.dumps(answer).encode() + b"\n")
     os._exit(0)
 
 
@@ -101,22 +101,6 @@ def _describe(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError):
         text += f" in {sys.executable}, which runs gate"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _identity(descriptor: int) -> tuple[int, int] | None:
-    try:
-        status = os.fstat(descriptor)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _answer(line: bytes, descriptor: int, pipe: tuple[int, int] | None, gate: int) -> None:
-    """Write the answer to the pipe, through gate's own descriptor if a script has closed or replaced this one."""
-    if pipe is None or _identity(descriptor) != pipe:
-        descriptor = os.open(f"/proc/{gate}/fd/{descriptor}", os.O_WRONLY)
-    while line:
-        line = line[os.write(descriptor, line) :]
 
 
 if __name__ == "__main__":

@@ -89,4 +89,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _end_of(exit_code: int) -> str:
-    return f"ended with exit code {exit_code}" if exit_code >= 0 else f"was killed by signal {-exit_code}"
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    cause = " (for lack of memory, perhaps)" if -exit_code == signal.SIGKILL else ""
+    return f"was killed by signal {-exit_code}{cause}"

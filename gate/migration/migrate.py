@@ -119,7 +119,8 @@ def _upgrade(plan: Plan, lock: Lock, progress: Progress, inspector: Inspector, s
         raise DatabaseLost(f"{error} What had committed stays. {remaining} Try again: {RETRY}") from None
     except Interrupted:
         remaining = failure_report.remaining_changes(inspector, progress, lock, CANCELLED_REPORT_TIMEOUT)
-        text = f"A signal interrupted gate, which cancelled the upgrade{progress.in_revision}. {remaining}"
+        failure = f"{progress.failure_message} " if progress.failure else ""
+        text = f"A signal interrupted gate, which cancelled the upgrade{progress.in_revision}. {failure}{remaining}"
         log.emit("warning", "gate.migration_interrupted", text, revision=progress.revision or None)
         raise
 

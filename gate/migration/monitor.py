@@ -18,6 +18,7 @@ from gate.errors import BadSettings, DatabaseUnavailable, GateError, LockLost, M
 from gate.migration.plan import Plan
 from gate.migration.process import SupervisedProcess, start_upgrade
 from gate.migration.progress import Progress
+from gate.process.memory import OomWatch
 from gate.process.threads import PeriodicCall, try_for
 
 POLL_INTERVAL = 0.1
@@ -74,6 +75,7 @@ class _UpgradeMonitor:
         self._session_check = PeriodicCall(self._check_sessions, SERVER_CHECK_INTERVAL)
         self._wait_check = PeriodicCall(self._observe_lock_wait, _wait_check_interval(plan.table_lock_timeout))
         self._next_refresh = SERVER_CHECK_INTERVAL
+        self._oom_watch = OomWatch()
 
     def run(self) -> None:
         while not self._has_exited():
@@ -89,7 +91,10 @@ class _UpgradeMonitor:
             self._progress.raise_for_failure(self._process.returncode, self._plan.command)
         except (MigrationFailed, BadSettings) as error:
             self._verify_lock_after(error)
-            raise
+            if isinstance(error, BadSettings):
+                raise
+            cause = self._oom_watch.explain()
+            raise MigrationFailed(f"{error} {cause}".rstrip(), error.revision) from None
 
     def _has_exited(self) -> bool:
         """Receive reports; return whether the process has exited and all its reports have been received.
@@ -187,10 +192,7 @@ class _UpgradeMonitor:
         )
 
     def cancel(self) -> None:
-        """Cancel the upgrade: its statements in the server first, so that it can roll back, then its processes.
-
-        A second signal interrupts the waiting and kills the processes at once.
-        """
+        """Cancel the upgrade: its statements in the server first, so that it can roll back, then its processes."""
         try:
             if self._plan.command:
                 self._process.send_signal(signal.SIGTERM)

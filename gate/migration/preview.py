@@ -5,7 +5,7 @@ Pure: values in, text out. In the SQL every line that is not a statement of Alem
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from gate.drift.comparison import Drift
@@ -29,8 +29,8 @@ class RevisionPreview(NamedTuple):
     @property
     def title(self) -> str:
         """The revision, its message and its file in one line."""
-        message = printable(" ".join(hide_in_message(self.message).split()))
-        return f"{printable(self.revision)}: {message} ({printable(self.file)})".replace(":  (", " (")
+        message = " ".join(hide_in_message(self.message).split())
+        return printable(f"{self.revision}{': ' if message else ''}{message} ({self.file})")
 
 
 class Preview(NamedTuple):
@@ -106,11 +106,7 @@ def _block(revision: RevisionPreview) -> str:
 
 
 def _comments(lines: Sequence[str]) -> str:
-    return "\n".join(f"-- {line}" for line in _printable(lines))
-
-
-def _printable(lines: Iterable[str]) -> Iterator[str]:
-    yield from (printable(" ".join(line.split())) for line in lines)
+    return "\n".join(f"-- {printable(line)}" for line in lines)
 
 
 def _as_json(revision: RevisionPreview, *, with_sql: bool) -> dict[str, object]:

@@ -162,7 +162,7 @@ class SupervisedProcess:
         *lines, self._partial_line = (self._partial_line + chunk).split(b"\n")
         for line in lines:
             with suppress(ValueError):  # a migration can write to any descriptor that it inherits
-                if isinstance(report := json.loads(line), dict):
+                if isinstance(report := json.loads(line), dict) and "type" in report:
                     yield report
 
     def wait(self, timeout: float) -> None:

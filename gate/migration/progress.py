@@ -26,6 +26,7 @@ from gate.errors import (
     MigrationFailed,
     ResourceShortage,
     TableLockConflict,
+    shortage_remedy,
 )
 from gate.redaction import hide
 from gate.text import truncate
@@ -38,6 +39,9 @@ SENTENCE_ENDS = (".", "!", "?", "…")
 
 RESOURCE_ERRORS = frozenset(map(os.strerror, (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)))
 """Why the supervisor could not start the upgrade, where that is a shortage and no mistake."""
+
+MISSING_CONTEXT = re.compile(r"(?i)outside of (an? |the )?app(lication)? context|not within an app context")
+"""How Flask and Quart say that their application context is missing, which Alembic alone does not set up."""
 
 STAMP_REMEDY = "`alembic stamp REVISION`"
 """The remedy where tables were created without Alembic."""
@@ -54,9 +58,8 @@ class Progress:
     `lock_wait`: the last wait for a lock that gate has seen; `failure`: the report of the error that ended Alembic's
     upgrade; `done`: whether Alembic's upgrade returned; `exit_code`: the upgrade's, negative for a signal, None = it
     has not exited; `start_error`: why the upgrade could not be executed, "" = it was; `pooled`: whether a connection
-    goes through a pooler; `since`: when the upgrade began, in seconds of the Unix epoch; `began`: when it began, or
-    when env.py had been verified and began again, and `last_report`: when the last report arrived, both in seconds of
-    the monotonic clock.
+    goes through a pooler; `since`: when the upgrade began, in seconds of the Unix epoch; `began`: when it began,
+    with the dry run of env.py, and `last_report`: when the last report arrived, both in seconds of the monotonic clock.
     """
 
     planned: Drift
@@ -77,7 +80,6 @@ class Progress:
     began: float = field(default_factory=time.monotonic)
     last_report: float = field(default_factory=time.monotonic)
     pooled: bool = field(default=False, init=False)
-    _first_try: bool = field(default=True, init=False)
 
     def receive(self, report: dict[str, Any]) -> bool:
         """Record one report and log it if it is about a revision.
@@ -90,8 +92,6 @@ class Progress:
                 self.opened_sessions.add(report["pid"])
             case "pooled":
                 self._log_pooler()
-            case "verified":
-                self.began = self.last_report if self._first_try else self.began
             case "autocommit" | "committed" as type_:
                 self._receive_commit(type_, report["revision"])
             case "plan":
@@ -114,7 +114,6 @@ class Progress:
 
     def begin_again(self) -> None:
         """Forget the attempt that has ended, for another one; the time since the first one began counts on."""
-        self._first_try = False
         self.step, self.revision, self.applied, self.applied_revisions = 0, "", 0, []
         self.opened_sessions, self.committed_revisions, self.autocommit_revisions = set(), set(), []
         self.failure, self.done, self.exit_code, self.start_error, self.lock_wait = None, False, None, "", None
@@ -189,6 +188,11 @@ class Progress:
         """Whether the fence ended the upgrade before the first revision: env.py's connection had not passed it."""
         return self.failure is not None and self.failure["kind"] == "database" and not self.step
 
+    @property
+    def failure_message(self) -> str:
+        """The error that ended Alembic's upgrade, as a sentence; "" if none was reported."""
+        return str(self._reported_failure(self.failure)) if self.failure else ""
+
     def database_lost(self, reason: str, *, has_command: bool = False) -> GateError:
         """Return the error for a lost database. `reason`: a clause; `has_command`: GATE_UPGRADE_COMMAND upgrades.
 
@@ -241,6 +245,13 @@ class Progress:
         return MigrationFailed(f"{text}{self._hint(failure)}")
 
     def _hint(self, failure: dict[str, Any]) -> str:
+        if MISSING_CONTEXT.search(failure["message"]):
+            return (
+                " Alembic alone sets up no application context: set GATE_UPGRADE_COMMAND to the framework's own "
+                "command (for Flask-Migrate `flask db upgrade`), which gate runs under the same lock."
+            )
+        if remedy := shortage_remedy(failure["message"]):
+            return f" {remedy}"
         if not self.step:
             return (
                 " No revision had started: the error is in env.py or in a module that it imports. If it could not "

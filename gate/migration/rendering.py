@@ -87,18 +87,17 @@ class Rendering:
 
     def complete(self, pending: Sequence[str], timed_out: float = 0) -> None:
         """Give each pending revision that has no statements a reason. `timed_out`: the time limit if it is over."""
-        revision = self.ended_in()
         if timed_out:
             reason = f"It was not rendered within {timed_out:g} s (GATE_MIGRATION_TIMEOUT)."
-        elif revision or not (self._stopped or self._done):
-            reason = f"The process that renders it {_end_of(self._exit_code)}."
-        else:
+        elif self._done or self._stopped:
             reason = self._stopped or "Alembic did not come to this revision."
-        if revision:
-            self.reasons.setdefault(revision, reason)
-            reason = f"Not rendered after revision {revision}: {reason[0].lower()}{reason[1:]}"
-        elif not (self._stopped or self._done):
-            self.failure = f"env.py cannot be run in Alembic's offline mode. {reason}"
+        else:
+            reason = f"The process that renders it {_end_of(self._exit_code)}."
+            if not self._running:
+                self.failure = f"env.py cannot be run in Alembic's offline mode. {reason}"
+        if self._running:
+            self.reasons.setdefault(self._running, reason)
+            reason = f"The rendering ended in revision {self._running}."
         for each in pending:
             if each not in self.statements:
                 self.reasons.setdefault(each, reason)

@@ -42,7 +42,7 @@ class BackgroundCall(Future[_T]):
         try:
             result = function()
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-            self.set_exception(error)
+            self.set_exception(ResourceShortage.of(error) or error)
         else:
             self.set_result(result)
 

@@ -38,7 +38,7 @@ class Readiness(NamedTuple):
 
     `drift`: the last verdict, None if no check has succeeded yet. `age`: seconds since that verdict. `away`: seconds
     for which checks have failed since then, None if the last one succeeded. `reason`: why there is no verdict.
-    `migrating`: who migrates, as a sentence. `server_started`: false while gate still waits or migrates.
+    `migrating`: who migrates, in words. `server_started`: false while gate still waits or migrates.
     """
 
     drift: Drift | None = None
@@ -60,6 +60,11 @@ class Readiness(NamedTuple):
             return f"not ready: {self.reason}"
         away = f" (database away for {self.away:.0f} s; this is the last verdict)" if self.away is not None else ""
         return f"{self.drift}{away}"
+
+
+def last_seen(migrator: str, age: float) -> str:
+    """Describe a migrator that was seen `age` seconds ago, and may have ended since."""
+    return f"when last seen, {age:.0f} s ago: {migrator}"
 
 
 class Answer(NamedTuple):

@@ -15,7 +15,7 @@ from gate.drift.comparison import Verdict
 from gate.drift.inspector import Inspection
 from gate.errors import BadScripts, BadSettings, DatabaseUnavailable, GateError, ResourceShortage
 from gate.process.threads import BackgroundCall, FrozenCalls
-from gate.readiness.answer import Readiness
+from gate.readiness.answer import Readiness, last_seen
 
 CURRENT_TTL_FACTOR = 6.0
 """The verdict CURRENT is reused for this many times the ttl, since a database is hardly ever downgraded."""
@@ -61,6 +61,7 @@ class VerdictCache:
         self._lock = threading.Lock()
         self._checked_at = float("-inf")
         self._last: tuple[float, Inspection] | None = None
+        self._last_migrator: str | None = None
         self._away_since: float | None = None
         self._unfit_since: float | None = time.monotonic()
         self._reason = Readiness().reason
@@ -103,6 +104,8 @@ class VerdictCache:
         self.failure = None
         now = time.monotonic()
         self._last, self._away_since = (now, inspection), None
+        migrator = inspection.stamp.migrator
+        self._last_migrator = str(migrator) if migrator else None
         self._unfit_since = None if inspection.drift.fits else (self._unfit_since or now)
         self._checked_at, self._rendered = now, (float("-inf"), Readiness())
 
@@ -122,11 +125,18 @@ class VerdictCache:
         return Readiness(inspection.drift, now - checked_at, away, migrating=self._migrating())
 
     def _migrating(self) -> str | None:
-        """Return who migrates; while a migrator locks the version table, only the error of the check says so."""
+        """Return who migrates; while a migrator locks the version table, only the error of the check says so.
+
+        While the database is away, that is only known of the moment when it was last seen.
+        """
         if isinstance(self.failure, VersionTableLocked):
             return str(self.failure.migrator)
-        migrator = self._last[1].stamp.migrator if self._last else None
-        return str(migrator) if migrator else None
+        if self._last is None or self._last_migrator is None:
+            return None
+        seen_at, inspection = self._last
+        if self._away_since is None:
+            return str(inspection.stamp.migrator)
+        return last_seen(self._last_migrator, time.monotonic() - seen_at)
 
     def _is_due(self) -> bool:
         is_current = (
@@ -154,7 +164,7 @@ class VerdictCache:
                 if isinstance(work, BackgroundCall) and work.done():
                     # Its outcome needs this lock, so it has none: no thread could be started.
                     self._in_flight = None
-                    self.record_failure(ResourceShortage())
+                    self.record_failure(_shortage(work))
             return self._in_flight
 
     def _give_up_if_overdue(self) -> None:
@@ -189,6 +199,11 @@ class VerdictCache:
                 self._in_flight = None
                 self.record_failure(outcome) if isinstance(outcome, Exception) else self.record(outcome)
         check.finished.set_result(None)
+
+
+def _shortage(call: BackgroundCall[None]) -> Exception:
+    error = call.exception()
+    return error if isinstance(error, Exception) else ResourceShortage()
 
 
 def _public_reason(error: Exception) -> str:

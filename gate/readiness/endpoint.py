@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from gate.drift import messages
@@ -12,7 +13,8 @@ from gate.drift.application import ApplicationInspector
 from gate.drift.comparison import Verdict
 from gate.drift.inspector import TIMEOUT_MARGIN, Inspection
 from gate.errors import GateError
-from gate.readiness.answer import Answer, Readiness, answer, prefers_text
+from gate.readiness.answer import TEXT, Answer, Readiness, answer, make_answer, prefers_text
+from gate.readiness.bug_report import BugReports
 from gate.readiness.cache import VerdictCache
 from gate.settings import settings
 
@@ -55,6 +57,7 @@ class ReadinessEndpoint:
         default_ttl, timeout = _read_limits()
         self.cache = VerdictCache(default_ttl if ttl is None else ttl, timeout + TIMEOUT_MARGIN)
         self.startup_timeout = startup_timeout
+        self.bugs = BugReports(logger.critical)
         self._answers: tuple[Readiness | None, dict[tuple[str, bool], Answer]] = (None, {})
 
     def answer(self, readiness: Readiness, method: str, accept: str) -> Answer:
@@ -67,6 +70,17 @@ class ReadinessEndpoint:
             answers[key] = answer(readiness, method, accept)
         return answers.get(key) or answer(readiness, method, accept)
 
+    def answer_bug(self, error: Exception) -> Answer:
+        """Report an error that gate does not expect, and return the answer to the request that hit it."""
+        self.bugs.report(error)
+        return make_answer(HTTPStatus.INTERNAL_SERVER_ERROR, TEXT, b"gate failed; the log says why\n")
+
+    def report_failed_check(self) -> None:
+        """Report why the last check failed, if that is none of gate's own errors."""
+        failure = self.cache.failure
+        if failure is not None and not isinstance(failure, GateError):
+            self.bugs.report(failure)
+
     def record_startup(self, inspection: Inspection) -> None:
         """Cache the verdict of the check at the start and log it: drift is CRITICAL, and the application starts."""
         self.cache.record(inspection)
@@ -75,7 +89,8 @@ class ReadinessEndpoint:
             logger.info("%s", drift)
         else:
             remedy = messages.remedy(drift, stamp.migrator, standby=stamp.standby)
-            logger.critical("%s. %s %s", drift, messages.finding(drift, stamp.database), remedy)
+            finding = messages.finding(drift, stamp.database, inspection.table)
+            logger.critical("%s. %s %s", drift, finding, remedy)
         for warning in inspection.warnings.values():
             logger.warning("%s", warning)
         if drift.redundant:

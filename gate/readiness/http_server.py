@@ -19,7 +19,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from gate.process.signals import TERMINATION_SIGNALS
+from gate.process.signals import TERMINATION_SIGNALS, first_of
 from gate.readiness.listener import BACKLOG
 
 MAX_CONNECTIONS = 256
@@ -102,7 +102,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Remember the first signal."""
-        self._ended_by = self._ended_by or sig
+        self._ended_by = first_of(sig)
         super().handle_exit(sig, frame)
 
     @contextmanager

@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from gate import log
 from gate.errors import BadSettings, ResourceShortage, starting_process
+from gate.process.memory import OomWatch
 from gate.readiness.answer import Readiness, fields
 from gate.readiness.listener import listen, require_http_extra
 
@@ -31,6 +32,7 @@ class Placeholder:
         self._started_at = float("-inf")
         self._published = b""
         self._unsent = b""
+        self._oom_watch: OomWatch | None = None
 
     def start(self, address: tuple[str, int] | None, health_path: str) -> None:
         """Start to answer on a host and port, unless it does already; `health_path` is the path of the liveness probe.
@@ -38,6 +40,7 @@ class Placeholder:
         Raises `BadSettings` if the port is in use or the extra `http` is not installed.
         """
         if address and self._options is None:
+            self._oom_watch = OomWatch()
             self._child = _start(address, health_path)
             self._options, self._started_at = (address, health_path), time.monotonic()
 
@@ -70,16 +73,18 @@ class Placeholder:
         if self._options is None or not has_exited or time.monotonic() < self._started_at + RESTART_INTERVAL:
             return
         code = f" (exit code {self._child.returncode})" if self._child else ""
+        cause = self._oom_watch.explain() if self._oom_watch else ""
+        self._oom_watch = OomWatch()
         options = self._options
         self.stop()
         self._options, self._started_at, self._published, self._unsent = options, time.monotonic(), b"", b""
         try:
             self._child = _start(*options)
-            text = f"The placeholder server exited{code}; gate restarted it."
+            text = f"The placeholder server exited{code}; gate restarted it. {cause}".rstrip()
         except (BadSettings, ResourceShortage, OSError) as error:
             text = (
                 f"The placeholder server exited{code} and cannot be restarted ({error}). "
-                f"gate goes on without it and tries again in {RESTART_INTERVAL:.0f} s."
+                f"gate goes on without it and tries again in {RESTART_INTERVAL:.0f} s. {cause}".rstrip()
             )
         log.emit("warning", "gate.placeholder_restarted", text)
 

@@ -18,6 +18,8 @@ from http import HTTPStatus
 from typing import Any
 
 from gate.process.descendants import die_with
+from gate.process.stdio import print_error
+from gate.process.threads import BackgroundCall
 from gate.readiness.answer import (
     HTML,
     JSON,
@@ -33,6 +35,7 @@ from gate.readiness.answer import (
     prefers_text,
     send_answer,
 )
+from gate.readiness.bug_report import BugReports
 from gate.readiness.http_server import Server
 
 MAX_DESCRIPTORS = 512
@@ -93,7 +96,9 @@ async def _receive_states(application: PlaceholderApplication) -> None:
 async def _serve(descriptor: int, health_path: str) -> None:
     application = PlaceholderApplication(health_path)
     receiving = asyncio.create_task(_receive_states(application))
-    await Server(application).serve([socket.socket(fileno=descriptor)])
+    # In a thread, since a write to a full pipe blocks.
+    bugs = BugReports(lambda text: BackgroundCall(lambda: print_error(text)))
+    await Server(bugs.watch(application)).serve([socket.socket(fileno=descriptor)])
     receiving.cancel()
 
 

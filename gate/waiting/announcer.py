@@ -80,7 +80,7 @@ class Announcer:
 def log_passed(inspection: Inspection) -> None:
     """Log the finding with which the gate is passed."""
     drift, database = inspection.drift, inspection.stamp.database
-    finding = messages.finding(drift, database)
+    finding = messages.finding(drift, database, inspection.table)
     fields = {"verdict": drift.verdict, "drift": str(drift), "database": database}
     match drift.verdict:
         case Verdict.UNKNOWN:

@@ -117,11 +117,15 @@ class WaitLoop:
         return Outcome(self._inspected, locked_out=True)
 
     def _wait_for_database(self, error: DatabaseUnavailable) -> Outcome:
+        last_drift = self._inspected.drift if self._inspected else None
         if isinstance(error, VersionTableLocked):
             self.other_migrator.record(error.migrator)
             if self.plan and self.plan.locking:
                 self.other_migrator.record_lock_busy()
-        return Outcome(error, last_drift=self._inspected.drift if self._inspected else None)
+            return Outcome(error, last_drift=last_drift)
+        away, migrator = self.other_migrator.last_seen()
+        self.other_migrator.record_unavailable()
+        return Outcome(error, last_drift=last_drift, last_migrator=migrator, away=away)
 
     def _inspection_timeout(self) -> float | None:
         """Return the seconds that an inspection may take: GATE_TIMEOUT also ends one that hangs."""

@@ -27,12 +27,28 @@ class OtherMigrator:
     poll_max: float
     _current: Migrator | None = field(default=None, init=False)
     _last: Migrator | None = field(default=None, init=False)
+    _last_seen: tuple[float, str | None] | None = field(default=None, init=False)
+    _description: str = field(default="", init=False)
     _locked_since: float | None = field(default=None, init=False)
     _active_since: float | None = field(default=None, init=False)
 
     def record(self, migrator: Migrator | None) -> None:
         """Record the migrator that is active, or that none is."""
         self._current, self._last = migrator, migrator or self._last
+        self._last_seen = time.monotonic(), str(migrator) if migrator else None
+        if migrator:
+            self._description = str(migrator)
+
+    def record_unavailable(self) -> None:
+        """Record that the database is away: whether another migrator is active, and holds the lock, is not known."""
+        self._current = self._locked_since = None
+
+    def last_seen(self) -> tuple[float | None, str | None]:
+        """Return the seconds since the database was last seen, and who was migrating then, in words."""
+        if self._last_seen is None:
+            return None, None
+        moment, migrator = self._last_seen
+        return time.monotonic() - moment, migrator
 
     def record_lock_busy(self) -> None:
         """Record that another migrator holds the lock; raises `LockTimeout` if it has held it for too long."""
@@ -56,7 +72,8 @@ class OtherMigrator:
     def log_unfinished(self, drift: Drift) -> None:
         """Log that another migrator ended before its work was finished, if there was one; `drift` is what it left."""
         if last := self._last:
-            text = f"Another migrator ({last}) ended and left {messages.pending_text(drift)}. gate now migrates."
+            left = messages.pending_text(drift)
+            text = f"Another migrator ({self._description}) ended and left {left}. gate now migrates."
             log.emit("warning", "gate.migration_unfinished", text, revision=last.revision or None, host=last.host)
 
     def compare(self, failure: MigrationFailed) -> MigrationFailed:

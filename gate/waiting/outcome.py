@@ -13,7 +13,7 @@ from gate.drift import messages
 from gate.drift.comparison import Drift, Verdict
 from gate.drift.inspector import Inspection
 from gate.errors import DatabaseUnavailable, GateError
-from gate.readiness.answer import Readiness
+from gate.readiness.answer import Readiness, last_seen
 from gate.settings.settings import Decision
 
 UNAVAILABLE_REASON = "the database cannot be inspected; the log says why"
@@ -26,6 +26,7 @@ class Outcome:
 
     `finding`: the inspection, or the error that prevented it or ended an attempt. `decision`: GO and REFUSE end the
     loop, WAIT repeats the check. `last_drift`: what the latest successful inspection found, for an error.
+    `last_migrator`: who was migrating then, in words, None if nobody was; `away`: seconds since then.
     `elsewhere`: the finding is about the server's database, while the migrated one fits. `locked_out`: gate would
     migrate, and another migrator holds the lock.
     """
@@ -33,6 +34,8 @@ class Outcome:
     finding: Inspection | GateError
     decision: Decision = Decision.WAIT
     last_drift: Drift | None = None
+    last_migrator: str | None = None
+    away: float | None = None
     elsewhere: bool = False
     locked_out: bool = False
 
@@ -47,7 +50,7 @@ class Outcome:
     def topic(self) -> object:
         """Two outcomes with equal topics have the same cause, and the second is not announced at once."""
         if isinstance(self.finding, GateError):
-            return type(self.finding), self.finding.finding
+            return type(self.finding), self.finding.topic
         drift = self.finding.drift
         return str(drift), drift.verdict, self.migrator and self.migrator.revision, self.locked_out
 
@@ -57,30 +60,45 @@ class Outcome:
         if isinstance(self.finding, GateError):
             return " ".join(str(self.finding).splitlines())
         drift = self.finding.drift
-        return f"{drift}. {messages.finding(drift, self.finding.stamp.database)}"
+        return f"{drift}. {messages.finding(drift, self.finding.stamp.database, self.finding.table)}"
 
 
 def readiness(outcome: Outcome) -> Readiness:
     """Return what the placeholder answers while gate waits."""
-    migrating = str(outcome.migrator) if outcome.migrator else None
+    migrating = str(outcome.migrator) if outcome.migrator else _last_seen(outcome)
     match outcome.finding:
         case Inspection(drift=drift):
             return Readiness(drift, age=0, migrating=migrating, server_started=False)
         case DatabaseUnavailable():
             return Readiness(
-                outcome.last_drift, away=0, reason=UNAVAILABLE_REASON, migrating=migrating, server_started=False
+                outcome.last_drift,
+                age=outcome.away,
+                away=outcome.away or 0,
+                reason=UNAVAILABLE_REASON,
+                migrating=migrating,
+                server_started=False,
             )
         case _:
             return Readiness(reason=STAYING_REASON)
 
 
+def _last_seen(outcome: Outcome) -> str | None:
+    """Who was migrating when the database was last seen: whether that goes on is not known while it is away."""
+    if not outcome.last_migrator or outcome.away is None:
+        return None
+    return last_seen(outcome.last_migrator, outcome.away)
+
+
 def next_step(outcome: Outcome, *, inspect_only: bool = False) -> str:
     """Return what a person can do about drift; for an error nothing, since its own message says that.
+
+    While the database is away, say who was migrating when it was last seen.
 
     `inspect_only`: this gate no longer migrates, because it has failed.
     """
     if isinstance(outcome.finding, GateError):
-        return ""
+        seen = _last_seen(outcome)
+        return f"Another migrator was active {seen}." if seen else ""
     if outcome.locked_out and not outcome.migrator:
         return messages.LOCKED_OUT_REMEDY
     if outcome.elsewhere and not outcome.migrator:

@@ -29,7 +29,7 @@ from tests.conftest import SERVER, GateRunner
 from tests.support.freezable_proxy import freezable_proxy
 from tests.support.mariadb import MariaDb
 from tests.support.programs import KILL_ROUNDS, RunningProgram, await_true, children, is_running, kill_at_random
-from tests.support.projects import Project, make_project, wait_for_file
+from tests.support.projects import Project, make_project, wait_for_file, with_offline_branch
 
 ENV = """
 import os
@@ -290,7 +290,7 @@ assert not working, "two migrators at work"
 """The first thing that every revision of the harness does."""
 
 
-@pytest.mark.parametrize("number", range(KILL_ROUNDS // 3))
+@pytest.mark.parametrize("number", range(2 * KILL_ROUNDS))
 def test_after_a_kill_at_any_moment_every_revision_is_applied_once_on_mariadb(
     tmp_path: Path, maria: tuple[GateRunner, str], mariadb: MariaDb, number: int
 ) -> None:
@@ -645,3 +645,20 @@ def test_a_setting_that_names_the_table_wrongly_on_mariadb_is_answered_with_the_
     ended = gate("check", GATE_VERSION_TABLE=f"{name}.alembic_version")
     right = f"Set GATE_VERSION_TABLE=alembic_version and GATE_VERSION_TABLE_SCHEMA={name}"
     assert (ended.code, right in ended.err) == (78, True)
+
+
+def test_a_plan_of_mariadb_is_sql_of_mariadb_and_changes_nothing(
+    maria: tuple[GateRunner, str], project: Project, mariadb: MariaDb
+) -> None:
+    gate, name = maria
+    gate.folder = make_project(project.folder / "offline", environment=with_offline_branch("raise SystemExit")).folder
+    offline = Project(gate.folder)
+    offline.add(
+        "a1", None, "import sqlalchemy as sa\nop.create_table('t', sa.Column('id', sa.Integer, primary_key=True))"
+    )
+    connect = "import os, pymysql, sqlalchemy as sa\npymysql.connect(host='127.0.0.1', port=%d, user='tester')"
+    offline.add("a2", "a1", connect % mariadb.port)
+    planned = gate("plan", "--sql")
+    assert (planned.code, "id INTEGER NOT NULL AUTO_INCREMENT" in planned.out) == (0, True), planned.err
+    assert "gate lets nothing connect" in planned.out
+    assert mariadb.execute("SHOW TABLES", name) == []

@@ -188,6 +188,8 @@ def test_flask_migrate_by_the_readmes_lines_upgrades_by_its_own_command(
     ini = gate.folder / "migrations" / "alembic.ini"
     ini.write_text(ini.read_text().replace("[alembic]", "[alembic]\nscript_location = %(here)s"))
     assert gate(*heads, **variables).code == 0
+    failed = gate("migrate", "-c", "migrations/alembic.ini", **variables)
+    assert (failed.code, "GATE_UPGRADE_COMMAND" in failed.failure) == (65, True), failed.failure
     ended = gate(*entrypoint[1:], "true", RUN_MIGRATIONS="1", **variables)
     assert (ended.code, ended.names()[-1]) == (0, "gate.starting"), ended.err
     assert gate("check", "-c", "migrations/alembic.ini").code == 0

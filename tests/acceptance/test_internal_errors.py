@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
+import httpx
 import pytest
 
+from demo.embedded_postgres import free_port
 from tests.conftest import SERVER, GateRunner, TestDatabase
+from tests.support.programs import await_true
 
 PASSWORD = "S3cr3tW0rd"
 LEAKING = f"ZeroDivisionError('at postgresql://app:{PASSWORD}@db/shop\\x1b[2J\\ngate: gate.forged')"
@@ -39,3 +43,41 @@ def test_an_empty_word_as_the_command_is_reported(gate: GateRunner, database: Te
     ended = gate("run", "--", "", *SERVER)
     assert ended.code == 127
     assert "Check that the variable" in ended.failure
+
+
+BROKEN = f"def escape(*_): raise ZeroDivisionError('{PASSWORD}')\ngenerate_latest = escape\n"
+
+
+@pytest.mark.parametrize("where", ["the placeholder", "gate serve"])
+def test_a_bug_in_a_request_is_one_line_for_all_requests_and_nothing_of_them(
+    gate: GateRunner, tmp_path: Path, where: str
+) -> None:
+    """The module `html` is broken for the placeholder, and for `gate serve` what makes the metrics."""
+    port = free_port()
+    serve = where == "gate serve"
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "html.py").write_text(BROKEN)
+    (tmp_path / "broken" / "sitecustomize.py").write_text(
+        "import sys\nif 'serve' in sys.argv:\n    import prometheus_client, html\n"
+        "    prometheus_client.generate_latest = html.escape\n"
+    )
+    arguments = ["serve", "--listen", f"127.0.0.1:{port}"] if serve else ["run", "--", *SERVER]
+    running = gate.start(*arguments, PYTHONPATH=str(tmp_path / "broken"), GATE_PLACEHOLDER=f"127.0.0.1:{port}")
+    url, accept = f"http://127.0.0.1:{port}", {"Accept": "text/html", "User-Agent": "from-the-client"}
+
+    def alive() -> bool:
+        try:
+            return httpx.get(f"{url}/health", timeout=10).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    await_true(alive, lambda: "".join(running.err), running.process)
+    path = "/metrics" if serve else "/health/ready"
+    assert [httpx.get(url + path, headers=accept, timeout=10).status_code for _ in range(3)] == [500] * 3
+    running.signal(signal.SIGTERM)
+    lines = [line for line in running.wait().err.splitlines() if "ZeroDivisionError" in line]
+    assert len(lines) == 1, lines
+    assert "ZeroDivisionError in gate/" in lines[0]
+    assert ("gate.bug" in lines[0]) == serve
+    assert PASSWORD not in lines[0]
+    assert "from-the-client" not in lines[0]

@@ -3,45 +3,25 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import psycopg
 import pytest
 
-from gate.database.lock import LockKey
 from tests.conftest import GateRunner, TestDatabase
+from tests.support.kill_rounds import KEY, works
 from tests.support.programs import (
-    KILL_ROUNDS,
     RunningProgram,
     await_true,
     children,
     descendants,
     is_running,
-    kill_at_random,
 )
 from tests.support.projects import Project, make_project
-
-KEY = LockKey.of(None, "alembic_version")
-ALONE = """\
-op.execute('''DO $$ BEGIN
-  IF (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-      AND application_name LIKE 'gate/% works%' AND pid <> pg_backend_pid()) > 0
-  THEN RAISE EXCEPTION 'two migrators at work'; END IF; END $$''')
-"""
-"""The first thing that every revision of the harness does."""
-
-
-def works(database: TestDatabase) -> list[object]:
-    """The backends in which a migration works."""
-    rows = database.execute(f"SELECT pid FROM pg_stat_activity WHERE application_name LIKE '{KEY.working_name}%'")
-    return [pid for (pid,) in rows]
 
 
 def sleeping_revision(gate: GateRunner, project: Project) -> RunningProgram:
@@ -224,51 +204,3 @@ def test_an_invalid_index_of_a_killed_build_is_named(
     ended = gate("migrate")
     assert ended.code == 0
     assert ended.event("gate.invalid_indexes")["indexes"] == ["half_built"]
-
-
-def harness(folder: Path) -> Project:
-    """Revisions of every kind, each of which fails if another migrator works beside it."""
-    project = make_project(folder, options=", transaction_per_migration=True")
-    project.add("first", None, ALONE + 'op.execute("CREATE TABLE done (revision text)")')
-    down = "first"
-    for number in range(4):
-        revision = f"plain{number}"
-        project.add(
-            revision,
-            down,
-            f"{ALONE}op.execute(\"INSERT INTO done VALUES ('{revision}')\")\nop.execute('SELECT pg_sleep(0.15)')",
-        )
-        down = revision
-    project.add("indexed", down, f"""{ALONE}
-with op.get_context().autocommit_block():
-    op.execute("DROP INDEX CONCURRENTLY IF EXISTS done_revision")
-    op.execute("CREATE INDEX CONCURRENTLY done_revision ON done (revision)")
-    op.execute("SELECT pg_sleep(0.15)")
-""")  # fmt: skip
-    project.add("last", "indexed", f"{ALONE}op.execute(\"INSERT INTO done VALUES ('last')\")")
-    return project
-
-
-@pytest.mark.parametrize("number", range(KILL_ROUNDS))
-def test_after_a_kill_at_any_moment_every_revision_is_applied_once(
-    tmp_path: Path, database: TestDatabase, number: int
-) -> None:
-    dice = random.Random(number)
-    gate = GateRunner(harness(tmp_path / "harness").folder, database.url)
-    with gate.running:
-        victims = [gate.start("migrate", GATE_POLL_MAX="0.5") for _ in range(2)]
-        began = time.monotonic()
-        moment = dice.uniform(0.3, 2.2)
-        await_true(lambda: time.monotonic() - began > moment, lambda: "the clock stopped")
-        kill_at_random(victims, dice)
-        finisher = gate("migrate", GATE_POLL_MAX="0.5")
-        ended = [victim.wait() for victim in victims]
-    logs = "\n".join([finisher.err, *(e.err for e in ended)])
-    assert finisher.code == 0, logs
-    assert "two migrators" not in logs
-    assert sorted(str(row[0]) for row in database.execute("SELECT revision FROM done")) == [
-        "last", "plain0", "plain1", "plain2", "plain3",
-    ]  # fmt: skip
-    assert database.stamped() == {"last"}
-    assert database.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
-    assert not works(database)

@@ -55,6 +55,36 @@ def test_no_harm_in_a_migration_that(name: str, gate: GateRunner, project: Proje
     assert database.stamped() == {"a4"}
 
 
+DESCRIPTORS = {
+    "closes every descriptor": "import os\nos.closerange(3, 4096)\n",
+    "closes every descriptor and opens others": (
+        "import os\nos.closerange(3, 4096)\nfor _ in range(64):\n    os.open('/dev/null', os.O_RDWR)\n"
+    ),
+    "writes what is no report to the pipe of the reports": (
+        "import os\nwords = open('/proc/self/cmdline').read().split(chr(0))\n"
+        "number = int(words[words.index('gate.migration.child.upgrade') + 1])\n"
+        "os.write(number, b'{}\\nnull\\n\\xff\\n[]\\n{\"x\"')\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DESCRIPTORS)
+def test_the_progress_and_the_cause_are_reported_although_env_py(
+    name: str, gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    env = project.folder / "migrations" / "env.py"
+    env.write_text(f"{DESCRIPTORS[name]}print('from env.py')\n{env.read_text()}")
+    project.add("a4", "a3", "raise ValueError('no good')")
+    failed = gate("migrate")
+    assert (failed.code, "ValueError: no good" in failed.failure) == (65, True)
+    (project.versions / "a4.py").unlink()
+    ended = gate("run", "--", *SERVER, RUN_MIGRATIONS="1")
+    assert ended.code == 0, ended.err
+    assert ended.names().count("gate.revision_applied") == 3
+    assert ended.out == "from env.py\nserver started\n"
+    assert database.stamped() == {"a3"}
+
+
 def test_a_second_signal_kills_at_once(gate: GateRunner, project: Project, database: TestDatabase) -> None:
     stubborn = """\
 import time

@@ -162,6 +162,20 @@ def test_busy_is_0_while_nobody_migrates(gate: GateRunner, database: TestDatabas
     assert gate("check", "--busy").code == 0
 
 
+def test_busy_outlasts_a_slow_database_that_a_plain_check_gives_up(gate: GateRunner, database: TestDatabase) -> None:
+    database.stamp("a1")
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        " AND now() - query_start > interval '5500 ms'"
+    )
+    with psycopg.connect(database.url) as blocker:
+        blocker.execute("LOCK TABLE alembic_version")
+        busy = gate.start("check", "--busy")
+        await_true(lambda: database.execute(waiting) == [(1,)], lambda: "".join(busy.err), busy.process)
+    ended = busy.wait()
+    assert (ended.code, ended.out, ended.err) == (0, "Nobody is migrating.\n", "")
+
+
 def test_busy_is_0_for_every_error_so_that_a_broken_image_can_be_updated(gate: GateRunner, project: Project) -> None:
     assert gate("check", "--busy", DATABASE_URL="postgresql://postgres@127.0.0.1:1/shop").code == 0
     assert gate("check", "--busy", DATABASE_URL="nonsense").code == 0

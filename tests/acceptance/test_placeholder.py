@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from demo.embedded_postgres import free_port
+from demo.embedded_postgres import EmbeddedPostgres, free_port
 from tests.conftest import GateRunner, TestDatabase
 from tests.support.import_path import path_without
 from tests.support.programs import TIMEOUT, RunningProgram, await_true, children, is_running, start
@@ -52,6 +52,33 @@ def answers(port: int) -> bool:
 
 def get(port: int, path: str, **headers: str) -> httpx.Response:
     return httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, timeout=10)
+
+
+def test_while_the_database_is_away_nobody_is_said_to_migrate(gate: GateRunner, project: Project, port: int) -> None:
+    project.add("a4", "a3", 'op.execute("SELECT pg_sleep(300)")')
+    server = EmbeddedPostgres().start()
+    try:
+        gate.url = server.url("postgres")
+        migrating = gate.start("migrate")
+        migrating.await_event("gate.revision_started", lambda event: event["revision"] == "a4")
+        waiting = gate.start("run", "--", "true", GATE_PLACEHOLDER=f"127.0.0.1:{port}", GATE_POLL_MAX="0.3")
+        waiting.await_event("gate.waiting", lambda event: "at revision a4" in event["message"])
+        await_true(lambda: answers(port), lambda: "".join(waiting.err), waiting.process)
+        assert " at revision a4 (4/4) for " in get(port, "/health/ready").json()["migrating"]
+        server.stop(signal.SIGQUIT)
+        line = waiting.await_event("gate.waiting", lambda event: event.get("kind") == "DatabaseUnavailable")
+        assert "Another migrator was active when last seen, " in line["message"]
+        answer = get(port, "/health/ready").json()
+        assert answer["migrating"].startswith("when last seen, ")
+        age = answer["migrating"].partition(" for ")[2]
+        await_true(
+            lambda: get(port, "/health/ready").json()["database_away_seconds"] > 2, lambda: "the answer stands still"
+        )
+        answer = get(port, "/health/ready").json()
+        assert answer["migrating"].partition(" for ")[2] == age
+        assert answer["verdict"] == "EMPTY"
+    finally:
+        server.remove()
 
 
 def test_alive_and_not_ready_and_saying_why(holding: RunningProgram, port: int) -> None:

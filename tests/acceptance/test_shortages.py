@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from demo.embedded_postgres import free_port
 from tests.conftest import SERVER, GateRunner, TestDatabase
+from tests.support.cgroups import memory_limit
 from tests.support.projects import Project
 
 REFUSE_THREADS = """
@@ -48,6 +52,22 @@ def test_without_any_thread_gate_waits_and_names_the_limits(
     checked = gate("check", PYTHONPATH=site, DENIED="all")
     assert checked.code == 69
     assert "cannot start a thread" in checked.err
+
+
+def test_without_any_thread_gate_serve_answers_and_names_the_limits(
+    gate: GateRunner, database: TestDatabase, site: str
+) -> None:
+    database.stamp("a3")
+    port = free_port()
+    serving = gate.start("serve", "--listen", f"127.0.0.1:{port}", PYTHONPATH=site, DENIED="all")
+    serving.await_event("gate.serving")
+    assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=10).status_code == 200
+    assert httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=10).status_code == 503
+    assert "pids limit" in serving.await_event("gate.answer_changed")["message"]
+    serving.signal(signal.SIGTERM)
+    ended = serving.wait()
+    assert ended.code == 143
+    assert "Traceback" not in ended.err
 
 
 @pytest.mark.parametrize("denied", ["1", "2", "3", "5"])
@@ -179,3 +199,66 @@ def test_the_import_of_a_slow_driver_is_not_the_silence_of_the_database(
     os.close(os.open(project.folder / "shop.db", os.O_CREAT))
     ended = gate("check", DATABASE_URL=url, PYTHONPATH=str(tmp_path), **short)
     assert ended.code == 1, ended.err
+
+
+TAKES_ALL_MEMORY = "taken = [bytearray(1 << 20) for _ in range(1000)]"
+
+
+def test_a_migration_that_the_kernel_kills_for_lack_of_memory_says_so_and_what_to_raise(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    project.add("a4", "a3", TAKES_ALL_MEMORY)
+    with memory_limit(160) as prefix:
+        ended = gate("run", "--", *SERVER, prefix=prefix, RUN_MIGRATIONS="1")
+        assert (ended.code, ended.out) == (65, ""), ended.err
+        assert "was killed by SIGKILL in revision a4 (4/4). Memory was the cause" in ended.failure
+        assert "Raise the memory limit of the container, which is 160 MiB now." in ended.failure
+    assert not database.tables()
+
+
+def test_an_upgrade_command_that_the_kernel_kills_for_lack_of_memory_says_so(gate: GateRunner) -> None:
+    # The shell reports the death of its child as an exit code.
+    command = f"sh -c '{sys.executable} -c \"{TAKES_ALL_MEMORY}\"; exit $?'"
+    with memory_limit(160) as prefix:
+        ended = gate("migrate", prefix=prefix, GATE_UPGRADE_COMMAND=command)
+    assert ended.code == 65, ended.err
+    assert "ended with exit code 137. Memory was the cause" in ended.failure
+
+
+def test_a_child_that_somebody_kills_is_not_said_to_lack_memory(gate: GateRunner, project: Project) -> None:
+    project.add("a4", "a3", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    ended = gate("migrate")
+    assert ended.code == 65
+    assert "SIGKILL in revision a4 (4/4)." in ended.failure
+    assert "emory" not in ended.failure
+
+
+@pytest.mark.parametrize(
+    ("failure", "remedy"),
+    [
+        ("taken = bytearray(1 << 62)", "Raise the memory limit of the container, or ulimit -v."),
+        ("raise OSError(12, 'Cannot allocate memory')", "Raise the memory limit of the container, or ulimit -v."),
+        ('raise RuntimeError("can\'t start new thread")', "Raise the limit on processes and threads"),
+        ("raise OSError(24, 'Too many open files')", "Raise the limit on open files"),
+    ],
+)
+def test_a_migration_that_fails_for_a_shortage_names_the_limit(
+    gate: GateRunner, project: Project, failure: str, remedy: str
+) -> None:
+    project.add("a4", "a3", failure)
+    ended = gate("migrate")
+    assert ended.code == 65
+    assert "failed in revision a4 (4/4)" in ended.failure
+    assert remedy in ended.failure
+
+
+def test_gate_under_a_limit_on_its_own_memory_names_it_and_calls_nothing_a_bug(
+    gate: GateRunner, database: TestDatabase
+) -> None:
+    for megabytes in range(40, 400, 40):
+        limited = ("prlimit", f"--as={megabytes << 20}")
+        ended = gate("run", "--", *SERVER, prefix=limited, RUN_MIGRATIONS="1", GATE_TIMEOUT="20")
+        assert "bug in gate" not in ended.err, (megabytes, ended.err)
+        if ended.code == 0:
+            break
+    assert ended.code == 0, ended.err

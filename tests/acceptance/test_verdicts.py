@@ -113,6 +113,7 @@ def test_an_unknown_revision_lets_the_server_start_loudly_and_migrates_nothing(
     assert line["level"] == "critical"
     assert "drift: db=zz99 expected=a3" in line["message"]
     assert "Nothing migrated" in line["message"]
+    assert "(table public.alembic_version)" in line["message"]
     assert database.stamped() == {"zz99"}
 
 

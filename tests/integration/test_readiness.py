@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -23,9 +24,11 @@ from demo.embedded_postgres import EmbeddedPostgres, free_port
 from gate import wsgi
 from gate.asgi import Ready
 from gate.database.lock import LOCK_CLASS, Migrator
-from gate.database.stamp import TableName
+from gate.database.stamp import Stamp, TableName
+from gate.drift.comparison import Drift, Verdict
 from gate.drift.inspector import Inspection
 from gate.errors import BadSettings, DatabaseUnavailable
+from gate.readiness.cache import VerdictCache
 from tests.conftest import TestDatabase
 from tests.support.programs import RunningProgram, await_true, start
 from tests.support.projects import Project, make_project
@@ -228,6 +231,17 @@ def test_the_last_verdict_stands_while_the_database_is_away(own_server: Embedded
         assert str(own_server.port) not in found[1]
 
     asyncio.run(story())
+
+
+def test_a_migrator_is_only_what_was_last_seen_while_the_database_is_away(tmp_path: Path) -> None:
+    migrator = Migrator("web-1", 1, 2, "a2", int(time.time()) - 14, 4711)
+    drift = Drift(Verdict.BEHIND, ("a1",), ("a2",), ("a2",))
+    cache = VerdictCache(ttl=10, timeout=10)
+    cache.record(Inspection(Stamp("shop", "public", ("a1",), migrator=migrator), drift))
+    seen = r"web-1 at revision a2 \(1/2\) for 1[45] s, backend 4711"
+    assert re.fullmatch(seen, cache.current().migrating or "")
+    cache.record_failure(DatabaseUnavailable())
+    assert re.fullmatch(f"when last seen, 0 s ago: {seen}", cache.current().migrating or "")
 
 
 def test_nothing_ever_seen_is_503_and_says_no_more_than_that(tmp_path: Path) -> None:

@@ -65,25 +65,64 @@ def test_another_applications_version_table_in_another_schema_is_never_taken_for
     gate: GateRunner, database: TestDatabase
 ) -> None:
     database.execute("CREATE SCHEMA billing")
-    database.stamp("a3", table="billing.alembic_version")
+    database.stamp("b7", table="billing.alembic_version")
     found = look(gate)
     assert (found["code"], found["verdict"]) == (69, None)
     assert "schema billing" in found["error"]
     assert "GATE_VERSION_TABLE_SCHEMA" in found["error"]
     assert look(gate, GATE_VERSION_TABLE_SCHEMA="public")["verdict"] == "EMPTY"
-    assert look(gate, GATE_VERSION_TABLE_SCHEMA="billing")["verdict"] == "CURRENT"
+    assert look(gate, GATE_VERSION_TABLE_SCHEMA="billing")["verdict"] == "UNKNOWN"
+
+
+def test_a_version_table_off_the_search_path_whose_rows_this_image_knows_is_named_with_its_setting(
+    gate: GateRunner, database: TestDatabase
+) -> None:
+    database.execute("CREATE SCHEMA app")
+    database.stamp("a1", table="app.alembic_version")
+    found = look(gate)
+    assert (found["code"], found["verdict"]) == (78, None)
+    assert "app.alembic_version holds a1" in found["error"]
+    assert "GATE_VERSION_TABLE_SCHEMA=app" in found["error"]
+    ended = gate("run", "--", *SERVER, RUN_MIGRATIONS="1")
+    assert (ended.code, ended.out, database.stamped("app.alembic_version")) == (78, "", {"a1"})
+    assert look(gate, GATE_VERSION_TABLE_SCHEMA="app")["verdict"] == "BEHIND"
+
+
+@pytest.mark.parametrize("rights", ["superuser", "all rights"])
+def test_a_role_that_lacks_no_right_is_asked_for_no_grant(
+    gate: GateRunner, database: TestDatabase, rights: str
+) -> None:
+    database.execute("CREATE SCHEMA billing")
+    database.stamp("b7", table="billing.alembic_version")
+    url = database.create_role(
+        "x", "GRANT USAGE ON SCHEMA billing TO {role}", "GRANT SELECT ON billing.alembic_version TO {role}"
+    )
+    found = look(gate) if rights == "superuser" else look(gate, DATABASE_URL=url)
+    assert found["code"] == 69
+    assert "set GATE_VERSION_TABLE_SCHEMA=billing" in found["error"]
+    assert "GRANT" not in found["error"]
+
+
+def test_a_role_that_lacks_one_right_is_asked_for_that_one(gate: GateRunner, database: TestDatabase) -> None:
+    database.execute("CREATE SCHEMA billing")
+    database.stamp("a3", table="billing.alembic_version")
+    url = database.create_role("x", "GRANT USAGE ON SCHEMA billing TO {role}")
+    found = look(gate, DATABASE_URL=url)
+    assert (found["code"], "GRANT USAGE" in found["error"]) == (69, False)
+    assert f"GRANT SELECT ON billing.alembic_version TO {role_of(url)}" in found["error"]
 
 
 def test_a_version_table_off_the_search_path_is_found_once_it_is_on_it(
     gate: GateRunner, database: TestDatabase
 ) -> None:
     database.execute("CREATE SCHEMA app")
-    database.stamp("a3", table="app.alembic_version")
+    database.stamp(table="app.alembic_version")
     waiting = gate.start("run", "--", *SERVER)
     line = waiting.await_event("gate.waiting")
     assert line["kind"] == "DatabaseUnavailable"
     assert "schema app" in line["message"]
     database.execute(f"ALTER DATABASE {database.name} SET search_path = app, public")
+    database.stamp("a3", table="app.alembic_version")
     assert waiting.wait().out == "server started\n"
 
 
@@ -133,6 +172,37 @@ def test_a_server_whose_role_may_not_read_the_stamp_waits_and_starts_once_it_may
     assert "GRANT SELECT ON public.alembic_version" in line["message"]
     database.execute(f"GRANT SELECT ON alembic_version TO {role_of(url)}")
     assert waiting.wait().out == "server started\n"
+
+
+@pytest.mark.parametrize("path", ["app", '"App, 2"', '"$user"'])
+def test_a_schema_that_env_py_creates_is_waited_for_unless_gate_may_migrate(
+    gate: GateRunner, database: TestDatabase, project: Project, path: str
+) -> None:
+    url = database.create_role(
+        "x", f"GRANT CREATE ON DATABASE {database.name} TO {{role}}", f"ALTER ROLE {{role}} SET search_path = {path}"
+    )
+    schema = f'"{role_of(url)}"' if "user" in path else path
+    env = project.folder / "migrations" / "env.py"
+    create = f"    connection.exec_driver_sql('CREATE SCHEMA IF NOT EXISTS {schema}')\n    connection.commit()\n"
+    env.write_text(env.read_text().replace("    context.configure(", f"{create}    context.configure(", 1))
+    found = look(gate, DATABASE_URL=url)
+    assert (found["code"], found["verdict"]) == (69, None)
+    assert "exists" in found["error"]
+    ended = gate("run", "--", *SERVER, DATABASE_URL=url, RUN_MIGRATIONS="1")
+    assert (ended.code, ended.out) == (0, "server started\n"), ended.err
+    assert database.stamped(f"{schema}.alembic_version") == {"a3"}
+
+
+def test_a_schema_on_the_search_path_that_this_role_may_not_use_is_no_empty_database(
+    gate: GateRunner, database: TestDatabase
+) -> None:
+    database.execute('CREATE SCHEMA "App, 2"')
+    url = database.create_role("x", 'ALTER ROLE {role} SET search_path = nowhere, "App, 2"')
+    found = look(gate, DATABASE_URL=url)
+    assert (found["code"], found["verdict"]) == (69, None)
+    assert "GRANT USAGE ON SCHEMA" in found["error"]
+    waiting = gate.start("migrate", DATABASE_URL=url)
+    assert "GRANT USAGE ON SCHEMA" in waiting.await_event("gate.waiting")["message"]
 
 
 def test_a_role_without_a_usable_schema_is_no_empty_database(gate: GateRunner, database: TestDatabase) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import secrets
 import signal
 import subprocess
 import sys
@@ -19,8 +20,14 @@ from typing import Any
 from demo.embedded_postgres import environment_without_settings
 
 GATE_COMMAND = [sys.executable, "-P", "-m", "gate"]
-KILL_ROUNDS = int(os.environ.get("GATE_TEST_ROUNDS", "12"))
-"""Number of rounds of the tests that kill processes at random."""
+KILL_ROUNDS = int(os.environ.get("GATE_TEST_ROUNDS", "2"))
+"""Rounds for each victim of the tests that kill at random moments."""
+
+
+def kill_seed() -> str:
+    """Return the seed of these tests: GATE_TEST_SEED, else a random one, which child processes inherit."""
+    return os.environ.setdefault("GATE_TEST_SEED", secrets.token_hex(4))
+
 
 TIMEOUT = 60.0
 """Seconds that a test waits for an event before it fails."""

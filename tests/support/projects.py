@@ -42,6 +42,20 @@ async def main():
 asyncio.run(main())
 """
 
+OFFLINE_BRANCH = """
+from alembic import context
+
+if context.is_offline_mode():
+    context.configure({offline})
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+"""
+"""The part of an env.py that Alembic's offline mode runs; `with_offline_branch` adds it."""
+
+STOCK_OFFLINE = 'url=context.config.get_main_option("sqlalchemy.url"), literal_binds=True'
+"""How Alembic's template configures the offline mode."""
+
 SCRIPT = '''"""{message}"""
 
 from alembic import op
@@ -103,6 +117,12 @@ class Project:
             self.add(revision, down, f'op.execute("CREATE TABLE t_{revision} (id int)")' if table else "pass")
             down = revision
         return self
+
+
+def with_offline_branch(environment: str, offline: str = STOCK_OFFLINE) -> str:
+    """Return an env.py that runs `environment` unless Alembic's offline mode runs it; `offline`: its arguments."""
+    indented = "\n".join(f"    {line}" for line in environment.strip().splitlines())
+    return f"{OFFLINE_BRANCH.format(offline=offline)}{indented}\n"
 
 
 def wait_for_file(path: Path) -> str:

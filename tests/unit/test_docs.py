@@ -39,8 +39,8 @@ MODULES = {
 DOCUMENTS = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "CHANGELOG")]
 DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 
-OTHERS = {"--build", "--check-heads", "--from-literal", "--init", "--profile", "--python", "--rm", "--url", "--wait"}
-"""Flags of Alembic, Docker, kubectl, Helm, uv and MLflow that the pages name."""
+OTHERS = {"--build", "--check-heads", "--from-literal", "--init", "--profile", "--rm", "--url", "--wait"}
+"""Flags of Alembic, Docker, kubectl, Helm and MLflow that the pages name."""
 
 NO_ERRORS = {"0", "1", "128+n"}
 """Exit codes that no error class has: passed, drift, a signal."""

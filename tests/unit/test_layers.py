@@ -23,8 +23,9 @@ MAY_IMPORT = {
     "drift": {"database"},
     "migration": {"drift"},
     "readiness": {"drift"},
+    "expect": {"image"},
     "waiting": {"migration", "readiness"},
-    "cli": {"waiting", "asgi"},
+    "cli": {"waiting", "asgi", "expect"},
     "asgi": {"readiness"},
     "wsgi": {"readiness"},
     "__init__": {"drift"},
@@ -32,13 +33,13 @@ MAY_IMPORT = {
 }
 """Each layer -> the layers right below it; whatever they may import, it may import, too."""
 
-FOUNDATION = {"errors", "files", "log", "redaction", "text"}
+FOUNDATION = {"descriptors", "errors", "files", "log", "redaction", "text"}
 """The modules at the top of the package that every layer may import."""
 
 PURE = (
     "text errors redaction settings.variables settings.reader settings.settings settings.database_url "
-    "image.script_parser image.plain_script image.env_py image.revision_graph "
-    "database.missing database.postgresql.sql migration.preview "
+    "image.script_parser image.plain_script image.env_py image.configure_calls image.revision_graph "
+    "database.missing database.postgresql.sql migration.preview expect.failures expect.changes "
     "drift.comparison drift.decision drift.messages readiness.answer waiting.outcome"
 ).split()
 """Values in, values out: no clock, no file, no process."""
@@ -49,12 +50,13 @@ ONE_MODULE = {
     "uvicorn": {"readiness.http_server"},
     "h11": {"readiness.http_server"},
     "prometheus_client": {"cli.serve"},
-    "argparse": {"cli.parser", "migration.child.upgrade"},  # the child passes Alembic an argparse.Namespace
+    "argparse": {"cli.parser", "migration.child.upgrade", "expect.child"},  # Alembic takes an argparse.Namespace
     "alembic": {
         "migration.child.upgrade",
         "migration.child.render",
         "migration.child.fence",
         "image.alembic_loader",
+        "expect.child",
     },
     "psycopg": {"database.postgresql.connection"},
     "sqlalchemy": {
@@ -68,6 +70,7 @@ ONE_MODULE = {
         "migration.child.lock_timeout",
         "migration.child.session_tags",
         "drift.application",
+        "expect.child",
     },
 }
 """Each third-party library -> the modules that may import it."""

@@ -6,6 +6,7 @@ missing table or privilege: an error would abort the transaction that a caller's
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +19,7 @@ from gate.database.stamp import (
     MAX_OTHER_TABLES,
     MAX_ROW_LENGTH,
     MAX_ROWS,
+    Namesake,
     OtherTable,
     Stamp,
     TableName,
@@ -60,10 +62,10 @@ class Catalog(NamedTuple):
 
     `schema`: of the version table, None if none was found; `kind`: its pg_class.relkind; `has_policies`: whether
     row-level security is enabled for it; `usable`, `has_column`, `readable`: whether this role may use that schema,
-    whether the table has a column version_num, and whether this role may read it; `other_schemas`: where else such a
-    table exists; `other_tables`: whether the schema of the version table has any other table; `schema_exists`: whether
-    the configured schema does; `others`: other tables with a column version_num, each as schema, name and whether this
-    role may read it.
+    whether the table has a column version_num, and whether this role may read it; `namesakes`: other
+    tables of this name, each as schema and whether this role may use it and read the table; `other_tables`: whether the
+    schema of the version table has any other table; `schema_exists`: whether the configured schema does;
+    `others`: other tables with a column version_num, each as schema, name and whether this role may read it.
     """
 
     database: str
@@ -77,7 +79,7 @@ class Catalog(NamedTuple):
     usable: bool | None
     has_column: bool | None
     readable: bool | None
-    other_schemas: str | None
+    namesakes: list[list[str]] | None
     other_tables: bool | None
     schema_exists: bool | None
     others: list[list[str]] | None
@@ -115,14 +117,16 @@ def read_stamp(run: Run, table: TableName) -> Stamp:
     """Read the stamp of the database, and who is migrating it.
 
     Without a version table, or if env.py is uncertain about it, read the other tables with a column version_num, too.
-    Raises `DatabaseUnavailable` for a table that this role may not use or read, with the GRANT, or of which a policy
-    hides rows; `VersionTableLocked` if a migration has locked it.
+    Raises `DatabaseUnavailable` for a table on the search_path that this role may not read, with the GRANT, or of which
+    a policy hides rows; `VersionTableLocked` if a migration has locked it.
     """
     catalog = _read_catalog(run, table)
     migrator = None if catalog.lock_pid is None else _read_migrator(run, table.key, catalog.lock_pid)
-    rows = None
+    rows, schema_exists = None, catalog.schema_exists is not False
     if catalog.schema is None:
-        _reject_hidden(catalog, table)
+        if table.schema is None and catalog.current_schema is None:
+            [schema_exists] = run(_path_exists_statement(catalog)) or [True]
+            _reject_unusable_path(catalog, exists=schema_exists)
     else:
         _reject_unreadable(catalog, table)
         if catalog.has_policies:
@@ -138,8 +142,9 @@ def read_stamp(run: Run, table: TableName) -> Stamp:
         migrator,
         catalog.role,
         _read_others(run, catalog.others or []),
-        catalog.schema_exists is not False,
+        schema_exists,
         catalog.search_path,
+        namesakes=_namesakes(catalog),
     )
 
 
@@ -175,19 +180,31 @@ def _read_migrator(run: Run, key: LockKey, pid: int) -> Migrator:
     return Migrator.parse(name or "", key, pid)
 
 
-def _reject_hidden(catalog: Catalog, table: TableName) -> None:
-    """Raise if a table of this name exists where this role does not find it."""
-    if catalog.other_schemas and not table.is_computed:
+def _namesakes(catalog: Catalog) -> tuple[Namesake, ...]:
+    path = _path_schemas(catalog)
+    return tuple(
+        Namesake(schema, usable == "true", readable == "true", on_path=schema in path)
+        for schema, usable, readable in catalog.namesakes or ()
+    )
+
+
+def _path_schemas(catalog: Catalog) -> list[str]:
+    """The schemas on the search_path, also those that `current_schemas` omits since this role may not use them.
+
+    The names are quoted as identifiers are (search_path, in PostgreSQL's manual).
+    """
+    names = (
+        quoted.replace('""', '"') if quoted else plain.lower()
+        for quoted, plain in re.findall(r'"((?:[^"]|"")*)"|([^", ]+)', catalog.search_path)
+    )
+    return [catalog.role if name == "$user" else name for name in names]
+
+
+def _reject_unusable_path(catalog: Catalog, *, exists: bool) -> None:
+    """Raise if schemas on the search_path exist, and this role may use none of them."""
+    if exists and not catalog.namesakes:
         raise DatabaseUnavailable(
-            f"Role {catalog.role} finds no table {table.table} in database {catalog.database}, but schema "
-            f"{catalog.other_schemas} has one and is not usable on the search_path. If that table belongs to this "
-            f"application, GRANT USAGE ON SCHEMA {catalog.other_schemas} TO {catalog.role} and GRANT SELECT on the "
-            "table, or add the schema to the search_path. Otherwise set GATE_VERSION_TABLE_SCHEMA to the schema of "
-            "this application."
-        )
-    if table.schema is None and catalog.current_schema is None:
-        raise DatabaseUnavailable(
-            f"The search_path of role {catalog.role} contains no schema that it may use in database "
+            f"Role {catalog.role} may use no schema of its search_path ({catalog.search_path}) in database "
             f"{catalog.database}: GRANT USAGE ON SCHEMA, or correct the search_path."
         )
 
@@ -292,14 +309,16 @@ pg_catalog.pg_class w JOIN pg_catalog.pg_namespace v ON v.oid = w.relnamespace
 def _search_expressions(table: TableName) -> str:
     """Four expressions, which say where else the version table may be.
 
-    They are the other schemas with a table of this name; whether this schema has any other table, of which those of an
-    extension do not count (pg_depend.deptype 'e'); whether the schema exists; and the tables of `_others_expression`.
+    They are the namesakes; whether this schema has any other table, of which those of an extension do not count
+    (pg_depend.deptype 'e'); whether the schema exists; and the tables of `_others_expression`.
     """
     name, schema = literal(table.table), literal(table.schema)
     return f"""\
   CASE WHEN c.oid IS NULL AND {schema} IS NULL THEN (
-    SELECT string_agg(g.name, ', ') FROM (
-      SELECT f.nspname::text AS name FROM pg_catalog.pg_class e
+    SELECT array_agg(ARRAY[g.name, g.usable::text, g.readable::text]) FROM (
+      SELECT f.nspname::text AS name, has_schema_privilege(f.oid, 'USAGE') AS usable,
+        has_schema_privilege(f.oid, 'USAGE') AND has_any_column_privilege(e.oid, 'SELECT') AS readable
+      FROM pg_catalog.pg_class e
       JOIN pg_catalog.pg_namespace f ON f.oid = e.relnamespace
       WHERE e.relname = {name} AND e.relkind IN {TABLE_KINDS} AND e.relpersistence <> 't' AND {SYSTEM_SCHEMAS}
       ORDER BY 1 LIMIT {MAX_SCHEMAS}) g) END,
@@ -345,6 +364,12 @@ def _hides_rows(alias: str) -> str:
         f"({alias}.relrowsecurity AND ({alias}.relforcerowsecurity OR NOT pg_has_role({alias}.relowner, 'USAGE'))"
         " AND NOT (SELECT u.rolsuper OR u.rolbypassrls FROM pg_catalog.pg_roles u WHERE u.rolname = current_user))"
     )
+
+
+def _path_exists_statement(catalog: Catalog) -> str:
+    """Whether any schema on the search_path exists."""
+    names = ", ".join(literal(name) for name in _path_schemas(catalog)) or "NULL"
+    return f"SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace p WHERE p.nspname IN ({names}))"
 
 
 def _policies_statement(schema: str, table: str) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+from gate.descriptors import InheritedDescriptor, identity
 from gate.migration.child.reporter import Reporter
 from gate.process.descendants import adopt_orphans, kill_descendants
 
@@ -22,20 +23,26 @@ SUCCEEDED, FAILED = 1, 2
 
 
 class Output:
-    """Standard output and standard error, which can be set aside: what env.py prints should appear once, not twice."""
+    """Standard output and standard error, which can be set aside: what env.py prints should appear once, not twice.
+
+    env.py may close descriptors and open others, of a connection for example, which then get their numbers.
+    """
 
     def __init__(self) -> None:
-        self._saved: dict[int, int] = {}
+        self._streams = {number: identity(number) for number in (1, 2)}
+        self._saved: dict[int, InheritedDescriptor] = {}
         self._held = -1
+        self._held_identity: tuple[int, int] | None = None
 
     def set_aside(self) -> None:
         """Keep in memory what is printed from now on. Does nothing where a stream is closed."""
-        if self._saved:
+        if self._saved or any(identity(number) != stream for number, stream in self._streams.items()):
             return
         _flush()
         with suppress(OSError, AttributeError):  # memfd_create exists on Linux only
             self._held = os.memfd_create("gate-output")
-            self._saved = {number: os.dup(number) for number in (1, 2)}
+            self._held_identity = identity(self._held)
+            self._saved = {number: InheritedDescriptor(number, os.dup(number)) for number in self._streams}
             for number in self._saved:
                 os.dup2(self._held, number)
 
@@ -45,9 +52,13 @@ class Output:
             return
         _flush()
         for number, saved in self._saved.items():
-            os.dup2(saved, number)
-            os.close(saved)
+            if identity(number) == self._held_identity:
+                with suppress(OSError):
+                    os.dup2(saved.get(), number)
+                    os.close(saved.get())
         self._saved = {}
+        if identity(self._held) != self._held_identity:
+            return
         with suppress(OSError), open(self._held, "rb") as held:
             held.seek(0)
             text = held.read() if show else b""

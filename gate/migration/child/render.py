@@ -51,7 +51,7 @@ def main() -> None:
         reporter.report(
             "stopped",
             refused=isinstance(error, FenceRefusal),
-            fatal=not tries_to_connect(error),
+            fatal=not (reporter.revision or tries_to_connect(error)),
             **_explained(error, reporter),
         )
     reporter.report("done")
@@ -163,8 +163,10 @@ class _Renderer:
                 failures.append(error)
 
         step.migration_fn = run
+        self._reporter.revision = revision
         self._reporter.report("started", revision=revision)
         yield step
+        self._reporter.revision = None
         statements = [*opening, *self.output.take()]
         if failures:
             self._reporter.report("failed", revision=revision, **_explained(failures[0], self._reporter))

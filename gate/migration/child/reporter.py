@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from gate.descriptors import InheritedDescriptor
 from gate.migration.child.error_codes import lock_conflict, shows_lost_database, sqlstate_of
 from gate.migration.child.failure import describe, location_of
 from gate.migration.child.fence import FenceRefusal
@@ -22,16 +22,17 @@ class Reporter:
     """
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self._pipe = InheritedDescriptor(descriptor)
         self.revision: str | None = None
         self.script_folders: list[str] = []
         self.connected = False
         self._committed: str | None = None
 
     def report(self, type_: str, **fields: object) -> None:
-        """Write one line of JSON; errors are ignored, since a migration may have closed the descriptor."""
+        """Write one line of JSON; errors are ignored, since gate may have ended."""
         with suppress(OSError):
-            os.write(self._descriptor, json.dumps({"type": type_, **fields}).encode() + b"\n")
+            # The first line break ends what a migration may have written to the pipe.
+            self._pipe.write(b"\n" + json.dumps({"type": type_, **fields}).encode() + b"\n")
 
     def report_steps(self, steps: list[Any]) -> Iterator[Any]:
         """Yield the steps and report each; Alembic asks for the next step when it has applied the last."""

@@ -44,12 +44,19 @@ NEW_PINS = f"sqlalchemy=={version('sqlalchemy')} alembic=={version('alembic')} p
 ENV_1_4 = """
 import os
 from alembic import context
-from sqlalchemy import create_engine
+from sqlalchemy import Column, Integer, MetaData, Table, create_engine
 
-with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
-    context.configure(connection=connection)
-    with context.begin_transaction():
-        context.run_migrations()
+metadata = MetaData()
+Table("t_a1", metadata, Column("id", Integer))
+
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", target_metadata=metadata)
+    context.run_migrations()
+else:
+    with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
+        context.configure(connection=connection, target_metadata=metadata)
+        with context.begin_transaction():
+            context.run_migrations()
 """
 WITHOUT_SHELL = f"""\
 FROM {PYTHON_IMAGE}

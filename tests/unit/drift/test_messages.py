@@ -41,6 +41,12 @@ def test_the_sentence_says_what_an_inspection_found(drift: Drift, words: str) ->
     assert words in messages.finding(drift, "shop")
 
 
+@pytest.mark.parametrize("drift", [UNKNOWN, DIVERGED], ids=lambda drift: str(drift.verdict))
+def test_a_stamp_that_this_image_does_not_know_is_named_with_its_table(drift: Drift) -> None:
+    assert "which this image does not know (table public.stamps)" in messages.finding(drift, "shop", "public.stamps")
+    assert "(table" not in messages.finding(CURRENT, "shop", "public.stamps")
+
+
 @pytest.mark.parametrize(
     ("drift", "words"),
     [
@@ -106,3 +112,4 @@ def test_no_id_from_a_database_or_a_script_can_forge_a_line(verdict: Verdict) ->
 
 def test_no_name_of_a_database_can_forge_a_line() -> None:
     assert messages.finding(BEHIND, HOSTILE).isprintable()
+    assert messages.finding(UNKNOWN, HOSTILE, HOSTILE).isprintable()

@@ -39,6 +39,14 @@ def test_only_the_start_of_a_revision_is_worth_publishing() -> None:
     assert (made.step, made.revision, made.in_revision) == (1, "a2", " after revision a2 (1/2)")
 
 
+def test_the_time_limit_covers_the_dry_run_of_env_py_too() -> None:
+    made = progress()
+    began = made.began
+    for report in ({"type": "verifying"}, {"type": "verified"}, STARTED):
+        made.receive(dict(report))
+    assert made.began == began
+
+
 @pytest.mark.parametrize(
     ("reports", "command", "message"),
     [
@@ -163,3 +171,14 @@ def test_a_failed_upgrade_command_that_was_meant_for_a_shell_says_so(command: li
 )
 def test_other_commands_get_no_hint_about_a_shell(command: list[str]) -> None:
     assert shell_hint(command) == ""
+
+
+@pytest.mark.parametrize("started", [[], [STARTED]], ids=["in env.py", "in a revision"])
+@pytest.mark.parametrize(
+    "message", ["RuntimeError: Working outside of application context.", "RuntimeError: Not within an app context"]
+)
+def test_a_missing_application_context_is_answered_with_the_setting(
+    started: list[dict[str, Any]], message: str
+) -> None:
+    with pytest.raises(MigrationFailed, match=r"GATE_UPGRADE_COMMAND .*`flask db upgrade`"):
+        progress(*started, {**FAILED, "message": message}).raise_for_failure(1, ())

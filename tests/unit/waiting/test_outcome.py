@@ -25,6 +25,16 @@ def test_the_placeholder_keeps_the_last_drift_while_the_database_is_away() -> No
     assert (answer.drift, answer.away, answer.ready) == (BEHIND.drift, 0, False)
 
 
+def test_while_the_database_is_away_a_migrator_is_only_what_was_last_seen() -> None:
+    outcome = Outcome(AWAY, last_drift=BEHIND.drift, last_migrator="web-1 at revision a2 (1/2) for 14 s", away=31.4)
+    seen = "when last seen, 31 s ago: web-1 at revision a2 (1/2) for 14 s"
+    assert readiness(outcome).migrating == seen
+    assert (readiness(outcome).away, readiness(outcome).age) == (31.4, 31.4)
+    assert next_step(outcome) == f"Another migrator was active {seen}."
+    assert readiness(Outcome(AWAY, away=31.4)).migrating is None
+    assert next_step(Outcome(AWAY, away=31.4)) == ""
+
+
 def test_the_placeholder_is_never_ready_while_gate_stands_in_front_of_the_server() -> None:
     for finding in (BEHIND, UNKNOWN, AWAY, BadSettings("GATE_TIMEOUT is wrong.")):
         assert not readiness(Outcome(finding)).ready
