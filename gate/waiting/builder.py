@@ -117,6 +117,8 @@ class LoopBuilder(NamedTuple):
             settings.use_lock,
             dedicated=self.project.has_migration_url,
             on_progress=on_progress,
+            table_lock_timeout=settings.table_lock_timeout,
+            table_lock_retries=settings.table_lock_retries,
         )
 
 

@@ -69,6 +69,7 @@ ONE_MODULE = {
         "migration.child.render",
         "migration.child.connection_guard",
         "migration.child.fence",
+        "migration.child.lock_timeout",
         "migration.child.session_tags",
         "drift.application",
         "drift.models",
@@ -202,6 +203,7 @@ def test_a_heavy_library_is_loaded_only_by_the_modules_that_are_loaded_for_it(li
         "migration.child.render",
         "migration.child.connection_guard",
         "migration.child.fence",
+        "migration.child.lock_timeout",
         "migration.child.session_tags",
     }
     assert eager <= (set() if library == "psycopg" else loaded_late)
