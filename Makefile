@@ -34,7 +34,8 @@ WORKERS ?= 2
 
 .PHONY: nightly
 nightly: applications ## real applications, 10,000 examples of each property-based test, 450 kills (three and a half hours)
-	GATE_TEST_EXAMPLES=10000 $(BIN)/pytest -n $(WORKERS) --timeout 6000 tests/unit tests/acceptance/test_any_request.py
+	GATE_TEST_EXAMPLES=10000 $(BIN)/pytest -n $(WORKERS) --timeout 6000 tests/unit tests/acceptance/test_any_request.py \
+		tests/integration/test_missing_oracle.py
 	GATE_TEST_ROUNDS=$(GATE_TEST_ROUNDS) $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_kill_rounds.py tests/acceptance/test_engines.py
 
 # For each victim of the kill rounds. GATE_TEST_SEED repeats their random choices; the result is build/kills.md.

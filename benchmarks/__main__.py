@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from benchmarks import chart, check, endpoint, pages, report, scaling, server_start, system_info, waiting
+from benchmarks import chart, check, endpoint, pages, report, scaling, server_start, system_info, table_locks, waiting
 from benchmarks.check import CheckCosts
 from benchmarks.section import Section
 from benchmarks.workspace import Workspace, workspace
@@ -37,6 +37,7 @@ class Benchmarks:
             "endpoint": lambda: [endpoint.measure(self._workspace)],
             "waiting": lambda: [waiting.measure(self._workspace)],
             "start-after-migration": lambda: [server_start.after_the_migration(self._workspace)],
+            "table-locks": lambda: [table_locks.measure(self._workspace)],
             "replicas": lambda: [server_start.replicas(self._workspace)],
         }
 

@@ -49,6 +49,17 @@ class MigrationFailed(GateError):
         self.revision = revision
 
 
+class TableLockConflict(MigrationFailed):
+    """A statement of a migration waited too long for a lock, or was the victim of a deadlock.
+
+    `conflict`: `timeout` or `deadlock`.
+    """
+
+    def __init__(self, message: str, revision: str, conflict: str) -> None:
+        super().__init__(message, revision)
+        self.conflict = conflict
+
+
 class DatabaseUnavailable(GateError):
     """The database cannot be inspected, so its schema is unknown.
 

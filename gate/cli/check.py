@@ -19,6 +19,9 @@ from gate.settings import settings
 from gate.settings.arguments import Arguments
 from gate.text import printable
 
+MAX_MISSING_LINES = 20
+"""Missing items that `gate check` prints."""
+
 MAX_PENDING_LINES = 20
 """Pending revisions that `gate check` prints; an empty database may have hundreds."""
 
@@ -98,7 +101,11 @@ def _as_text(inspection: Inspection) -> str:
         lines += [f"  {printable(id_)}  {printable(hide_in_message(drift.messages[id_]))}".rstrip() for id_ in shown]
         if more := len(listed) - len(shown):
             lines.append(f"  and {more} more; --json lists all")
-    if remedy := messages.remedy(drift, stamp.migrator, standby=stamp.standby):
+    if drift.missing:
+        lines += [f"  {item}" for item in drift.missing[:MAX_MISSING_LINES]]
+        if more := drift.missing_total - len(drift.missing[:MAX_MISSING_LINES]):
+            lines.append(f"  and {more} more")
+    if remedy := messages.remedy(drift, stamp.migrator, standby=stamp.standby, role=stamp.role):
         lines.append(remedy)
     if drift.redundant:
         lines.append(f"WARNING {messages.redundant_rows(drift)}")

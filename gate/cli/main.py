@@ -14,7 +14,7 @@ from gate import __version__
 from gate.cli.arguments import parse
 from gate.errors import BadUsage, GateError, Interrupted, ResourceShortage
 from gate.process import gc_tuning, stdio
-from gate.redaction import hide_in_message, shorten
+from gate.redaction import hide_in_message, learn, learn_from, shorten
 from gate.settings.arguments import Arguments
 
 
@@ -74,12 +74,21 @@ def command(argv: Sequence[str]) -> int:
 
         stdio.print_result(help_text())
         return BadUsage.exit_code
+    learn_from("surroundings", _surrounding_passwords)
     try:
         arguments = parse(argv)
     except BadUsage as error:
-        stdio.print_error(str(error))
+        learn()
+        stdio.print_error(hide_in_message(str(error)))
         return error.exit_code
     return _command_function(arguments.command)(arguments)
+
+
+def _surrounding_passwords() -> frozenset[str]:
+    """The passwords of the environment and the arguments, also where an error comes before the settings are read."""
+    from gate.settings.secret_sources import secrets_around  # noqa: PLC0415 - a check that succeeds redacts nothing
+
+    return secrets_around()
 
 
 def _command_function(name: str) -> Callable[[Arguments], int]:

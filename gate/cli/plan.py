@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence, Sized
 
 from gate.cli.check import load, report_failure
 from gate.drift import messages
-from gate.drift.decision import decide
+from gate.drift.decision import decide_for
 from gate.drift.inspector import Inspection, Inspector
 from gate.drift.project import Project
 from gate.errors import BadSettings, GateError, Refused
@@ -20,9 +20,9 @@ from gate.migration.rendering import Rendering, render
 from gate.process.stdio import print_error, print_result
 from gate.settings import settings
 from gate.settings.arguments import Arguments
-from gate.settings.settings import Decision, Policy
+from gate.settings.settings import Decision
 from gate.text import join_ids, printable
-from gate.waiting.builder import reject_unmigratable
+from gate.waiting.builder import migrate_policy, reject_unmigratable
 from gate.waiting.outcome import Outcome, refusal
 
 BYPASSED = "GATE_BYPASS is set, so gate migrate would check nothing and migrate nothing."
@@ -44,13 +44,13 @@ def plan(arguments: Arguments) -> int:
 
 
 def _show(project: Project, inspector: Inspector, arguments: Arguments) -> int:
-    inspection, current = inspector.inspect(), project.settings
+    inspection = inspector.inspect()
     for warning in inspection.warnings.values():
         print_error(warning)
-    policy = Policy(True, current.on_unknown, current.on_unstamped, post_deploy=current.post_deploy)  # noqa: FBT003
-    decision = decide(inspection.drift.verdict, policy, inspection.drift.stamp_verdict)
+    policy = migrate_policy(project.settings)
+    decision = decide_for(inspection.drift, policy)
     if decision is Decision.REFUSE:
-        raise Refused(refusal(Outcome(inspection, decision), migrating=True))
+        raise Refused(refusal(Outcome(inspection, decision), policy))
     options = _options(project, arguments)
     if decision is Decision.UPGRADE:
         options = options.with_target(inspection.drift)

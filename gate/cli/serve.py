@@ -41,7 +41,7 @@ class Metrics(Collector):
         self._ready = ready
 
     def collect(self) -> Iterable[Metric]:
-        """Return seven gauges, made from the current verdict."""
+        """Return gauges, made from the current verdict."""
         readiness = self._ready.cache.current()
         drift = readiness.drift
         yield _gauge("gate_schema_current", "1 if the schema is at the heads of this image", _is_current(readiness))
@@ -54,6 +54,10 @@ class Metrics(Collector):
         yield _gauge("gate_pending_revisions", "Revisions that an upgrade would run", pending)
         deferred = _or_nan(len(drift.deferred) if drift else None)
         yield _gauge("gate_deferred_revisions", "Revisions that may wait until after the deployment", deferred)
+        missing = _or_nan(drift.missing_total if drift else None)
+        yield _gauge(
+            "gate_missing_items", "Tables, columns and rights that the code needs and the database lacks", missing
+        )
         yield _gauge("gate_seconds_since_seen", "Seconds since the last successful check", _or_nan(readiness.age))
         waiting = self._ready.cache.waiting_seconds()
         yield _gauge("gate_waiting_seconds", "Seconds for which the schema has not fitted", waiting)
@@ -93,7 +97,8 @@ class Sidecar:
         if finding is None or text == self._logged:
             return
         self._logged = text
-        level = "info" if readiness.ready and failure is None else "critical"
+        fits = readiness.ready and (readiness.drift is None or readiness.drift.fits)
+        level = "info" if fits and failure is None else "critical"
         status = 200 if readiness.ready else 503
         log.emit(level, "gate.answer_changed", f"{text}. {READINESS_PATH} answers {status}.", status=status)
 
@@ -104,6 +109,7 @@ def serve(arguments: Arguments) -> int:
     log.configure(current.log_format, current.log_level)
     host, port = arguments.listen
     ready = Ready(config=arguments.config, section=arguments.name, flags=arguments.flags, ttl=current.ttl)
+    ready.logs_missing = False
     ready.bugs = BugReports(lambda text: log.emit("critical", "gate.bug", text))
     with listen((host, port), "--listen") as listening, LogThread():
         log.emit("info", "gate.serving", f"gate answers on {host or '*'}:{port}.", port=port)

@@ -13,6 +13,7 @@ from gate.settings.database_url import POSTGRESQL
 if TYPE_CHECKING:
     from gate.database.location import Database
     from gate.database.lock import LockKey
+    from gate.database.missing import Needs
     from gate.database.sessions import Sessions
     from gate.database.stamp import Stamp, TableName
 
@@ -30,14 +31,15 @@ class Engine(Protocol):
     def load_driver(self) -> None:
         """Import the driver where that should happen before a time-out begins; raises `BadSettings`."""
 
-    def read_stamp(self, table: TableName, deadline: float) -> Stamp:
+    def read_stamp(self, table: TableName, deadline: float, needs: Needs | None = None) -> Stamp:
         """Inspect the database on a new connection. `deadline`: in seconds of the monotonic clock.
 
-        Raises `BadSettings` if the settings are the cause of the failure.
+        `needs`: what to search for besides, None = nothing. Raises `BadSettings` if the settings are the cause of the
+        failure.
         """
 
     @classmethod
-    def read_stamp_through(cls, connection: Any, table: TableName) -> Stamp:
+    def read_stamp_through(cls, connection: Any, table: TableName, needs: Needs | None = None) -> Stamp:
         """Inspect the database through a caller's SQLAlchemy `Connection`, without aborting its transaction."""
 
     def acquire(self, key: LockKey) -> AbstractContextManager[Lock]:

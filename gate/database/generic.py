@@ -19,6 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from gate.database.location import Database, explain
 from gate.database.lock import Lock, LockKey, Migrator
+from gate.database.missing import Needs
 from gate.database.sessions import Sessions
 from gate.database.stamp import (
     MAX_OTHER_TABLES,
@@ -59,22 +60,37 @@ class GenericEngine:
         with suppress(Exception):
             _with_blocking_driver(engine_url(self._database)).get_dialect().import_dbapi()
 
-    def read_stamp(self, table: TableName, deadline: float) -> Stamp:  # noqa: ARG002 - the driver's time-outs apply
+    def read_stamp(
+        self,
+        table: TableName,
+        deadline: float,  # noqa: ARG002 - the driver's time-outs apply
+        needs: Needs | None = None,
+    ) -> Stamp:
         """Inspect on a new connection; raises `BadSettings` for a URL whose driver is not installed."""
         url = engine_url(self._database)
         if self.is_absent(url):
-            return Stamp(url.database or "", "main", None)
+            return Stamp(url.database or "", "main", None, shortfall=needs and needs.all_missing())
         with self.connect() as connection:
             try:
-                return self.read_stamp_through(connection, table)
+                return self.read_stamp_through(connection, table, needs)
             except GateError:
                 raise
             except Exception as error:  # noqa: BLE001 - an unknown dialect may raise anything
                 raise explain(driver_error(error), self._database.url()) from None
 
     @classmethod
-    def read_stamp_through(cls, connection: Any, table: TableName) -> Stamp:
-        """Inspect through any SQLAlchemy connection.
+    def read_stamp_through(cls, connection: Any, table: TableName, needs: Needs | None = None) -> Stamp:
+        """Inspect through any SQLAlchemy connection, and search for what is missing if there are needs."""
+        stamp = cls._read_stamp(connection, table)
+        if needs is None:
+            return stamp
+        from gate.database.reflection import Reflection  # noqa: PLC0415 - many images have recorded no needs
+
+        return stamp._replace(shortfall=Reflection(connection).find_missing(needs))
+
+    @classmethod
+    def _read_stamp(cls, connection: Connection, table: TableName) -> Stamp:
+        """Read the stamp.
 
         Without a version table, or if env.py is uncertain about it, read the other tables with a column version_num.
         """

@@ -8,9 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gate.text import printable, truncate
+
+if TYPE_CHECKING:
+    from gate.image.expectations import ExpectedTable
 
 MAX_MISSING = 200
 """The number of missing items that a check reads; it counts the others."""
@@ -24,20 +27,45 @@ MAX_NAME_LENGTH = 200
 _PLAIN_NAME = re.compile(r"[^\W\d][\w$]*")
 """A name that is readable without quotes."""
 
+_FOLDED_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
+"""A name that means the same in SQL with and without quotes, unless it is a keyword."""
+
 
 class Kind(StrEnum):
     """What is missing."""
 
     TABLE = "table"
     COLUMN = "column"
+    USAGE = "usage"
+    """The right to use the schema of a table."""
     SELECT = "select"
     """The right to SELECT a column, or every column of a table."""
     DEFAULT = "default"
     """A value for a column that the models do not know and that may not be NULL: an INSERT of the models fails."""
 
 
-LABELS = {Kind.TABLE: "", Kind.COLUMN: "", Kind.SELECT: "(SELECT)", Kind.DEFAULT: "(NOT NULL)"}
+LABELS = {
+    Kind.TABLE: "",
+    Kind.COLUMN: "",
+    Kind.USAGE: "(USAGE)",
+    Kind.SELECT: "(SELECT)",
+    Kind.DEFAULT: "(NOT NULL)",
+}
 """What follows the name in a line."""
+
+
+class Needs(NamedTuple):
+    """What to search for.
+
+    `rights`: whether the right to SELECT counts, which is so only for the role of the server.
+    """
+
+    tables: tuple[ExpectedTable, ...]
+    rights: bool = True
+
+    def all_missing(self) -> Shortfall:
+        """Return the result for a database that has nothing at all."""
+        return Shortfall.of([Missing(Kind.TABLE, table.schema, table.name) for table in self.tables])
 
 
 class Missing(NamedTuple):
@@ -56,6 +84,11 @@ class Missing(NamedTuple):
     def table_name(self) -> str:
         """The table with its schema, printable."""
         return ".".join(quoted(name) for name in (self.schema, self.table) if name is not None)
+
+    @property
+    def sql_table(self) -> str:
+        """The table with its schema, as SQL spells it."""
+        return ".".join(sql_name(name) for name in (self.schema, self.table) if name is not None)
 
     def __str__(self) -> str:
         """Render the item as the drift line names it: `items.stock`, `items.price(SELECT)`."""
@@ -78,6 +111,11 @@ class Shortfall(NamedTuple):
 def quoted(name: str) -> str:
     """Make a name printable, in double quotes unless it is readable without."""
     return name if _PLAIN_NAME.fullmatch(name) else '"' + printable(name.replace('"', '""')) + '"'
+
+
+def sql_name(name: str) -> str:
+    """Spell a name as SQL does, printable: in double quotes unless the server would fold nothing of it."""
+    return name if _FOLDED_NAME.fullmatch(name) else '"' + printable(name.replace('"', '""')) + '"'
 
 
 def listed(items: Sequence[Missing], total: int, separator: str = ", ") -> str:

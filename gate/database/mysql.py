@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gate.database.generic import GenericEngine, driver_error
 from gate.database.location import Database, explain
 from gate.database.lock import MYSQL_TAGS, Lock, LockKey, Migrator
-from gate.database.sessions import Activity, Sessions, busiest, shorten_statement
+from gate.database.sessions import Activity, Blocker, Sessions, busiest, shorten_statement
 from gate.errors import DatabaseUnavailable, LockBusy, LockLost
 from gate.process.threads import BackgroundCall
 
@@ -135,12 +135,34 @@ class MySqlSessions(Sessions):
         """Read the process list."""
         columns = "time, CASE command WHEN 'Sleep' THEN NULL ELSE info END, state"
         rows = self._query(f"SELECT {columns} FROM information_schema.processlist WHERE id IN ({_join_ids(pids)})")
+        waits = any(_wait_state(state) for _, _, state in rows)
+        blockers = self._open_transactions(pids) if waits else ()
         return busiest(
             [
-                Activity(float(age or 0), shorten_statement(info), wait_state=_wait_state(state))
+                Activity(
+                    float(age or 0),
+                    shorten_statement(info),
+                    blockers if _wait_state(state) else (),
+                    wait_state=_wait_state(state),
+                )
                 for age, info, state in rows
             ]
         )
+
+    def _open_transactions(self, own: Collection[int]) -> tuple[Blocker, ...]:
+        """The transactions of others, oldest first: the server shows who holds a metadata lock only to plugins."""
+        age = "timestampdiff(SECOND, t.trx_started, now())"
+        statement = (
+            f"SELECT t.trx_mysql_thread_id, p.user, p.command, {age} FROM information_schema.innodb_trx t"
+            " LEFT JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id"
+            f" WHERE t.trx_mysql_thread_id NOT IN (0, {_join_ids(own)}) ORDER BY t.trx_started"
+        )
+        with suppress(DatabaseUnavailable):  # it takes the privilege PROCESS
+            return tuple(
+                Blocker(int(pid), str(user or ""), str(command or ""), float(seconds or 0))
+                for pid, user, command, seconds in self._query(statement)
+            )
+        return ()
 
     def cancel(self, pids: Collection[int]) -> None:
         """Send KILL QUERY."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gate.errors import DatabaseUnavailable
 from gate.redaction import hide, shorten
@@ -22,6 +23,9 @@ MAX_ERROR_LENGTH = 500
 FAILED_STATEMENT = " (in: "
 """What separates an error from the statement that failed with it."""
 
+MAX_BLOCKERS = 5
+"""The sessions that a message names."""
+
 TERMINATION_TIMEOUT = 10.0
 """Seconds in which a terminated session must have ended; it took 2 to 20 ms (hazards.md 6)."""
 
@@ -29,19 +33,46 @@ POLL_INTERVAL = 0.05
 """Seconds between two checks of whether it has ended."""
 
 
+class Blocker(NamedTuple):
+    """A session that blocks a migration, as far as this role may see it.
+
+    `pid`: its id in the server, 0 for a prepared transaction; `application_name`, `state`: "" if they are not visible;
+    `age`: seconds since its transaction began, None if that is not visible.
+    """
+
+    pid: int
+    application_name: str = ""
+    state: str = ""
+    age: float | None = None
+
+    def __str__(self) -> str:
+        """Render for a log line: `backend 4711 (psql; idle in transaction; its transaction began 35 s ago)`."""
+        if not self.pid:
+            return "a prepared transaction (pg_prepared_xacts; end it with ROLLBACK PREPARED)"
+        began = "" if self.age is None else f"its transaction began {self.age:.0f} s ago"
+        details = "; ".join(filter(None, (self.application_name, self.state, began)))
+        return f"backend {self.pid}" + (f" ({details})" if details else "")
+
+
 @dataclass(frozen=True, slots=True)
 class Activity:
     """What the busiest session of a migration does.
 
-    `age`: seconds since its statement began or, if it runs none (`text` is ""), since the last one ended; `waits_for`:
-    process ids of the backends that block it; `blocker`: their application_name; `wait_state`: the server's own words.
+    `age`: seconds since its statement began or, if it runs none (`text` is ""), since the last one ended; `blockers`:
+    the sessions that block it; `relation`: the table whose lock it waits for, "" if it is no table's; `wait_state`: the
+    server's own words.
     """
 
     age: float
     text: str = ""
-    waits_for: tuple[int, ...] = ()
-    blocker: str = ""
+    blockers: tuple[Blocker, ...] = ()
+    relation: str = ""
     wait_state: str = ""
+
+    @property
+    def waits_for(self) -> tuple[int, ...]:
+        """The ids of the sessions that block it."""
+        return tuple(blocker.pid for blocker in self.blockers)
 
 
 class Sessions:
@@ -83,6 +114,15 @@ class Sessions:
     def invalid_indexes(self) -> list[str]:
         """Indexes that a killed `CREATE INDEX CONCURRENTLY` left: they cost writes and serve no query."""
         return []
+
+
+def join_blockers(activity: Activity, sessions: Sessions) -> str:
+    """Name the sessions that block a migration, and how a person ends the first of them."""
+    names = ", ".join(map(str, activity.blockers[:MAX_BLOCKERS]))
+    more = len(activity.blockers) - MAX_BLOCKERS
+    names += f" and {more} more" if more > 0 else ""
+    pid = next(filter(None, activity.waits_for), 0)
+    return names + (f"; to end that session: {sessions.termination_statement(pid)}" if pid else "")
 
 
 def busiest(activities: list[Activity]) -> Activity | None:

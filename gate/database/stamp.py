@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gate.database.lock import LockKey, Migrator
+from gate.database.missing import Shortfall
 from gate.errors import DatabaseUnavailable
 from gate.image.env_py import VersionTable
 from gate.image.revision_graph import MAX_ID_LENGTH
@@ -99,7 +100,8 @@ class Stamp(NamedTuple):
     `other_version_tables`: what else may be the version table, read only without one or where env.py is uncertain;
     `schema_exists`: whether the schema does or, if none is configured, any on the search_path, known only without a
     version table; `search_path`: of the role, and `foreign_search_path`: the one that another client of a pooler left
-    on this connection instead, "" if none did; `namesakes`: the first few, read only without a version table.
+    on this connection instead, "" if none did; `namesakes`: the first few, read only without a version table;
+    `shortfall`: what is missing of what the code needs, None if that was not searched for.
     """
 
     database: str
@@ -114,6 +116,7 @@ class Stamp(NamedTuple):
     search_path: str = ""
     foreign_search_path: str = ""
     namesakes: tuple[Namesake, ...] = ()
+    shortfall: Shortfall | None = None
 
 
 class VersionTableLocked(DatabaseUnavailable):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from gate.database.missing import Needs
+
     Source = str | Engine | AsyncEngine | Connection | AsyncConnection | None
 
 _T = TypeVar("_T")
@@ -35,7 +37,8 @@ class ApplicationInspector:
 
     `source`: a URL, an SQLAlchemy `Engine`, `AsyncEngine`, `Connection` or `AsyncConnection`, or None for the database
     that gate's settings name. `config`: the configuration file or files, as for `alembic -c`. `section`: the section of
-    it, as for `alembic -n`. `flags`: settings that override the environment, by the variable's name.
+    it, as for `alembic -n`. `flags`: settings that override the environment, by the variable's name. `models`: a
+    MetaData, a declarative base or a sequence of them, in place of the tables that `gate expect` has recorded.
 
     The scripts are read once, at the first inspection. An inspection raises `BadScripts`, `BadSettings` or
     `DatabaseUnavailable`.
@@ -47,11 +50,13 @@ class ApplicationInspector:
         config: str | Sequence[str] | None = None,
         section: str | None = None,
         flags: Mapping[str, str] | None = None,
+        models: object = None,
     ) -> None:
         self._source = source
         self._config = (config,) if isinstance(config, str) else tuple(config or ())
         self._section = section
         self._flags = dict(flags or {})
+        self._models = models
         self._project: Project | None = None
         self._own: Inspector | None = None
 
@@ -66,10 +71,20 @@ class ApplicationInspector:
         if self._project is None:
             url = {"DATABASE_URL": self._source} if isinstance(self._source, str) else {}
             environment = {k: v for k, v in os.environ.items() if not url or k != "DATABASE_URL_FILE"}
-            self._project = load_project(
-                settings.read(environment, {**self._flags, **url}), self._config, self._section
-            )
+            project = load_project(settings.read(environment, {**self._flags, **url}), self._config, self._section)
+            self._project = project if self._models is None else self._with_models(project)
         return self._project
+
+    def _with_models(self, project: Project) -> Project:
+        """Expect the tables of the models; the version table that was recorded stays."""
+        from gate.drift.models import tables_of  # noqa: PLC0415 - most callers pass no models
+        from gate.image.expectations import Expectations  # noqa: PLC0415 - likewise
+
+        engine = getattr(getattr(self._source, "dialect", None), "name", "")
+        if isinstance(self._source, str):
+            engine = self._source.partition(":")[0].partition("+")[0]
+        recorded = project.expectations or Expectations("", (), None, ())
+        return project._replace(expectations=recorded._replace(tables=tables_of(self._models, engine)))
 
     def inspect(self, *, detach: bool = False) -> Inspection:
         """Inspect once, blocking. `detach`: leave no connection in the pool of an engine: the process may fork later.
@@ -111,12 +126,23 @@ class ApplicationInspector:
 
         begins_here = not connection.in_transaction()
         try:
-            return engine_class(connection.dialect.name).read_stamp_through(connection, self.project.table)
-        except (SQLAlchemyError, UnicodeDecodeError) as error:  # a database may hold bytes that are not text
+            needs = _translated(self.project.needs(), connection)
+            return engine_class(connection.dialect.name).read_stamp_through(connection, self.project.table, needs)
+        except (SQLAlchemyError, UnicodeError) as error:  # a database may hold bytes that are not text
             raise DatabaseUnavailable(f"The database cannot be inspected ({type(error).__name__}).") from None
         finally:
             if begins_here and connection.in_transaction():
                 connection.rollback()
+
+
+def _translated(needs: Needs | None, connection: Connection) -> Needs | None:
+    """Replace the schemas that SQLAlchemy replaces on this connection (`schema_translate_map`)."""
+    schemas = connection.get_execution_options().get("schema_translate_map")
+    if not needs or not schemas:
+        return needs
+    return needs._replace(
+        tables=tuple(table._replace(schema=schemas.get(table.schema, table.schema)) for table in needs.tables)
+    )
 
 
 async def _in_thread(function: Callable[[], _T]) -> _T:

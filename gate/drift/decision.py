@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from gate.drift.comparison import Verdict
+from gate.drift.comparison import Drift, Verdict
 from gate.settings.settings import Decision, Policy
 
 STRICTNESS = (Decision.GO, Decision.WAIT, Decision.REFUSE)
 """The decisions that a policy names, the strictest last."""
+
+
+def decide_for(drift: Drift, policy: Policy) -> Decision:
+    """Decide by the result of a comparison."""
+    return decide(drift.verdict, policy, drift.stamp_verdict)
 
 
 def decide(verdict: Verdict, policy: Policy, stamp_verdict: Verdict = Verdict.CURRENT) -> Decision:

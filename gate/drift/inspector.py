@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gate.database.engine import engine_of
 from gate.database.location import Database
+from gate.database.missing import Needs
 from gate.database.stamp import Stamp, TableName
 from gate.drift import comparison
 from gate.drift.comparison import Drift
@@ -38,7 +39,7 @@ def compare(graph: RevisionGraph, table: TableName, stamp: Stamp, *, migrating: 
 
     Raises `BadSettings` or `DatabaseUnavailable` if it may not be the stamp of this application.
     """
-    drift = comparison.compare(graph, stamp.rows, other_tables=stamp.other_tables)
+    drift = comparison.compare(graph, stamp.rows, other_tables=stamp.other_tables, shortfall=stamp.shortfall)
     name = f"{stamp.schema}.{table.table}" if stamp.schema else table.table
     if stamp.rows is not None and not (stamp.other_version_tables or stamp.foreign_search_path or drift.unknown):
         return Inspection(stamp, drift, table=name)
@@ -50,11 +51,21 @@ def compare(graph: RevisionGraph, table: TableName, stamp: Stamp, *, migrating: 
 class Inspector:
     """Inspects one database for one image repeatedly, each time on a new connection.
 
-    `migrating`: this gate may migrate that database.
+    `needs`: what the code of the image needs, None if that is not known; `migrating`: this gate may migrate that
+    database.
     """
 
-    def __init__(self, graph: RevisionGraph, table: TableName, database: Database, *, migrating: bool = False) -> None:
-        self.graph, self.table, self.database, self.migrating = graph, table, database, migrating
+    def __init__(
+        self,
+        graph: RevisionGraph,
+        table: TableName,
+        database: Database,
+        needs: Needs | None = None,
+        *,
+        migrating: bool = False,
+    ) -> None:
+        self.graph, self.table, self.database, self.needs = graph, table, database, needs
+        self.migrating = migrating
         self._frozen: FrozenCalls[BackgroundCall[Stamp]] = FrozenCalls()
 
     def inspect(self, limit: float | None = None) -> Inspection:
@@ -96,7 +107,7 @@ class Inspector:
 
     def _read(self, deadline: float) -> Stamp:
         try:
-            return engine_of(self.database).read_stamp(self.table, deadline)
+            return engine_of(self.database).read_stamp(self.table, deadline, self.needs)
         except BadSettings as error:
             if self.database.source is None or not self.database.source.path:
                 raise

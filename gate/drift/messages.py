@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gate.database.missing import MAX_MISSING_SHOWN, Kind, Missing, quoted
+from gate.database.missing import MAX_MISSING_SHOWN, Kind, Missing, sql_name
 from gate.drift.comparison import Drift, Verdict
 from gate.image.revision_graph import ALL_HEADS, Revision
 from gate.text import join_ids, printable, truncate
@@ -112,7 +112,7 @@ def remedy(  # noqa: PLR0911 - as above
         case Verdict.DEFERRED:
             return "Run `gate migrate --post-deploy` from this image once no server of an earlier image runs any more."
         case Verdict.INCOMPLETE:
-            return missing_remedy(drift, role)
+            return _missing_remedy(drift, role)
         case Verdict.CURRENT | Verdict.AHEAD:
             return ""
 
@@ -141,33 +141,36 @@ def _described(item: Missing) -> str:
     match item.kind:
         case Kind.TABLE | Kind.COLUMN:
             return f"{item.kind} {name}"
+        case Kind.USAGE:
+            return f"the right to use the schema of {name}"
         case Kind.SELECT:
             return f"the right to SELECT {name}"
         case Kind.DEFAULT:
             return f"a default for column {name}, which may not be NULL and which the models do not know"
 
 
-def missing_remedy(drift: Drift, role: str = "") -> str:
-    """Say why something is probably missing, and what a person can do about each kind of it."""
-    sentences = (
-        [CREATE_REMEDY.get(drift.stamp_verdict, CREATE_REMEDY[Verdict.CURRENT])]
-        if _first(drift, Kind.TABLE, Kind.COLUMN)
-        else []
-    )
-    if right := _first(drift, Kind.SELECT):
-        columns = f" ({quoted(right.column)})" if right.column else ""
-        grantee = quoted(role) if role else "the role of the server"
-        sentences.append(f"GRANT SELECT{columns} ON {right.table_name} TO {grantee}.")
-    if column := _first(drift, Kind.DEFAULT):
+def _missing_remedy(drift: Drift, role: str) -> str:
+    """Say what a person can do about the first missing item of each kind."""
+    grantee = sql_name(role) if role else "the role of the server"
+    first: dict[Kind, Missing] = {}
+    for item in reversed(drift.missing):
+        first[item.kind] = item
+    sentences = [_create_remedy(drift)] if first.keys() & {Kind.TABLE, Kind.COLUMN} else []
+    if usage := first.get(Kind.USAGE):
+        sentences.append(f"GRANT USAGE ON SCHEMA {sql_name(usage.schema or '')} TO {grantee}.")
+    if right := first.get(Kind.SELECT):
+        column = f" ({sql_name(right.column)})" if right.column else ""
+        sentences.append(f"GRANT SELECT{column} ON {right.sql_table} TO {grantee}.")
+    if required := first.get(Kind.DEFAULT):
         sentences.append(
-            f"Every INSERT of this image into {column.table_name} fails: give the column a default, or deploy the "
+            f"Every INSERT of this image into {required.sql_table} fails: give the column a default, or deploy the "
             "image that knows it."
         )
     return " ".join([*sentences, "GATE_ON_INCOMPLETE=go lets the server start nevertheless."])
 
 
-def _first(drift: Drift, *kinds: Kind) -> Missing | None:
-    return next((item for item in drift.missing if item.kind in kinds), None)
+def _create_remedy(drift: Drift) -> str:
+    return CREATE_REMEDY.get(drift.stamp_verdict, CREATE_REMEDY[Verdict.CURRENT])
 
 
 def redundant_rows(drift: Drift) -> str:

@@ -12,6 +12,7 @@ from gate import redaction
 from gate.database import location
 from gate.database.engine import engine_of
 from gate.database.location import Database
+from gate.database.missing import Needs
 from gate.database.stamp import TableName
 from gate.drift.inspector import Inspector
 from gate.errors import BadScripts, BadSettings
@@ -79,7 +80,17 @@ class Project(NamedTuple):
         source = self.settings.migration_database_url if migrating else None
         database = self._locate(source or self.settings.database_url)
         engine_of(database).load_driver()
-        return Inspector(self.image.graph, self.table, database, migrating=migrating)
+        needs = self.needs(migrating=migrating)
+        return Inspector(self.image.graph, self.table, database, needs, migrating=migrating)
+
+    def needs(self, *, migrating: bool = False) -> Needs | None:
+        """Return what to search for, None without expectations.
+
+        The right to SELECT counts only for the role of the server, which a migration by another URL does not have.
+        """
+        if self.expectations is None:
+            return None
+        return Needs(self.expectations.tables, rights=not (migrating and self.has_migration_url))
 
     def _locate(self, source: UrlSource | None) -> Database:
         timeouts = (self.settings.connect_timeout, self.settings.query_timeout)

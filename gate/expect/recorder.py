@@ -16,7 +16,8 @@ from gate.expect.failures import NO_ENV_PY, Program, explain
 from gate.files import read_regular_file
 from gate.image import alembic_config, child_answer
 from gate.image.alembic_config import Configuration
-from gate.image.env_py import Expression, Translation, offline_doubt, read_translation
+from gate.image.configure_calls import Translation, offline_doubt, read_translation
+from gate.image.env_py import Expression
 from gate.image.expectations import Expectations, ExpectedTable, RecordedVersionTable
 from gate.image.expectations_file import MAX_TABLES, name_error
 from gate.image.script_parser import MAX_SCRIPT_SIZE

@@ -41,19 +41,6 @@ CHANGING_METHODS = frozenset({"append", "extend", "insert", "remove", "pop", "cl
 """Methods that change a list."""
 
 
-DEPENDENCIES = {
-    "environ": "an environment variable",
-    "getenv": "an environment variable",
-    "get_x_argument": "an argument of the command line (-x)",
-    "is_offline_mode": "the offline mode",
-    "connection": "the connection",
-}
-"""Names in an expression -> what its value depends on beside the image."""
-
-MAX_BINDINGS = 5
-"""Names that are bound to each other and followed."""
-
-
 class Expression(NamedTuple):
     """A place in env.py, for messages."""
 
@@ -86,41 +73,10 @@ def read_env_py(source: bytes, path: str) -> VersionTable:
     They may be keyword arguments or items of a dict that the call unpacks. Raises `BadScripts` with file and line for a
     syntax error, and `BadSettings` if env.py assigns the folders of the scripts.
     """
-    return _EnvPy(parse(source, path), path).read()
+    return EnvPy(parse(source, path), path).read()
 
 
-def offline_doubt(source: bytes, path: str) -> str:
-    """Return why running env.py in offline mode may not show the version table of an online run, "" if it does.
-
-    It is a clause with file, line and expression. The offline run shows it if every call of `context.configure` in the
-    text passes the same expressions, outside any branch, and none of them depends on the mode, on variables or on
-    arguments.
-    """
-    return _EnvPy(parse(source, path), path).offline_doubt()
-
-
-class Translation(NamedTuple):
-    """The schema_translate_map of env.py, None for a table without a schema.
-
-    `known`: literal schemas; `computed`: schemas that only executing env.py shows; `opaque`: a map that is computed as
-    a whole.
-    """
-
-    known: dict[str | None, str | None] = {}  # noqa: RUF012 - nothing mutates the default
-    computed: dict[str | None, Expression] = {}  # noqa: RUF012 - likewise
-    opaque: Expression | None = None
-
-    def computed_for(self, schema: str | None) -> Expression | None:
-        """Return the place that computes another schema for this one."""
-        return self.opaque or self.computed.get(schema)
-
-
-def read_translation(source: bytes, path: str) -> Translation:
-    """Read the schema_translate_map that env.py sets, in whatever call or dict."""
-    return _EnvPy(parse(source, path), path).translation()
-
-
-class _EnvPy:
+class EnvPy:
     """One parsed env.py. `nodes`: all of its nodes, each once."""
 
     def __init__(self, module: ast.Module, path: str) -> None:
@@ -130,6 +86,7 @@ class _EnvPy:
         self.local = _bound_in_functions(self.nodes)
 
     def read(self) -> VersionTable:
+        """Read the version table; raises `BadSettings` if env.py assigns the folders of the scripts."""
         self._reject_assigned_locations()
         table, computed_table = self._named(TABLE)
         schema, computed_schema = self._named(SCHEMA)
@@ -139,7 +96,7 @@ class _EnvPy:
 
     def _named(self, name: str) -> tuple[str | None, Expression | None]:
         """Return the only name that env.py passes, or the expression that makes it uncertain."""
-        passed = [(node, self._value(node)) for node in _passed(self.nodes, name)]
+        passed = [(node, self._value(node)) for node in passed_values(self.nodes, name)]
         computed = [node for node, value in passed if not _is_name(value)]
         if not computed and len({value for _, value in passed}) > 1:
             computed = [passed[-1][0]]
@@ -179,93 +136,11 @@ class _EnvPy:
         around = (s for s in self.nodes if isinstance(s, simple) and any(inner is node for inner in ast.walk(s)))
         return next(around, node)
 
-    def translation(self) -> Translation:
-        known: dict[str | None, str | None] = {}
-        computed: dict[str | None, Expression] = {}
-        for value in _passed(self.nodes, TRANSLATE_MAP):
-            literal = self._dict_literal(value)
-            place = self._expression(value, f"{TRANSLATE_MAP}={ast.unparse(value)}")
-            if literal is None:
-                return Translation(opaque=place)
-            for key, schema in zip(literal.keys, literal.values, strict=True):
-                name = OPAQUE if key is None else self._value(key)
-                replacement = self._value(schema)
-                if name is not None and not isinstance(name, str):
-                    return Translation(opaque=place)
-                is_known = replacement is None or isinstance(replacement, str)
-                if not is_known or known.get(name, replacement) != replacement:
-                    computed[name] = place
-                elif isinstance(replacement, str | None):
-                    known[name] = replacement
-        return Translation(known, computed)
-
-    def _dict_literal(self, node: ast.expr) -> ast.Dict | None:
-        """Return the dict that an expression is, or that its name is bound to once."""
-        if isinstance(node, ast.Name) and self._is_shown_name(node.id):
-            values = [n.value for n in self.nodes if isinstance(n, ast.Assign) and _is_target(n, node.id)]
-            node = values[0] if len(values) == 1 else node
-        return node if isinstance(node, ast.Dict) else None
-
-    # ---- whether the offline run shows what an online run does
-
-    def offline_doubt(self) -> str:
-        calls = [node for node in self.nodes if isinstance(node, ast.Call) and self._is_configure(node.func)]
-        online = [call for call in calls if not _is_offline(call)]
-        if not online:
-            return f"{self.path} calls no context.configure with a connection in its own text"
-        if doubt := self._branch(online) or self._handed_on(calls):
-            return doubt
-        schema_is_passed = any(True for _ in _passed(self.nodes, SCHEMA))
-        if not schema_is_passed and (place := self._chosen_schema()):
-            return f"{place} chooses the schema where env.py is connected"
-        return self._disagreement(calls)
-
-    def _disagreement(self, calls: list[ast.Call]) -> str:
-        first = self._version_options(calls[0])
-        for call in calls:
-            options = self._version_options(call)
-            for name in options.keys() ^ first.keys():
-                node = options.get(name) or first[name]
-                return f"{self._expression(node, _option(name, node))} is passed by one call of context.configure only"
-            for name, node in options.items():
-                if ast.dump(node) != ast.dump(first[name]):
-                    return f"{self._expression(node, _option(name, node))} is not what an earlier call passes"
-                if reason := self._dependence(node):
-                    return f"{self._expression(node, _option(name, node))} depends on {reason}"
-        return ""
-
-    def _version_options(self, call: ast.Call) -> dict[str, ast.expr]:
-        """Return the arguments of a call that name the version table, or may do so, by name or by `**expression`."""
-        in_dicts = {id(node) for name in (TABLE, SCHEMA) for node in _passed(self.nodes, name)}
-        direct = {k.arg: k.value for k in call.keywords if k.arg in {TABLE, SCHEMA}}
-        in_dicts -= {id(k.value) for node in self.nodes if isinstance(node, ast.Call) for k in node.keywords}
-        unpacked = [k.value for k in call.keywords if k.arg is None]
-        return {
-            **{str(name): value for name, value in direct.items()},
-            **{f"**{ast.unparse(v)}": v for v in unpacked if in_dicts or not self._is_shown(v)},
-        }
-
-    def _dependence(self, node: ast.expr, depth: int = 0) -> str:
-        """Return what the value of an expression may depend on beside the image."""
-        for inner in ast.walk(node):
-            name = inner.id if isinstance(inner, ast.Name) else inner.attr if isinstance(inner, ast.Attribute) else ""
-            if name in DEPENDENCIES:
-                return DEPENDENCIES[name]
-            if not isinstance(inner, ast.Name):
-                continue
-            if name in self.local:
-                return f"the local name {name}"
-            bound = [n.value for n in self.nodes if isinstance(n, ast.Assign) and _is_target(n, name)]
-            for value in bound if depth < MAX_BINDINGS else ():
-                if reason := self._dependence(value, depth + 1):
-                    return reason
-        return ""
-
     # ---- what the text does not show
 
     def _unseen_options(self) -> str:
         calls = [node for node in self.nodes if isinstance(node, ast.Call) and self._is_configure(node.func)]
-        online = [call for call in calls if not _is_offline(call)]
+        online = [call for call in calls if not is_offline(call)]
         if not online:
             return f"{self.path} calls no context.configure with a connection in its own text"
         for call in online:
@@ -308,7 +183,7 @@ class _EnvPy:
         values = [
             node.value
             for node in self.nodes
-            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value and _is_target(node, name)
+            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value and is_target(node, name)
         ]
         uses = [node for node in self.nodes if isinstance(node, ast.Name) and node.id == name]
         stores = sum(isinstance(node.ctx, ast.Store) for node in uses)
@@ -338,7 +213,7 @@ class _EnvPy:
 
     def _branch(self, online: list[ast.Call]) -> str:
         """Return the place of a name that is passed by one branch, or by one of several calls."""
-        passed = [node for name in (TABLE, SCHEMA) for node in _passed(self.nodes, name)]
+        passed = [node for name in (TABLE, SCHEMA) for node in passed_values(self.nodes, name)]
         inner = [part for node in self.nodes for branch in _branches(node) for part in ast.walk(branch)]
         in_branch = [node for node in passed if any(part is node for part in inner)]
         if in_branch:
@@ -398,7 +273,7 @@ def _is_locations(node: ast.expr) -> bool:
     return isinstance(node, ast.Attribute) and node.attr in LOCATIONS
 
 
-def _passed(nodes: list[ast.AST], name: str) -> Iterator[ast.expr]:
+def passed_values(nodes: list[ast.AST], name: str) -> Iterator[ast.expr]:
     """Yield the expressions that any call, dict or item assignment gives to a name."""
     for node in nodes:
         match node:
@@ -437,7 +312,7 @@ def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
 
-def _is_offline(call: ast.Call) -> bool:
+def is_offline(call: ast.Call) -> bool:
     """Whether a call configures the offline mode: it passes a URL and no connection."""
     names = {keyword.arg for keyword in call.keywords}
     return "url" in names and "connection" not in names
@@ -456,17 +331,14 @@ def _branches(node: ast.AST) -> list[ast.AST]:
     return []
 
 
-def _is_target(node: ast.Assign | ast.AnnAssign, name: str) -> bool:
+def is_target(node: ast.Assign | ast.AnnAssign, name: str) -> bool:
+    """Return whether an assignment binds a name."""
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     return any(isinstance(target, ast.Name) and target.id == name for target in targets)
 
 
 def _mentions(node: ast.expr, name: str) -> bool:
     return any(isinstance(inner, ast.Name) and inner.id == name for inner in ast.walk(node))
-
-
-def _option(name: str, node: ast.expr) -> str:
-    return name if name.startswith("**") else f"{name}={ast.unparse(node)}"
 
 
 def _arguments(nodes: list[ast.AST]) -> set[str]:

@@ -29,7 +29,7 @@ MAX_BRACKETS = 4 * MAX_TABLES
 MAX_NAME_LENGTH = 255
 """Characters; PostgreSQL keeps 63 bytes, MySQL 64 characters, Oracle 128 bytes."""
 
-QUOTES = frozenset("\"'`")
+QUOTES = ('"', "'", "`")
 """Characters that no recorded name contains: they are legal in a quoted name, and far more often an attack."""
 
 TOP_KEYS = ("version", "heads", "version_table", "tables")
@@ -117,6 +117,8 @@ def _require_version(document: dict[str, Any]) -> None:
 
 
 def _require_keys(value: dict[str, Any], required: Iterable[str], place: str, optional: Iterable[str] = ()) -> None:
+    if value.keys() == {*required}:
+        return
     if missing := [key for key in required if key not in value]:
         raise _Invalid(f"{place} has no {missing[0]!r}")
     if unknown := value.keys() - {*required, *optional}:
@@ -179,7 +181,13 @@ def _are_names(values: list[Any]) -> bool:
     if {*map(type, values)} - {str} or not all(values):
         return False
     joined = "".join(values)
-    return joined.isprintable() and QUOTES.isdisjoint(joined) and max(map(len, values), default=0) <= MAX_NAME_LENGTH
+    if len(joined) > MAX_NAME_LENGTH and max(map(len, values)) > MAX_NAME_LENGTH:
+        return False
+    return joined.isprintable() and not _has_quote(joined)
+
+
+def _has_quote(text: str) -> bool:
+    return any(quote in text for quote in QUOTES)
 
 
 def _name(value: Any, place: str, *, quotes: bool = False) -> str:
@@ -196,7 +204,7 @@ def name_error(name: str, *, quotes: bool = False) -> str:
         return f"must have 1 to {MAX_NAME_LENGTH} characters"
     if not name.isprintable() and not (is_text(name) and all(map(_is_allowed, name))):
         return "contains a control character"
-    if not quotes and not QUOTES.isdisjoint(name):
+    if not quotes and _has_quote(name):
         return "contains a quote"
     return ""
 

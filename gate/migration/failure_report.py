@@ -24,8 +24,7 @@ def remaining_changes(inspector: Inspector, progress: Progress, lock: Lock, time
     `timeout`: seconds for the check that finds the committed revisions.
     """
     try:
-        after = inspector.inspect(limit=timeout).drift
-        after = after if progress.planned.deferred else after.including_deferred()
+        after = progress.unapplied(inspector.inspect(limit=timeout).drift)
     except GateError:
         committed = "gate could not check whether anything was committed."
         pending = set(progress.planned.pending)
@@ -52,10 +51,11 @@ def _partial_changes(lock: Lock, progress: Progress, pending: Collection[str]) -
             " env.py's connection is in autocommit mode, so changes of a revision that is still pending remain. "
             f"{UNDO_MANUALLY}"
         )
-    if partial := [id_ for id_ in progress.autocommit_revisions if id_ in pending]:
+    candidates = partially_committed if lock.transactional else _autocommitted
+    if partial := candidates(progress, pending):
         return (
-            f" Part of {join_ids(partial)} ran in autocommit mode (autocommit_block, for example), so its changes may "
-            f"remain although the revision is pending. {UNDO_MANUALLY}"
+            f" Part of {join_ids(partial)} ran in autocommit mode (autocommit_block, for example) or was committed by "
+            f"the revision itself, so its changes may remain although the revision is pending. {UNDO_MANUALLY}"
         )
     if lock.transactional:
         return ""
@@ -63,6 +63,16 @@ def _partial_changes(lock: Lock, progress: Progress, pending: Collection[str]) -
         " On this database each DDL statement commits implicitly, so changes that the failed revision made before it "
         f"failed remain. {UNDO_MANUALLY}"
     )
+
+
+def _autocommitted(progress: Progress, pending: Collection[str]) -> list[str]:
+    return [id_ for id_ in progress.autocommit_revisions if id_ in pending]
+
+
+def partially_committed(progress: Progress, pending: Collection[str]) -> list[str]:
+    """The revisions that are still pending, and of which something was committed."""
+    candidates = {*progress.autocommit_revisions, *progress.committed_revisions}
+    return sorted(candidates & set(pending))
 
 
 def remedy(error: GateError, progress: Progress) -> str:

@@ -19,9 +19,9 @@ from gate.drift.inspector import Inspection, Inspector
 from gate.drift.messages import MAX_PENDING_SHOWN, deferred_text, pending_text
 from gate.errors import DatabaseLost, DatabaseUnavailable, Interrupted, LockLost, MigrationFailed
 from gate.migration import failure_report
-from gate.migration.monitor import upgrade
 from gate.migration.plan import Plan
 from gate.migration.progress import Progress, shell_hint
+from gate.migration.table_locks import upgrade_with_retries
 from gate.process.threads import try_for
 from gate.text import first_ids, join_ids
 
@@ -111,7 +111,7 @@ def _log_start(lock: Lock, before: Inspection, planned: Drift) -> None:
 def _upgrade(plan: Plan, lock: Lock, progress: Progress, inspector: Inspector, schema: str) -> None:
     """Upgrade; if that fails or is interrupted, report what was committed and what remains."""
     try:
-        upgrade(plan, lock, progress, schema)
+        upgrade_with_retries(plan, lock, progress, inspector, schema)
     except MigrationFailed as error:
         _warn_of_invalid_indexes(lock)
         remaining = failure_report.remaining_changes(inspector, progress, lock, SERVER_QUERY_TIMEOUT)
@@ -154,7 +154,7 @@ def _verify(plan: Plan, inspector: Inspector, progress: Progress, lock: Lock) ->
 def _result(drift: Drift, applied: str) -> str:
     if drift.stamp_verdict is Verdict.DEFERRED:
         return f"The schema has all that this image requires, and {deferred_text(drift)}: {applied}."
-    return f"The schema is current: {applied}."
+    return f"The schema is {'not complete' if drift.missing else 'current'}: {applied}."
 
 
 def _applied_by(plan: Plan, progress: Progress) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from gate import log
 from gate.database.lock import Lock
-from gate.database.sessions import Activity, Sessions, terminate_late_orphans
+from gate.database.sessions import Activity, Sessions, join_blockers, terminate_late_orphans
 from gate.errors import BadSettings, DatabaseUnavailable, GateError, LockLost, MigrationFailed, ResourceShortage
 from gate.migration.plan import Plan
 from gate.migration.process import SupervisedProcess, start_upgrade
@@ -35,6 +35,12 @@ EXIT_TIMEOUT = 1.0
 
 UNANSWERED_TIMEOUT = 10.0
 """Seconds after which a statement whose session is gone or idle in the server counts as one with a lost answer."""
+
+WAIT_CHECKS = 4
+"""How often gate looks who blocks a migration within GATE_TABLE_LOCK_TIMEOUT."""
+
+MIN_WAIT_CHECK_INTERVAL = 0.1
+"""Seconds between two of these checks, at least: each takes the server's lock on its table of locks."""
 
 LONG_STATEMENT = 10.0
 """Seconds after which a statement, or the lack of one, is logged; then again whenever the time has doubled."""
@@ -67,6 +73,7 @@ class _UpgradeMonitor:
         self._statements = StatementMonitor(lock.sessions, progress, has_command=bool(plan.command))
         self._lock_check = PeriodicCall(self._verify_lock, SERVER_CHECK_INTERVAL)
         self._session_check = PeriodicCall(self._check_sessions, SERVER_CHECK_INTERVAL)
+        self._wait_check = PeriodicCall(self._observe_lock_wait, _wait_check_interval(plan.table_lock_timeout))
         self._next_refresh = SERVER_CHECK_INTERVAL
         self._oom_watch = OomWatch()
 
@@ -78,6 +85,8 @@ class _UpgradeMonitor:
             self._refresh_progress(elapsed)
             self._lock_check.attend()
             self._session_check.attend()
+            if self._plan.table_lock_timeout:
+                self._wait_check.attend()
         try:
             self._progress.raise_for_failure(self._process.returncode, self._plan.command)
         except (MigrationFailed, BadSettings) as error:
@@ -154,6 +163,13 @@ class _UpgradeMonitor:
         if lost:
             raise self._database_lost(lost)
 
+    def _observe_lock_wait(self) -> None:
+        """Remember whom the migration waits for, since the server no longer shows that after a time-out."""
+        with suppress(DatabaseUnavailable):
+            activity = self._lock.sessions.activity(self._own_sessions())
+            if activity and activity.blockers:
+                self._progress.lock_wait = activity
+
     def _lost_connection(self, own: Collection[int]) -> str:
         """Say that the migration waits for an answer that no session of it in the server will give, "" if it does not.
 
@@ -198,6 +214,10 @@ class _UpgradeMonitor:
         return self._lock.sessions.own(self._progress.opened_sessions)
 
 
+def _wait_check_interval(table_lock_timeout: float) -> float:
+    return min(max(table_lock_timeout / WAIT_CHECKS, MIN_WAIT_CHECK_INTERVAL), SERVER_CHECK_INTERVAL)
+
+
 @dataclass(slots=True)
 class StatementMonitor:
     """Logs what a slow migration does or waits for.
@@ -229,6 +249,7 @@ class StatementMonitor:
             seconds=round(activity.age, 1),
             revision=self.progress.running_revision or None,
             blocked_by=list(activity.waits_for) or None,
+            relation=activity.relation or None,
         )
 
     def _activity(self, own: Collection[int]) -> Activity:
@@ -268,14 +289,17 @@ class StatementMonitor:
         )
 
     def _describe_wait(self, activity: Activity, own: Collection[int]) -> str:
+        state = f" {activity.wait_state}." if activity.wait_state else ""
         if not activity.waits_for:
-            return f" {activity.wait_state}." if activity.wait_state else ""
+            return state
         backends = ", ".join(map(str, activity.waits_for))
         if set(activity.waits_for) & set(own):
             return (
                 f" It waits for backend {backends}, another connection of this migration: it blocks itself and cannot "
                 "finish. Stop this gate and correct the migration."
             )
-        blocker = f" ({activity.blocker})" if activity.blocker else ""
-        end = self.sessions.termination_statement(activity.waits_for[0])
-        return f" It waits for a lock that backend {backends}{blocker} holds; to end that session: {end}."
+        blockers = join_blockers(activity, self.sessions)
+        if state:  # the server does not say whose lock it is
+            return f"{state} Open transactions, one of which may hold the lock: {blockers}."
+        table = f" on {activity.relation}" if activity.relation else ""
+        return f" It waits for a lock{table}, blocked by {blockers}."

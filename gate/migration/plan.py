@@ -23,9 +23,10 @@ class Plan(NamedTuple):
     `configuration`: the Alembic configuration; `version_table`: the name of the version table without its schema;
     `x`: the values of Alembic's option `-x`; `command`: GATE_UPGRADE_COMMAND in words, () = upgrade with Alembic's API;
     `timeout`: seconds for the whole upgrade, 0 = no limit; `locking`: false for GATE_LOCK=none; `dedicated`: whether
-    MIGRATION_DATABASE_URL is set; `on_progress`: called when a revision starts, and every few seconds; `targets`: what
-    to upgrade to, one address in Alembic's syntax or several ids; `post_deploy`: whether that includes the revisions
-    that may wait until after the deployment.
+    MIGRATION_DATABASE_URL is set; `on_progress`: called when a revision starts, and every few seconds;
+    `table_lock_timeout`: seconds that a statement may wait for a lock, 0 = no limit; `table_lock_retries`: how often an
+    upgrade that lost a lock is tried again; `targets`: what to upgrade to, one address in Alembic's syntax or
+    several ids; `post_deploy`: whether that includes the revisions that may wait until after the deployment.
     """
 
     configuration: Configuration
@@ -36,6 +37,8 @@ class Plan(NamedTuple):
     locking: bool = True
     dedicated: bool = False
     on_progress: Callable[[Progress], None] = lambda _: None
+    table_lock_timeout: float = 0
+    table_lock_retries: int = 0
     targets: tuple[str, ...] = (ALL_HEADS,)
     post_deploy: bool = False
 
@@ -100,7 +103,7 @@ class UpgradeRequest(NamedTuple):
 
     `ini`, `toml`, `section`: as in `Configuration`; `fence`, `tag`: as in `Lock`; `x`, `version_table`: as in `Plan`;
     `schema`: where gate found the version table under the lock, or where Alembic would create it, "" = it has none;
-    `clock`: the descriptors of a `StatementClock`; `targets`: as in `Plan`.
+    `clock`: the descriptors of a `StatementClock`; `table_lock_timeout`, `targets`: as in `Plan`.
     """
 
     ini: str
@@ -112,6 +115,7 @@ class UpgradeRequest(NamedTuple):
     version_table: str
     schema: str
     clock: Sequence[int] = ()
+    table_lock_timeout: float = 0
     targets: list[str] = [ALL_HEADS]  # noqa: RUF012 - nothing mutates the default
 
     def to_json(self) -> str:

@@ -84,18 +84,11 @@ def start_supervised(
 
 def _alembic_upgrade(plan: Plan, lock: Lock, schema: str, reports_end: int, clock: StatementClock) -> list[str]:
     c = plan.configuration
+    of_lock, descriptors = (lock.fence, lock.tag), list(clock.descriptors)
     request = UpgradeRequest(
-        c.ini,
-        c.toml,
-        c.section,
-        list(plan.x),
-        lock.fence,
-        lock.tag,
-        plan.version_table,
-        schema,
-        list(clock.descriptors),
-        list(plan.targets),
-    )
+        c.ini, c.toml, c.section, list(plan.x), *of_lock, plan.version_table, schema, descriptors,
+        plan.table_lock_timeout, list(plan.targets),
+    )  # fmt: skip
     return [sys.executable, "-P", "-m", "gate.migration.child.upgrade", str(reports_end), request.to_json()]
 
 
@@ -121,7 +114,8 @@ def _tag_variables(plan: Plan, lock: Lock) -> dict[str, str]:
         "gate.upgrade_command",
         "GATE_UPGRADE_COMMAND runs the upgrade. gate cannot verify that it connects to the locked database, and does "
         "not see its revisions. If it connects through a pooler, or its driver ignores PGAPPNAME (asyncpg), gate "
-        "cannot find the sessions that a killed upgrade leaves.",
+        "cannot find the sessions that a killed upgrade leaves."
+        + (" GATE_TABLE_LOCK_TIMEOUT has no effect on it." if plan.table_lock_timeout else ""),
     )
     variables = {"PYTHONUNBUFFERED": os.environ.get("PYTHONUNBUFFERED") or "1", **lock.environment}
     if os.environ.get("PGOPTIONS") and "PGOPTIONS" in variables:

@@ -9,13 +9,13 @@ import shlex
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gate import log
 from gate.database.lock import Migrator
-from gate.database.sessions import shorten_error
+from gate.database.sessions import Activity, shorten_error
 from gate.drift.comparison import Drift
 from gate.errors import (
     MORE_PROCESSES,
@@ -25,6 +25,7 @@ from gate.errors import (
     GateError,
     MigrationFailed,
     ResourceShortage,
+    TableLockConflict,
     shortage_remedy,
 )
 from gate.redaction import hide
@@ -51,13 +52,14 @@ class Progress:
     """The state of an upgrade, as its child processes have reported it.
 
     `planned`: the drift before the upgrade; `step` of `total` revisions (0 = none has started); `revision`: the
-    last one that has started, "" = none; `applied`: how many have been applied; `opened_sessions`: the server's ids
-    of the migration's connections; `autocommit_revisions`: those that have used AUTOCOMMIT, where "" means every
-    revision; `failure`: the report of the error that ended Alembic's upgrade; `done`: whether Alembic's upgrade
-    returned; `exit_code`: the upgrade's, negative for a signal, None = it has not exited; `start_error`: why the
-    upgrade could not be executed, "" = it was; `pooled`: whether a connection goes through a pooler; `since`: when the
-    upgrade began, in seconds of the Unix epoch; `began`: when it began, with the dry run of env.py, and `last_report`:
-    when the last report arrived, both in seconds of the monotonic clock.
+    last one that has started, "" = none; `applied`: how many have been applied, and `applied_revisions` which;
+    `opened_sessions`: the server's ids of the migration's connections; `autocommit_revisions`: those that have used
+    AUTOCOMMIT, where "" means every revision; `committed_revisions`: those of which something was committed;
+    `lock_wait`: the last wait for a lock that gate has seen; `failure`: the report of the error that ended Alembic's
+    upgrade; `done`: whether Alembic's upgrade returned; `exit_code`: the upgrade's, negative for a signal, None = it
+    has not exited; `start_error`: why the upgrade could not be executed, "" = it was; `pooled`: whether a connection
+    goes through a pooler; `since`: when the upgrade began, in seconds of the Unix epoch; `began`: when it began,
+    with the dry run of env.py, and `last_report`: when the last report arrived, both in seconds of the monotonic clock.
     """
 
     planned: Drift
@@ -67,6 +69,9 @@ class Progress:
     applied: int = 0
     opened_sessions: set[int] = field(default_factory=set)
     autocommit_revisions: list[str] = field(default_factory=list)
+    committed_revisions: set[str] = field(default_factory=set)
+    applied_revisions: list[str] = field(default_factory=list)
+    lock_wait: Activity | None = None
     failure: dict[str, Any] | None = None
     done: bool = False
     exit_code: int | None = None
@@ -87,8 +92,8 @@ class Progress:
                 self.opened_sessions.add(report["pid"])
             case "pooled":
                 self._log_pooler()
-            case "autocommit":
-                self.autocommit_revisions.append(report["revision"])
+            case "autocommit" | "committed" as type_:
+                self._receive_commit(type_, report["revision"])
             case "plan":
                 self.total = report["total"]
             case "started" | "applied" as type_:
@@ -100,6 +105,22 @@ class Progress:
             case "not_executable" | "exited" as type_:
                 self._receive_exit(type_, report)
         return False
+
+    def _receive_commit(self, type_: str, revision: str) -> None:
+        if type_ == "autocommit":
+            self.autocommit_revisions.append(revision)
+        else:
+            self.committed_revisions.add(revision)
+
+    def begin_again(self) -> None:
+        """Forget the attempt that has ended, for another one; the time since the first one began counts on."""
+        self.step, self.revision, self.applied, self.applied_revisions = 0, "", 0, []
+        self.opened_sessions, self.committed_revisions, self.autocommit_revisions = set(), set(), []
+        self.failure, self.done, self.exit_code, self.start_error, self.lock_wait = None, False, None, "", None
+
+    def rolled_back(self, pending: Collection[str]) -> bool:
+        """Whether an earlier revision of this attempt is still pending. `pending`: those after the attempt."""
+        return any(revision in pending for revision in self.applied_revisions)
 
     def _receive_exit(self, type_: str, report: dict[str, Any]) -> None:
         if type_ == "not_executable":
@@ -122,6 +143,7 @@ class Progress:
     def _receive_revision(self, type_: str, report: dict[str, Any]) -> bool:
         if type_ == "applied":
             self.applied = report["step"]
+            self.applied_revisions.append(report["revision"])
             self._log_revision("gate.revision_applied", "Applied", report)
             return False
         self.step, self.revision = report["step"], report["revision"]
@@ -142,6 +164,10 @@ class Progress:
             revision_message=message,
             seconds=seconds,
         )
+
+    def unapplied(self, after: Drift) -> Drift:
+        """Return a later drift with what may wait as pending, too, if this upgrade applies that."""
+        return after if self.planned.deferred else after.including_deferred()
 
     def migrator(self) -> Migrator:
         """Return the description of this migrator that other gates see."""
@@ -217,7 +243,10 @@ class Progress:
             return self.database_lost(f"{message.rstrip('.')}{location}")
         if location or not message.endswith(SENTENCE_ENDS):
             message = f"{message.rstrip('.')}{location}."
-        return MigrationFailed(f"The upgrade failed{self.in_revision}: {message}{self._hint(failure)}")
+        text = f"The upgrade failed{self.in_revision}: {message}"
+        if failure["conflict"]:
+            return TableLockConflict(text, self.revision, failure["conflict"])
+        return MigrationFailed(f"{text}{self._hint(failure)}")
 
     def _hint(self, failure: dict[str, Any]) -> str:
         if MISSING_CONTEXT.search(failure["message"]):

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from gate.database.missing import MAX_MISSING_SHOWN
 from gate.drift.comparison import Drift
 from gate.text import first_ids
 
@@ -134,6 +135,8 @@ def fields(readiness: Readiness) -> dict[str, object]:
             "expected": first_ids(drift.expected),
             "pending": len(drift.pending),
             "deferred": len(drift.deferred),
+            "missing": [str(item) for item in drift.missing[:MAX_MISSING_SHOWN]],
+            "missing_total": drift.missing_total,
             "seen_seconds_ago": None if readiness.age is None else round(readiness.age, 1),
             "database_away_seconds": None if readiness.away is None else round(readiness.away, 1),
         }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gate.drift import messages
 from gate.drift.application import ApplicationInspector
-from gate.drift.comparison import Verdict
+from gate.drift.comparison import Drift, Verdict
 from gate.drift.inspector import TIMEOUT_MARGIN, Inspection
 from gate.errors import GateError
 from gate.readiness.answer import TEXT, Answer, Readiness, answer, make_answer, prefers_text
@@ -19,6 +19,7 @@ from gate.readiness.cache import VerdictCache
 from gate.settings import settings
 
 if TYPE_CHECKING:
+    from gate.database.missing import Missing
     from gate.drift.application import Source
 
 
@@ -37,11 +38,16 @@ class ReadinessEndpoint:
     - `config`, `section`: Alembic's configuration file or files and its section, as for `alembic -c` and `alembic -n`;
       by default `ALEMBIC_CONFIG`, else `alembic.ini` or `pyproject.toml` in the working directory.
     - `flags`: settings that override the environment, by variable: `{"GATE_QUERY_TIMEOUT": "2"}`.
+    - `models`: a `MetaData`, a declarative base, SQLModel, or a sequence of them: what the code needs. By default what
+      `gate expect` has recorded, if it has.
     - `ttl`: seconds for which a verdict is reused, `GATE_TTL` by default; six times as long once it is CURRENT.
     - `startup_timeout`: seconds that the check at the start may take.
 
     No error is raised for wrong settings or scripts: the answer is 503, and the log says why.
     """
+
+    logs_missing = True
+    """Whether a request logs what is missing where the answer stays 200; `gate serve` logs each change itself."""
 
     def __init__(
         self,
@@ -50,25 +56,37 @@ class ReadinessEndpoint:
         config: str | Sequence[str] | None = None,
         section: str | None = None,
         flags: Mapping[str, str] | None = None,
+        models: object = None,
         ttl: float | None = None,
         startup_timeout: float = 5.0,
     ) -> None:
-        self.inspector = ApplicationInspector(source, config, section, flags)
+        self.inspector = ApplicationInspector(source, config, section, flags, models)
         default_ttl, timeout = _read_limits()
         self.cache = VerdictCache(default_ttl if ttl is None else ttl, timeout + TIMEOUT_MARGIN)
         self.startup_timeout = startup_timeout
         self.bugs = BugReports(logger.critical)
         self._answers: tuple[Readiness | None, dict[tuple[str, bool], Answer]] = (None, {})
+        self._logged_missing: tuple[Missing, ...] = ()
 
     def answer(self, readiness: Readiness, method: str, accept: str) -> Answer:
         """Return the HTTP answer; it is rendered once for each verdict, method and content type."""
         rendered_for, answers = self._answers
         if rendered_for is not readiness:
+            self._log_missing(readiness.drift)
             rendered_for, answers = self._answers = (readiness, {})
         key = (method, prefers_text(accept))
         if key not in answers and len(answers) < len(("GET", "HEAD")) * 2:
             answers[key] = answer(readiness, method, accept)
         return answers.get(key) or answer(readiness, method, accept)
+
+    def _log_missing(self, drift: Drift | None) -> None:
+        """Log once what is missing where the answer stays 200, since nothing else shows it."""
+        if drift is None or not self.logs_missing:
+            return
+        missing = drift.missing if drift.verdict is Verdict.INCOMPLETE and drift.is_ready else ()
+        if missing and missing != self._logged_missing:
+            logger.critical("%s. The code lacks %s. %s", drift, messages.missing_text(drift), messages.remedy(drift))
+        self._logged_missing = missing
 
     def answer_bug(self, error: Exception) -> Answer:
         """Report an error that gate does not expect, and return the answer to the request that hit it."""
@@ -85,14 +103,15 @@ class ReadinessEndpoint:
         """Cache the verdict of the check at the start and log it: drift is CRITICAL, and the application starts."""
         self.cache.record(inspection)
         drift, stamp = inspection.drift, inspection.stamp
-        if drift.verdict in {Verdict.CURRENT, Verdict.UNSTAMPED}:
+        if drift.verdict in {Verdict.CURRENT, Verdict.UNSTAMPED, Verdict.AHEAD}:
             logger.info("%s", drift)
         elif drift.verdict is Verdict.DEFERRED:
             logger.info("%s. %s", drift, messages.finding(drift, stamp.database))
         else:
-            remedy = messages.remedy(drift, stamp.migrator, standby=stamp.standby)
+            remedy = messages.remedy(drift, stamp.migrator, standby=stamp.standby, role=stamp.role)
             finding = messages.finding(drift, stamp.database, inspection.table)
             logger.critical("%s. %s %s", drift, finding, remedy)
+            self._logged_missing = drift.missing
         for warning in inspection.warnings.values():
             logger.warning("%s", warning)
         if drift.redundant:

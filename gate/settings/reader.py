@@ -22,6 +22,9 @@ MAX_SECONDS = 10.0**9
 MAX_QUERY_SECONDS = 86400.0
 """Seconds, one day: `tcp_user_timeout` and `statement_timeout` are numbers of milliseconds with 31 bits."""
 
+MAX_COUNT = 1_000_000
+"""The largest number of repetitions."""
+
 MAX_PORT_DIGITS = 5
 MAX_SHOWN_LENGTH = 40
 """Characters of an invalid value that an error message shows."""
@@ -69,6 +72,16 @@ class Reader:
             bounds = f"at least {minimum:g}" if maximum == MAX_SECONDS else f"from {minimum:g} to {maximum:.0f}"
             self._add_error(variable, f"must be a number of seconds, {bounds}")
         return value
+
+    def count(self, variable: str, default: int) -> int:
+        """Return a whole number from 0 to `MAX_COUNT`."""
+        text = self.text(variable)
+        if text is None:
+            return default
+        if text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_COUNT)) and int(text) <= MAX_COUNT:
+            return int(text)
+        self._add_error(variable, f"must be a whole number from 0 to {MAX_COUNT}")
+        return default
 
     def choice(self, variable: str, words: str) -> str:
         """Return one of the words, in lower case; the first is the default."""

@@ -23,8 +23,11 @@ TEMPLATE = "driver://user:pass@"
 FLAGS = frozenset("1 true yes on 0 false no off".split())
 """Values of a variable that says something about a password, such as ALLOW_EMPTY_PASSWORD."""
 
-_PASSWORD_NAME = re.compile(r"(?i)(?:password|passwd|passphrase|_pwd)\Z")
+_PASSWORD_NAME = re.compile(r"(?i)(?:password|passwd|passphrase|_pwd|_pass)\Z")
 _PASSWORD_FILE_NAME = re.compile(r"(?i)(?:password|passwd|_pwd)_file\Z")
+_NAMING_NAME = re.compile(r"(?i)(?:user|username|logname|name|host|db|database|schema|service|role|app|env)\Z")
+"""A variable that names a user, a database, ...; its value is no secret, although it may be the password, too."""
+
 _PASSFILE_FIELD = re.compile(r"((?:[^\\:]|\\.)*)(?::|\Z)")
 _ASSIGNMENT = re.compile(r"(?i)-{0,2}[\w.-]*(?:password|passwd|passphrase|pwd|pass)=(.+)", re.DOTALL)
 _OPTION = re.compile(r"(?i)--?[\w-]*(?:password|passwd|passphrase|pwd|pass)\Z")
@@ -89,7 +92,7 @@ def _inner_words(word: str) -> list[str]:
 
 def _in_environment(environment: Mapping[str, str]) -> frozenset[str]:
     found: set[str] = set()
-    names = {value for name, value in environment.items() if not _PASSWORD_NAME.search(name)}
+    names = {value for name, value in environment.items() if _NAMING_NAME.search(name)}
     for name, value in environment.items():
         if "://" in value:
             found |= secrets_in_urls(value)

@@ -59,6 +59,8 @@ class Settings(NamedTuple):
     migration_lock_timeout: float | None = None
     use_lock: bool = True
     migration_timeout: float = 0
+    table_lock_timeout: float = 0
+    table_lock_retries: int = 10
     on_unknown: Decision = Decision.GO
     on_unstamped: Decision = Decision.GO
     on_incomplete: Decision = Decision.WAIT
@@ -94,6 +96,8 @@ def read(environment: Mapping[str, str], flags: Mapping[str, str] | None = None)
         migration_lock_timeout=reader.seconds("GATE_MIGRATION_LOCK_TIMEOUT", None),
         use_lock=reader.choice("GATE_LOCK", "auto none") == "auto",
         migration_timeout=reader.seconds("GATE_MIGRATION_TIMEOUT", 0),
+        table_lock_timeout=reader.seconds("GATE_TABLE_LOCK_TIMEOUT", 0, maximum=MAX_QUERY_SECONDS),
+        table_lock_retries=reader.count("GATE_TABLE_LOCK_RETRIES", 10),
         on_unknown=Decision(reader.choice("GATE_ON_UNKNOWN", "go wait refuse")),
         on_unstamped=Decision(reader.choice("GATE_ON_UNSTAMPED", "go wait refuse")),
         on_incomplete=Decision(reader.choice("GATE_ON_INCOMPLETE", "wait go refuse")),

@@ -84,6 +84,20 @@ SETTINGS = (
         "SECONDS",
     ),
     Setting(
+        "GATE_TABLE_LOCK_TIMEOUT",
+        "0",
+        "maximum time that a statement of a migration waits for a lock, in seconds; 0 = no limit",
+        "--table-lock-timeout",
+        "SECONDS",
+    ),
+    Setting(
+        "GATE_TABLE_LOCK_RETRIES",
+        "10",
+        "how often a migration that lost a lock (time-out or deadlock) is tried again",
+        "--table-lock-retries",
+        "NUMBER",
+    ),
+    Setting(
         "GATE_ON_UNKNOWN",
         "go",
         "action when the image does not know the stamped revision: `go`, `wait` or `refuse`",

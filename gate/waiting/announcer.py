@@ -116,6 +116,7 @@ def _fields(outcome: Outcome) -> dict[str, object]:
         "next_revisions": first_ids(drift.pending[: messages.MAX_PENDING_SHOWN]) or None,
         "deferred": first_ids(drift.deferred) or None,
         "missing": [str(item) for item in drift.missing[:MAX_MISSING_SHOWN]] or None,
+        "missing_total": drift.missing_total or None,
         "database": stamp.database,
         "migrating": _migrator_fields(stamp.migrator) if stamp.migrator else None,
     }

@@ -40,6 +40,17 @@ def may_migrate(arguments: Arguments, settings: Settings) -> bool:
     return arguments.command == "migrate" or (arguments.command == "run" and settings.run_migrations)
 
 
+def migrate_policy(settings: Settings) -> Policy:
+    """Return the policy of `gate migrate`, which does not wait for what is missing: only another image creates it."""
+    return Policy(
+        migrating=True,
+        on_unknown=settings.on_unknown,
+        on_unstamped=settings.on_unstamped,
+        on_incomplete=Decision.REFUSE,
+        post_deploy=settings.post_deploy,
+    )
+
+
 class LoopBuilder(NamedTuple):
     """Builds the `WaitLoop` of one attempt. `inspect_only`: an earlier attempt has failed, so gate may not migrate."""
 
@@ -72,8 +83,8 @@ class LoopBuilder(NamedTuple):
     def _policy(self, *, migrating: bool, wanted: bool) -> Policy:
         """In stay mode, wait instead of refusing; after a failed upgrade, wait until the database is stamped."""
         settings = self.project.settings
-        if self.arguments.command == "migrate":  # nothing would come of waiting
-            return Policy(migrating, settings.on_unknown, settings.on_unstamped, Decision.REFUSE, settings.post_deploy)
+        if self.arguments.command == "migrate":
+            return migrate_policy(settings)
         chosen = (settings.on_unknown, settings.on_unstamped, settings.on_incomplete)
         if not self.inspect_only:
             return Policy(migrating, *chosen, settings.post_deploy)
@@ -109,6 +120,8 @@ class LoopBuilder(NamedTuple):
             on_progress=on_progress,
             targets=upgrade_targets(self.project.image.graph, post_deploy=settings.post_deploy),
             post_deploy=settings.post_deploy,
+            table_lock_timeout=settings.table_lock_timeout,
+            table_lock_retries=settings.table_lock_retries,
         )
 
 

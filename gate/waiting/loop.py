@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gate.database.stamp import VersionTableLocked
-from gate.drift.comparison import Drift
-from gate.drift.decision import decide
+from gate.drift.decision import decide_for
 from gate.drift.inspector import Inspection, Inspector
 from gate.errors import DatabaseUnavailable, LockBusy, MigrationFailed, Refused, TimedOut
 from gate.migration.plan import Plan
@@ -56,7 +55,7 @@ class WaitLoop:
         if outcome.decision is Decision.WAIT:
             raise TimedOut(timeout_message(outcome, self.deadline.timeout))
         if outcome.decision is Decision.REFUSE:
-            raise Refused(refusal(outcome, migrating=self.policy.migrating))
+            raise Refused(refusal(outcome, self.policy))
         assert isinstance(outcome.finding, Inspection)
         log_passed(outcome.finding)
         self.announcer.termination.clear()
@@ -90,14 +89,11 @@ class WaitLoop:
         """Inspect the server's own database. gate never migrates there, so it waits where it would upgrade."""
         inspection = inspector.inspect(self._inspection_timeout())
         policy = self.policy._replace(post_deploy=False)  # what may wait does not keep the server from starting
-        decision = decide(inspection.drift.verdict, policy, inspection.drift.stamp_verdict)
+        decision = decide_for(inspection.drift, policy)
         return Outcome(inspection, Decision.WAIT if decision is Decision.UPGRADE else decision, elsewhere=True)
 
     def _decide(self, inspection: Inspection) -> Decision:
-        return self._decide_drift(inspection.drift)
-
-    def _decide_drift(self, drift: Drift) -> Decision:
-        return decide(drift.verdict, self.policy, drift.stamp_verdict)
+        return decide_for(inspection.drift, self.policy)
 
     def _upgrade(self, inspection: Inspection) -> Inspection:
         assert self.plan
@@ -108,7 +104,7 @@ class WaitLoop:
         gc_tuning.collect_normally()
         self.other_migrator.log_unfinished(self.plan.planned(inspection.drift))
         try:
-            return migrate(self.plan, self.inspector, lambda drift: self._decide_drift(drift) is Decision.UPGRADE)
+            return migrate(self.plan, self.inspector, lambda drift: decide_for(drift, self.policy) is Decision.UPGRADE)
         except MigrationFailed as error:
             raise self.other_migrator.compare(error) from None
 

@@ -14,7 +14,7 @@ from gate.drift.comparison import Drift, Verdict
 from gate.drift.inspector import Inspection
 from gate.errors import DatabaseUnavailable, GateError
 from gate.readiness.answer import Readiness, last_seen
-from gate.settings.settings import Decision
+from gate.settings.settings import Decision, Policy
 
 UNAVAILABLE_REASON = "the database cannot be inspected; the log says why"
 STAYING_REASON = "gate keeps running after a failure; its log says why"
@@ -101,10 +101,10 @@ def next_step(outcome: Outcome, *, inspect_only: bool = False) -> str:
         return f"Another migrator was active {seen}." if seen else ""
     if outcome.locked_out and not outcome.migrator:
         return messages.LOCKED_OUT_REMEDY
-    if outcome.elsewhere and not outcome.migrator:
+    if outcome.elsewhere and not outcome.migrator and not _is_incomplete(outcome):
         return messages.OTHER_DATABASE_REMEDY
     drift, stamp = outcome.finding.drift, outcome.finding.stamp
-    step = messages.remedy(drift, outcome.migrator, standby=stamp.standby, tried=inspect_only)
+    step = messages.remedy(drift, outcome.migrator, standby=stamp.standby, tried=inspect_only, role=stamp.role)
     return f"{step} {messages.redundant_rows(drift)}" if drift.redundant else step
 
 
@@ -118,16 +118,22 @@ def timeout_message(outcome: Outcome, timeout: float) -> str:
     return f"The schema did not fit within {timeout:g} s (GATE_TIMEOUT). {outcome.description} {step}".rstrip()
 
 
-def refusal(outcome: Outcome, *, migrating: bool) -> str:
-    """Return why the policy forbids to continue, in one line. `migrating`: gate was allowed to upgrade."""
+def _is_incomplete(outcome: Outcome) -> bool:
+    """Whether something is missing although the stamp fits, so that another URL would not be the remedy."""
+    return isinstance(outcome.finding, Inspection) and outcome.finding.drift.verdict is Verdict.INCOMPLETE
+
+
+def refusal(outcome: Outcome, policy: Policy) -> str:
+    """Return why the policy forbids to continue, in one line."""
     assert isinstance(outcome.finding, Inspection)
-    drift = outcome.finding.drift
+    drift, stamp = outcome.finding.drift, outcome.finding.stamp
     reason = {
         Verdict.UNKNOWN: "GATE_ON_UNKNOWN=refuse forbids to continue.",
         Verdict.UNSTAMPED: "GATE_ON_UNSTAMPED=refuse forbids to continue.",
-        Verdict.AHEAD: "GATE_ON_UNKNOWN=refuse forbids to continue.",
-        Verdict.INCOMPLETE: "Neither `gate migrate` nor GATE_ON_INCOMPLETE=refuse accepts that.",
-    }.get(drift.verdict, "gate does not migrate it, because neither history contains the other.")
-    if outcome.elsewhere:
+    }.get(drift.stamp_verdict, "gate does not migrate it, because neither history contains the other.")
+    if _is_incomplete(outcome) and policy.on_incomplete is Decision.REFUSE:
+        reason = "Neither `gate migrate` nor GATE_ON_INCOMPLETE=refuse accepts that."
+    if outcome.elsewhere and not _is_incomplete(outcome):
         return f"{outcome.description} {reason} {messages.OTHER_DATABASE_REMEDY}"
-    return f"{outcome.description} {reason} {messages.remedy(drift)}" + (" Nothing migrated." if migrating else "")
+    nothing = " Nothing migrated." if policy.migrating and drift.stamp_verdict is not Verdict.CURRENT else ""
+    return f"{outcome.description} {reason} {messages.remedy(drift, role=stamp.role)}{nothing}"

@@ -12,7 +12,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -214,6 +214,68 @@ def test_a_proxy_that_lost_mariadb_and_acknowledges_ends_the_attempt_with_69(
         ended = migrating.wait()
     assert ended.code == 69, ended.err
     assert "in revision a4 (4/4)" in ended.failure
+
+
+@contextmanager
+def open_transaction(mariadb: MariaDb, name: str) -> Iterator[int]:
+    """A transaction that has read `items`, so that no ALTER TABLE may change it; yields its id in the server."""
+    with pymysql.connect(host="127.0.0.1", port=mariadb.port, user="tester", database=name) as connection:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT * FROM items")
+        yield connection.thread_id()
+        connection.rollback()
+
+
+QUICK = {"GATE_TABLE_LOCK_TIMEOUT": "1", "GATE_POLL_MAX": "0.5"}
+ALTER = 'op.execute("ALTER TABLE items ADD COLUMN stock int")'
+
+
+def test_a_table_lock_of_mariadb_is_waited_for_only_so_long_and_tried_again(
+    maria: tuple[GateRunner, str], project: Project, mariadb: MariaDb
+) -> None:
+    gate, name = maria
+    mariadb.execute("CREATE TABLE items (id int)", name)
+    project.add("a4", "a3", ALTER)
+    with open_transaction(mariadb, name) as pid:
+        migrating = gate.start("migrate", **QUICK)
+        event = migrating.await_event("gate.table_lock_timeout")
+    assert event["revision"] == "a4"
+    assert event["blocked_by"] == [pid]
+    assert f"KILL {pid}" in event["message"]
+    ended = migrating.wait()
+    assert ended.code == 0, ended.err
+    started = [e["revision"] for e in ended.events if e["event"] == "gate.revision_started"]
+    assert started[:4] == ["a1", "a2", "a3", "a4"]
+    assert set(started[4:]) == {"a4"}
+    assert mariadb.execute("SELECT version_num FROM alembic_version", name) == [("a4",)]
+
+
+def test_on_mariadb_only_the_first_statement_of_a_revision_is_tried_again(
+    maria: tuple[GateRunner, str], project: Project, mariadb: MariaDb
+) -> None:
+    gate, name = maria
+    mariadb.execute("CREATE TABLE items (id int)", name)
+    project.add("a4", "a3", f'op.execute("CREATE TABLE half (id int)")\n{ALTER}')
+    with open_transaction(mariadb, name):
+        ended = gate("migrate", **QUICK)
+    assert ended.code == 65
+    assert "a part of a4 was committed and would be repeated" in ended.failure
+    assert "each DDL statement commits implicitly" in ended.failure
+    assert "gate.table_lock_timeout" not in ended.names()
+
+
+@pytest.mark.parametrize(("own", "limit"), [("", 1), ("SET SESSION lock_wait_timeout = 77", 77)])
+def test_a_limit_of_its_own_wins_on_mariadb(
+    maria: tuple[GateRunner, str], project: Project, own: str, limit: int
+) -> None:
+    gate, _ = maria
+    env = project.folder / "migrations" / "env.py"
+    text = f"    connection.exec_driver_sql({own!r})\n    connection.rollback()\n" if own else ""
+    env.write_text(env.read_text().replace("    context.configure", f"{text}    context.configure"))
+    project.add("a4", "a3", 'print("limit", op.get_bind().exec_driver_sql("SELECT @@lock_wait_timeout").scalar())')
+    ended = gate("migrate", **QUICK)
+    assert ended.code == 0, ended.err
+    assert f"limit {limit}\n" in ended.out
 
 
 ALONE = """

@@ -441,7 +441,7 @@ ENDS = {
     "import os\nos._exit(0)": "the process ended with exit code 0 before it answered",
     "import os\nos._exit(3)": "the process ended with exit code 3 before it answered",
     "import os\nos.abort()": "the process was killed by signal 6 before it answered",
-    "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)": "the process was killed by signal 9 before it answered",
+    "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)": "the process was killed by signal 9 (for lack of memory",
     "import os\nos.execv('/bin/true', ['true'])": "the process ended with exit code 0 before it answered",
 }
 

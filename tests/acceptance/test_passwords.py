@@ -299,3 +299,21 @@ def test_a_password_that_is_a_word_changes_no_line_of_gate(gate: GateRunner, dat
         return [(e["event"], e["level"], e["message"].partition(" in ")[0]) for e in ended.events]
 
     assert lines(database.url.replace("postgres@", f"postgres:{word}@")) == lines(database.url)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--", "nosuch-S3cr3t-W0rd"),
+        ("migrate", "--passwrd=S3cr3t-W0rd"),
+        ("check", "S3cr3t-W0rd"),
+        ("S3cr3t-W0rd",),
+    ],
+)
+def test_a_password_of_a_variable_is_hidden_in_an_error_before_any_setting_is_read(
+    gate: GateRunner, arguments: tuple[str, ...]
+) -> None:
+    ended = gate(*arguments, DB_PASSWORD="S3cr3t-W0rd", OTHER="S3cr3t-W0rd")
+    assert ended.code in {2, 127}
+    assert "***" in ended.err
+    assert "S3cr3t" not in ended.err + ended.out

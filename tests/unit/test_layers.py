@@ -38,7 +38,7 @@ FOUNDATION = {"descriptors", "errors", "files", "log", "redaction", "text"}
 
 PURE = (
     "text errors redaction settings.variables settings.reader settings.settings settings.database_url "
-    "image.script_parser image.plain_script image.env_py image.revision_graph "
+    "image.script_parser image.plain_script image.env_py image.configure_calls image.revision_graph "
     "database.missing database.postgresql.sql migration.preview expect.failures expect.changes "
     "drift.comparison drift.decision drift.messages readiness.answer waiting.outcome"
 ).split()
@@ -63,12 +63,16 @@ ONE_MODULE = {
         "database.generic",
         "database.mysql",
         "database.sqlite",
+        "database.postgresql.engine",
+        "database.reflection",
         "migration.child.upgrade",
         "migration.child.render",
         "migration.child.connection_guard",
         "migration.child.fence",
+        "migration.child.lock_timeout",
         "migration.child.session_tags",
         "drift.application",
+        "drift.models",
         "expect.child",
     },
 }
@@ -191,6 +195,7 @@ def test_each_library_is_imported_in_its_own_modules_only(library: str) -> None:
 def test_a_heavy_library_is_loaded_only_by_the_modules_that_are_loaded_for_it(library: str) -> None:
     eager = {module for module in modules() for e in imports(module) if e.eager and e.module.split(".")[0] == library}
     loaded_late = {
+        "database.reflection",
         "database.generic",
         "database.mysql",
         "database.sqlite",
@@ -198,6 +203,7 @@ def test_a_heavy_library_is_loaded_only_by_the_modules_that_are_loaded_for_it(li
         "migration.child.render",
         "migration.child.connection_guard",
         "migration.child.fence",
+        "migration.child.lock_timeout",
         "migration.child.session_tags",
     }
     assert eager <= (set() if library == "psycopg" else loaded_late)

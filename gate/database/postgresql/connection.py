@@ -59,7 +59,12 @@ def connect(database: Database, application_name: str = "gate") -> Connection:
         "keepalives_count": "3",
     }
     try:
-        return psycopg.connect(autocommit=True, prepare_threshold=None, **{**url.conninfo, **limits})  # type: ignore[arg-type]
+        return psycopg.connect(  # parameters are bound in the client: the extended protocol leaves a snapshot behind
+            autocommit=True,
+            prepare_threshold=None,
+            cursor_factory=psycopg.ClientCursor,
+            **{**url.conninfo, **limits},  # type: ignore[arg-type]
+        )
     except (psycopg.Error, OSError) as error:  # OSError: no file descriptor is left, for example
         raise explain(error, url) from None
 

@@ -12,6 +12,7 @@ from gate.database.postgresql.connection import connect, load_driver
 if TYPE_CHECKING:
     from gate.database.location import Database
     from gate.database.lock import Lock, LockKey
+    from gate.database.missing import Needs
     from gate.database.postgresql.sessions import PostgresSessions
     from gate.database.stamp import Stamp, TableName
 
@@ -28,13 +29,13 @@ class PostgresEngine:
         """Import psycopg."""
         load_driver()
 
-    def read_stamp(self, table: TableName, deadline: float) -> Stamp:
+    def read_stamp(self, table: TableName, deadline: float, needs: Needs | None = None) -> Stamp:
         """Inspect through psycopg."""
         with connect(self._database) as connection:
-            return stamp.read_through_psycopg(connection, table, self._database, deadline)
+            return stamp.read_through_psycopg(connection, table, self._database, deadline, needs)
 
     @classmethod
-    def read_stamp_through(cls, connection: Any, table: TableName) -> Stamp:
+    def read_stamp_through(cls, connection: Any, table: TableName, needs: Needs | None = None) -> Stamp:
         """Inspect with the same statements: they query the catalog before the version table."""
 
         def run(statement: str) -> Sequence[Any] | None:
@@ -43,7 +44,13 @@ class PostgresEngine:
             row: Sequence[Any] | None = result.first()
             return row
 
-        return stamp.read_stamp(run, table)
+        def run_with_needs(statement: str, names: str) -> Sequence[Any] | None:
+            from sqlalchemy import text  # noqa: PLC0415 - loaded by a caller with a connection
+
+            row: Sequence[Any] | None = connection.execute(text(statement), {"needs": names}).first()
+            return row
+
+        return stamp.read_all(run, run_with_needs, table, needs)
 
     def acquire(self, key: LockKey) -> AbstractContextManager[Lock]:
         """Acquire an advisory lock."""

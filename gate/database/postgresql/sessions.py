@@ -15,7 +15,7 @@ from gate.database.location import Database, explain
 from gate.database.lock import LockKey
 from gate.database.postgresql.connection import connect, execute_within
 from gate.database.postgresql.sql import literal
-from gate.database.sessions import Activity, Sessions, busiest, shorten_statement
+from gate.database.sessions import Activity, Blocker, Sessions, busiest, shorten_statement
 from gate.errors import DatabaseUnavailable, ResourceShortage
 
 if TYPE_CHECKING:
@@ -23,6 +23,20 @@ if TYPE_CHECKING:
 
 
 MAX_INDEXES = 100
+
+BLOCKERS = (
+    "(SELECT coalesce(json_agg(json_build_array(p.pid, b.application_name, b.state,"
+    " extract(epoch FROM clock_timestamp() - b.xact_start))), '[]')"
+    " FROM (SELECT DISTINCT unnest(CASE a.wait_event_type WHEN 'Lock' THEN pg_blocking_pids(a.pid) END)) p (pid)"
+    " LEFT JOIN pg_catalog.pg_stat_activity b USING (pid))"
+)
+"""The blockers of session `a`; pg_blocking_pids is not asked about one that waits for nothing, since it is costly."""
+
+RELATION = (
+    "coalesce((SELECT l.relation::regclass::text FROM pg_catalog.pg_locks l"
+    " WHERE a.wait_event_type = 'Lock' AND l.pid = a.pid AND NOT l.granted AND l.relation IS NOT NULL LIMIT 1), '')"
+)
+"""The table whose lock session `a` waits for."""
 
 Query = Callable[[str], list[tuple[Any, ...]]]
 """Runs one statement and returns its rows; raises `DatabaseUnavailable`."""
@@ -80,14 +94,15 @@ class PostgresSessions(Sessions):
         """Read pg_stat_activity, where `state` is NULL for another role's session."""
         rows = self.query(
             "SELECT CASE state WHEN 'active' THEN query END, extract(epoch FROM clock_timestamp()"
-            " - CASE state WHEN 'active' THEN query_start ELSE state_change END)::float8, pg_blocking_pids(pid),"
-            " (SELECT max(b.application_name) FROM pg_catalog.pg_stat_activity b"
-            " WHERE b.pid = ANY (pg_blocking_pids(a.pid)))"
+            f" - CASE state WHEN 'active' THEN query_start ELSE state_change END)::float8, {BLOCKERS}, {RELATION}"
             f" FROM pg_catalog.pg_stat_activity a WHERE pid IN ({_join_pids(pids)})"
             " AND state <> 'disabled'"
         )
         return busiest(
-            [Activity(float(age), shorten_statement(text), tuple(waits), name or "") for text, age, waits, name in rows]
+            [
+                Activity(float(age), shorten_statement(text), tuple(_blocker(*each) for each in blockers), relation)
+                for text, age, blockers, relation in rows
+            ]
         )
 
     def cancel(self, pids: Collection[int]) -> None:
@@ -112,6 +127,10 @@ class PostgresSessions(Sessions):
             f" LIMIT {MAX_INDEXES}"
         )
         return [str(name) for (name,) in rows]
+
+
+def _blocker(pid: int, name: str | None, state: str | None, age: float | None) -> Blocker:
+    return Blocker(pid, name or "", state or "", age)
 
 
 def _join_pids(pids: Collection[int]) -> str:

@@ -30,7 +30,9 @@ from gate.database.stamp import (
 from gate.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
+    from gate.database.missing import Needs
     from gate.database.postgresql.connection import Connection
+    from gate.database.postgresql.missing import RunWithNeeds
 
 
 SERVER_TIMEOUT_MARGIN = 0.2
@@ -86,8 +88,10 @@ class Catalog(NamedTuple):
     lock_pid: int | None
 
 
-def read_through_psycopg(connection: Connection, table: TableName, database: Database, deadline: float) -> Stamp:
-    """Read the stamp through psycopg, with a statement_timeout for each statement.
+def read_through_psycopg(
+    connection: Connection, table: TableName, database: Database, deadline: float, needs: Needs | None = None
+) -> Stamp:
+    """Read the stamp through psycopg, with a statement_timeout for each statement; search for `needs`, too.
 
     `deadline`: in seconds of the monotonic clock. Time-out and statement are one message of the simple query protocol,
     which leaves no snapshot behind (hazards.md 7). The search_path is the role's own in this message: another client of
@@ -97,20 +101,33 @@ def read_through_psycopg(connection: Connection, table: TableName, database: Dat
     reset = "" if own else "SET LOCAL search_path TO DEFAULT;"
     found_path = ""
 
-    def run(statement: str) -> Sequence[Any] | None:
+    def run(statement: str, parameters: dict[str, str] | None = None) -> Sequence[Any] | None:
         nonlocal found_path
         left = deadline - SERVER_TIMEOUT_MARGIN - time.monotonic()
         milliseconds = round(1000 * max(MIN_SERVER_TIMEOUT, min(database.query_timeout, left)))
         timeout = f"SELECT set_config('statement_timeout', '{milliseconds}', true), current_setting('search_path');"
-        cursor = connection.execute(f"{timeout} {reset} {statement}")
+        cursor = connection.execute(f"{timeout} {reset} {statement}", parameters)
         found_path = str((cursor.fetchone() or ("", ""))[1])
         for _ in range(1 if own else 2):
             cursor.nextset()
         return cursor.fetchone()
 
+    def run_with_needs(statement: str, names: str) -> Sequence[Any] | None:
+        return run(statement.replace("%", "%%").replace(":needs", "%(needs)s"), {"needs": names})
+
     with explained(database):
-        stamp = read_stamp(run, table)
+        stamp = read_all(run, run_with_needs, table, needs)
     return stamp if found_path == stamp.search_path else stamp._replace(foreign_search_path=found_path)
+
+
+def read_all(run: Run, run_with_needs: RunWithNeeds, table: TableName, needs: Needs | None) -> Stamp:
+    """Read the stamp, and search for what is missing if there are needs; raises what `read_stamp` raises."""
+    stamp = read_stamp(run, table)
+    if needs is None:
+        return stamp
+    from gate.database.postgresql.missing import find_missing  # noqa: PLC0415 - many images have recorded no needs
+
+    return stamp._replace(shortfall=find_missing(run_with_needs, needs))
 
 
 def read_stamp(run: Run, table: TableName) -> Stamp:

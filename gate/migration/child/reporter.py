@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from gate.descriptors import InheritedDescriptor
-from gate.migration.child.disconnect import shows_lost_database, sqlstate_of
+from gate.migration.child.error_codes import lock_conflict, shows_lost_database, sqlstate_of
 from gate.migration.child.failure import describe, location_of
 from gate.migration.child.fence import FenceRefusal
 
@@ -26,6 +26,7 @@ class Reporter:
         self.revision: str | None = None
         self.script_folders: list[str] = []
         self.connected = False
+        self._committed: str | None = None
 
     def report(self, type_: str, **fields: object) -> None:
         """Write one line of JSON; errors are ignored, since gate may have ended."""
@@ -49,6 +50,12 @@ class Reporter:
         if self.revision:
             self.report("autocommit", revision=self.revision)
 
+    def report_commit(self) -> None:
+        """Report that something of the current revision was committed, once for each revision."""
+        if self.revision and self.revision != self._committed:
+            self._committed = self.revision
+            self.report("committed", revision=self.revision)
+
     def report_connected(self, pid: int) -> None:
         """Report a connection by its id in the server."""
         self.connected = True
@@ -66,4 +73,5 @@ class Reporter:
             location=location_of(error, self.script_folders),
             sqlstate=sqlstate_of(original),
             lost=not refused and shows_lost_database(error, connected=self.connected),
+            conflict="" if refused else lock_conflict(error),
         )

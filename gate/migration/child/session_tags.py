@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,44 @@ from gate.migration.child.statement_clock import StatementClock
 
 TAGGED = "gate"
 """The key in a connection's `info` that marks it as tagged; its value is whether the connection is pooled."""
+
+
+IMPLICIT_COMMITS = frozenset({"mysql", "mariadb"})
+"""Dialects whose DDL statements commit what the transaction has done before."""
+
+COMMIT_STATEMENT = re.compile(r"\A\s*END\b|(?:\A|;)\s*(?:COMMIT|PREPARE\s+TRANSACTION)\b", re.IGNORECASE)
+"""Statements by which a migration commits a transaction of PostgreSQL itself."""
+
+REPORTS_COMMITS = "_gate_reports_commits"
+"""The attribute that marks a dialect whose commits are reported."""
+
+
+def report_commits(on_commit: Callable[[], None]) -> None:
+    """Call `on_commit` when something is committed, or runs where nothing can be rolled back, on any connection."""
+
+    def connected(connection: Connection) -> None:
+        dialect: Any = connection.dialect
+        if not getattr(dialect, REPORTS_COMMITS, False):
+            setattr(dialect, REPORTS_COMMITS, True)
+            commit = dialect.do_commit
+
+            def do_commit(driver: Any) -> None:
+                commit(driver)
+                on_commit()
+
+            dialect.do_commit = do_commit
+
+    def executing(connection: Connection, _: Any, statement: str, *__: Any) -> None:
+        if is_autocommit(connection) or COMMIT_STATEMENT.search(statement):
+            on_commit()
+
+    def executed(connection: Connection, *_: Any) -> None:
+        if connection.dialect.name in IMPLICIT_COMMITS:
+            on_commit()
+
+    event.listen(Engine, "engine_connect", connected)
+    event.listen(Engine, "before_cursor_execute", executing)
+    event.listen(Engine, "after_cursor_execute", executed)
 
 
 def report_autocommit(on_autocommit: Callable[[], None]) -> None:

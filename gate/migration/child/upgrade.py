@@ -22,8 +22,15 @@ from sqlalchemy.exc import DBAPIError
 
 from gate.migration.child.dry_run import Output, run_forked
 from gate.migration.child.fence import Fence
+from gate.migration.child.lock_timeout import limit_lock_waits
 from gate.migration.child.reporter import Reporter
-from gate.migration.child.session_tags import is_autocommit, report_autocommit, tag_sessions, watch_connections
+from gate.migration.child.session_tags import (
+    is_autocommit,
+    report_autocommit,
+    report_commits,
+    tag_sessions,
+    watch_connections,
+)
 from gate.migration.child.statement_clock import StatementClock
 from gate.migration.plan import UpgradeRequest
 
@@ -37,6 +44,8 @@ def main() -> None:
         watch_connections(StatementClock(*request.clock))
         tag_sessions(request.tag, reporter.report_connected, lambda: reporter.report("pooled"))
         report_autocommit(reporter.report_autocommit)
+        report_commits(reporter.report_commit)
+        limit_lock_waits(request.table_lock_timeout)
         succeeded = upgrade(request, reporter)
     except BaseException as error:  # noqa: BLE001 - a migration can raise anything, SystemExit too; all is reported
         reporter.report_failure(error)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from gate.database.missing import Kind, Missing
 from gate.drift import messages
 from gate.drift.comparison import Drift, Verdict
 
@@ -14,6 +17,22 @@ UNKNOWN = Drift(Verdict.UNKNOWN, ("x9",), ("a3",), unknown=("x9",))
 DIVERGED = Drift(Verdict.DIVERGED, ("a2", "x9"), ("a3",), ("a3",), unknown=("x9",))
 OVERLAPPING = Drift(Verdict.DIVERGED, ("a1", "b2"), ("b2",))
 CURRENT = Drift(Verdict.CURRENT, ("a3",), ("a3",), redundant=("a1",))
+STOCK = (Missing(Kind.COLUMN, None, "items", "stock"),)
+RIGHTS = (
+    Missing(Kind.USAGE, "App", "items"),
+    Missing(Kind.SELECT, None, "items", "price"),
+    Missing(Kind.SELECT, None, "Orders"),
+    Missing(Kind.DEFAULT, None, "items", "sku"),
+)
+
+
+def incomplete(drift: Drift, missing: tuple[Missing, ...] = STOCK) -> Drift:
+    return replace(
+        drift, verdict=Verdict.INCOMPLETE, replaced=drift.verdict, missing=missing, missing_total=len(missing)
+    )
+
+
+AHEAD = replace(UNKNOWN, verdict=Verdict.AHEAD, replaced=Verdict.UNKNOWN)
 ALL = [CURRENT, BEHIND, EMPTY, UNSTAMPED, UNKNOWN, DIVERGED, OVERLAPPING]
 
 
@@ -90,6 +109,48 @@ def test_on_a_standby_gate_does_not_claim_that_nobody_migrates(drift: Drift) -> 
 )
 def test_pending_revisions_are_counted_and_the_first_few_named(pending: tuple[str, ...], words: str) -> None:
     assert messages.pending_text(Drift(Verdict.BEHIND, (), (), pending)) == words
+
+
+@pytest.mark.parametrize(
+    ("stamp", "finding", "remedy"),
+    [
+        (CURRENT, "is at the head(s) of this image. It lacks", "Write a migration"),
+        (UNSTAMPED, "so its revision is unknown. It lacks", "run `gate migrate` from this image"),
+        (UNKNOWN, "which this image does not know", "deploy the image that contains the stamped revisions"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_likely_cause(stamp: Drift, finding: str, remedy: str) -> None:
+    drift = incomplete(stamp)
+    said = messages.finding(drift, "shop")
+    assert finding in said
+    assert said.endswith("It lacks what the code of this image needs: column items.stock.")
+    assert remedy in messages.remedy(drift)
+    assert messages.remedy(drift).endswith("GATE_ON_INCOMPLETE=go lets the server start nevertheless.")
+
+
+def test_each_kind_of_what_is_missing_has_its_remedy() -> None:
+    said = messages.remedy(incomplete(CURRENT, RIGHTS), role="App user")
+    assert 'GRANT USAGE ON SCHEMA "App" TO "App user".' in said
+    assert 'GRANT SELECT (price) ON items TO "App user".' in said
+    assert "Every INSERT of this image into items fails" in said
+    assert "Write a migration" not in said
+    assert "TO the role of the server." in messages.remedy(incomplete(CURRENT, RIGHTS[2:3]))
+    found = messages.finding(incomplete(CURRENT, RIGHTS), "shop")
+    assert (
+        "the right to use the schema of App.items, the right to SELECT items.price, the right to SELECT Orders" in found
+    )
+
+
+def test_what_is_missing_is_the_consequence_where_the_stamp_does_not_fit() -> None:
+    drift = replace(BEHIND, missing=STOCK, missing_total=3)
+    assert messages.finding(drift, "shop").endswith(
+        "(a2, a3) of this image. Its consequence is that the code lacks column items.stock and 2 more."
+    )
+
+
+def test_a_schema_that_is_ahead_has_all_that_is_needed() -> None:
+    assert messages.finding(AHEAD, "shop").endswith("It has all that the code of this image needs.")
+    assert messages.remedy(AHEAD) == ""
 
 
 def test_redundant_rows_are_named_with_what_alembic_will_do_and_the_remedy() -> None:

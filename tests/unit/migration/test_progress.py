@@ -21,6 +21,7 @@ FAILED = {
     "location": "/app/versions/a2.py, line 7",
     "sqlstate": None,
     "lost": False,
+    "conflict": "",
 }
 
 

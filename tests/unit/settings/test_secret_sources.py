@@ -123,6 +123,18 @@ def test_passwords_of_urls_and_secret_files_that_the_environment_names_are_learn
     assert {SECRET, f"other-{SECRET}"} <= secrets_around()
 
 
+@pytest.mark.parametrize("other", ["DB_PASS", "OTHER", "GATE_TIMEOUT", "APP_TOKEN"])
+def test_a_password_that_another_variable_repeats_is_learned(other: str) -> None:
+    os.environ.update({"DB_PASSWORD": SECRET, other: SECRET})
+    assert SECRET in secrets_around()
+
+
+@pytest.mark.parametrize("other", ["PGUSER", "POSTGRES_DB", "APP_NAME", "db_host"])
+def test_a_password_that_is_also_the_name_of_something_is_not_learned(other: str) -> None:
+    os.environ.update({"DB_PASSWORD": SECRET, other: SECRET})
+    assert SECRET not in secrets_around()
+
+
 def test_what_only_looks_like_a_password_is_not_learned() -> None:
     os.environ.update(ALLOW_EMPTY_PASSWORD="yes", PGUSER="app", PGPASSWORD="app", PWD="/srv/app", OLDPWD="/srv")
     assert secrets_around() == frozenset()

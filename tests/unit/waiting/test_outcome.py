@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gate.database.lock import Migrator
+from gate.database.missing import Kind, Missing
 from gate.database.stamp import Stamp, VersionTableLocked
 from gate.drift import messages
 from gate.drift.comparison import Drift, Verdict
 from gate.drift.inspector import Inspection
 from gate.errors import BadSettings, DatabaseUnavailable, GateError
-from gate.settings.settings import Decision
+from gate.settings.settings import Decision, Policy
 from gate.waiting.outcome import Outcome, next_step, readiness, refusal, timeout_message
 
 MIGRATOR = Migrator("web-1", 1, 2, "a2", 1, 4711)
@@ -67,10 +70,37 @@ def test_the_next_step_depends_on_the_lock_the_database_and_the_failure_before()
 
 def test_a_refusal_names_the_setting_and_whether_anything_was_migrated() -> None:
     outcome = Outcome(UNKNOWN, Decision.REFUSE)
-    assert "GATE_ON_UNKNOWN=refuse" in refusal(outcome, migrating=False)
-    assert refusal(outcome, migrating=True).endswith("Nothing migrated.")
+    migrating = Policy(migrating=True)
+    assert "GATE_ON_UNKNOWN=refuse" in refusal(outcome, Policy())
+    assert refusal(outcome, migrating).endswith("Nothing migrated.")
     elsewhere = Outcome(UNKNOWN, Decision.REFUSE, elsewhere=True)
-    assert refusal(elsewhere, migrating=True).endswith(messages.OTHER_DATABASE_REMEDY)
+    assert refusal(elsewhere, migrating).endswith(messages.OTHER_DATABASE_REMEDY)
+
+
+LACKING = (Missing(Kind.SELECT, None, "Items", "price"),)
+INCOMPLETE = Inspection(
+    Stamp("shop", "public", ("a2",), role="app"),
+    Drift(Verdict.INCOMPLETE, ("a2",), ("a2",), missing=LACKING, missing_total=1, replaced=Verdict.CURRENT),
+)
+
+
+def test_what_is_missing_is_refused_by_its_own_setting_or_by_that_of_the_stamp() -> None:
+    refuse = Policy(migrating=True, on_incomplete=Decision.REFUSE)
+    text = refusal(Outcome(INCOMPLETE, Decision.REFUSE), refuse)
+    assert "missing=Items.price(SELECT). " in text
+    assert "GATE_ON_INCOMPLETE=refuse" in text
+    assert 'GRANT SELECT (price) ON "Items" TO app.' in text
+    assert "Nothing migrated" not in text
+    unknown = replace(INCOMPLETE.drift, unknown=("z9",), stamped=("z9",), replaced=Verdict.UNKNOWN)
+    outcome = Outcome(INCOMPLETE._replace(drift=unknown), Decision.REFUSE)
+    assert "GATE_ON_UNKNOWN=refuse" in refusal(outcome, Policy(on_unknown=Decision.REFUSE))
+    assert "GATE_ON_INCOMPLETE=refuse" in refusal(outcome, refuse)
+
+
+def test_a_right_that_the_servers_role_lacks_is_not_blamed_on_the_url() -> None:
+    step = next_step(Outcome(INCOMPLETE, elsewhere=True))
+    assert step != messages.OTHER_DATABASE_REMEDY
+    assert "GRANT SELECT" in step
 
 
 def test_another_revision_of_the_migrator_is_a_new_topic_and_its_age_is_not() -> None:

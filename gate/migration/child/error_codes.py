@@ -1,4 +1,4 @@
-"""Whether an error of a migration means that its database went away, by codes: messages are translated."""
+"""What an error of a migration means, by codes, since messages are translated: a lost database, or a lost lock."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ and disconnected for inactivity (MySQL, MariaDB: server and client error referen
 CLOSED_MYSQL_CONNECTION = 0
 """The number of the InterfaceError of pymysql and mysqlclient for a connection that is closed."""
 
+LOCK_CONFLICTS: dict[object, str] = {"55P03": "timeout", "40P01": "deadlock", 1205: "timeout", 1213: "deadlock"}
+"""The SQLSTATE of PostgreSQL, or the number of MySQL -> what ended the wait for a lock."""
+
 INVALIDATED = "8s2b"
 """SQLAlchemy's code of the error that follows when a migration goes on after its connection was lost."""
 
@@ -33,8 +36,18 @@ def shows_lost_database(error: BaseException, *, connected: bool) -> bool:
     return connected and any(map(_is_disconnect, errors))
 
 
+def lock_conflict(error: BaseException) -> str:
+    """What ended a wait for a lock, `timeout` or `deadlock`; "" if the error is another one."""
+    errors = list(_related(error))
+    codes: list[object] = [state for each in errors if (state := sqlstate_of(each))]
+    codes += [number for each in errors if (number := _mysql_number(each))]
+    return LOCK_CONFLICTS.get(codes[0], "") if codes else ""
+
+
 def sqlstate_of(error: BaseException) -> str | None:
-    """The SQLSTATE of a driver's error: of psycopg and asyncpg, psycopg2, or pg8000."""
+    """The SQLSTATE of a driver's error: of psycopg and asyncpg, psycopg2, or pg8000; MySQL's numbers say more."""
+    if _package(error) in MYSQL_DRIVERS:
+        return None
     arguments = error.args[0] if error.args else None
     code = arguments.get("C") if isinstance(arguments, dict) else None
     state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or code
@@ -58,7 +71,7 @@ def _related(error: BaseException | None) -> Iterator[BaseException]:
 def _is_disconnect(error: BaseException) -> bool:
     if getattr(error, "connection_invalidated", False) or getattr(error, "code", None) == INVALIDATED:
         return True
-    package = type(error).__module__.partition(".")[0]
+    package = _package(error)
     if package in MYSQL_DRIVERS:
         return _is_lost_mysql(error)
     if package == "psycopg":  # `pgconn` is set where the connection could not be opened
@@ -70,7 +83,18 @@ def _is_disconnect(error: BaseException) -> bool:
 
 
 def _is_lost_mysql(error: BaseException) -> bool:
-    number = getattr(error, "errno", None) or (error.args[0] if error.args else None)
+    number = _mysql_number(error)
     if type(error).__name__ == "InterfaceError" and number == CLOSED_MYSQL_CONNECTION:
         return True
     return number in LOST_MYSQL_ERRORS
+
+
+def _mysql_number(error: BaseException) -> int | None:
+    if _package(error) not in MYSQL_DRIVERS:
+        return None
+    number = getattr(error, "errno", None) or (error.args[0] if error.args else None)
+    return number if isinstance(number, int) else None
+
+
+def _package(error: BaseException) -> str:
+    return type(error).__module__.partition(".")[0]

@@ -9,7 +9,7 @@ import pymysql
 import pytest
 from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError
 
-from gate.migration.child.disconnect import shows_lost_database, sqlstate_of
+from gate.migration.child.error_codes import lock_conflict, shows_lost_database, sqlstate_of
 
 asyncpg: Any = pytest.importorskip("asyncpg")
 psycopg2: Any = pytest.importorskip("psycopg2")
@@ -81,6 +81,15 @@ NOT_LOST: list[BaseException] = [
 ]
 
 
+class WithState(pymysql.OperationalError):  # type: ignore[misc] # pymysql has no types
+    """An error of the server, which has an SQLSTATE, too."""
+
+    sqlstate = "HY000"
+
+
+WithState.__module__ = "pymysql.err"
+
+
 def name(error: BaseException) -> str:
     original = getattr(error, "orig", None)
     return type(error).__name__ + (f" of {type(original).__name__}" if original else "")
@@ -106,6 +115,31 @@ def test_a_connection_that_never_opened_is_lost_only_if_the_server_says_so() -> 
 def test_an_error_of_any_shape_has_a_code_or_none(text: object) -> None:
     assert sqlstate_of(Exception(text)) is None
     assert not shows_lost_database(Exception(text), connected=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "conflict"),
+    [
+        (psycopg.errors.LockNotAvailable(), "timeout"),
+        (psycopg.errors.DeadlockDetected(), "deadlock"),
+        (wrapped(Translated("55P03")), "timeout"),
+        (wrapped(Translated("40P01")), "deadlock"),
+        (asyncpg.exceptions.LockNotAvailableError(), "timeout"),
+        (pg8000.DatabaseError({"C": "40P01"}), "deadlock"),
+        (wrapped(pymysql.OperationalError(1205, "timeout")), "timeout"),
+        (pymysql.OperationalError(1213, "deadlock"), "deadlock"),
+        (wrapped(WithState(1205, "timeout")), "timeout"),
+        (caused(ValueError("the revision's own"), psycopg.errors.LockNotAvailable()), "timeout"),
+        (caused(psycopg.errors.SyntaxError(), psycopg.errors.LockNotAvailable()), ""),
+        (psycopg.errors.SerializationFailure(), ""),
+        (psycopg.errors.QueryCanceled(), ""),
+        (ValueError("canceling statement due to lock timeout"), ""),
+        (pymysql.OperationalError(2013, "gone"), ""),
+    ],
+    ids=lambda value: name(value) if isinstance(value, BaseException) else value,
+)
+def test_an_error_that_shows_a_lost_lock(error: BaseException, conflict: str) -> None:
+    assert lock_conflict(error) == conflict
 
 
 def test_errors_that_cause_each_other_are_judged() -> None:
