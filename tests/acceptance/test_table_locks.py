@@ -1,4 +1,4 @@
-"""A migration never queues the traffic: it waits for a lock only so long, and tries again (hazards.md 14)."""
+"""A migration never queues the traffic: it waits for a lock only so long, and tries again (hazards.md 15)."""
 
 from __future__ import annotations
 

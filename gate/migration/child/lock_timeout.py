@@ -1,6 +1,6 @@
 """Limits how long the statements of a migration wait for locks (GATE_TABLE_LOCK_TIMEOUT).
 
-While an ALTER TABLE waits for a busy table, every later query on that table waits behind it (hazards.md 14).
+While an ALTER TABLE waits for a busy table, every later query on that table waits behind it (hazards.md 15).
 """
 
 from __future__ import annotations
