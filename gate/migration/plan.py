@@ -78,7 +78,7 @@ class Plan(NamedTuple):
 
 
 TARGET_PLACEHOLDER = "{target}"
-"""Stands in GATE_UPGRADE_COMMAND for the revision to upgrade to."""
+"""gate replaces it in GATE_UPGRADE_COMMAND by the revision to upgrade to."""
 
 USE_PLACEHOLDER = (
     f"Write {TARGET_PLACEHOLDER} where the command names the revision, as in `alembic upgrade {TARGET_PLACEHOLDER}`."

@@ -28,7 +28,7 @@ INSPECTION_TIMEOUT = 5.0
 """Seconds for the check of what an attempt has committed."""
 
 POLL_INTERVAL = 0.1
-"""Seconds between two looks at the lock during a pause."""
+"""Seconds between two checks of the lock during a pause."""
 
 
 class Remains(NamedTuple):
