@@ -24,7 +24,8 @@ CREATE_REMEDY = {
     ),
     Verdict.CURRENT: (
         "The database was stamped without an upgrade, a revision was edited after it had run, or no revision creates "
-        "what is missing. Write a migration that does, or `alembic stamp` the revision before it and upgrade."
+        "what is missing. Write a migration that creates it. If a revision was stamped and never ran, `alembic stamp` "
+        "the revision before that one, and upgrade."
     ),
 }
 """What to do about a missing table or column, by the verdict of the stamp."""
@@ -34,18 +35,17 @@ MAX_PENDING_SHOWN = 5
 
 
 def finding(drift: Drift, database: str, table: str = "") -> str:
-    """Describe the result of an inspection in one sentence, and in a second one what is missing as its consequence.
+    """Describe the result of an inspection in one sentence, and in a second one what is missing.
 
     `table`: the version table that was read, with its schema.
     """
     database, table = printable(database), printable(table)
-    if drift.verdict is Verdict.INCOMPLETE:
-        need = f"It lacks what the code of this image needs: {missing_text(drift)}."
-        return f"{_stamp_finding(drift, database, table)} {need}"
-    if drift.verdict is Verdict.AHEAD:
-        return f"{_stamp_finding(drift, database, table)} It has all that the code of this image needs."
-    consequence = f" Its consequence is that the code lacks {missing_text(drift)}." if drift.missing else ""
-    return _stamp_finding(drift, database, table) + consequence
+    sentences = [_stamp_finding(drift, database, table)]
+    if drift.missing:
+        sentences.append(f"It lacks what the code of this image needs: {missing_text(drift)}.")
+    elif drift.verdict is Verdict.AHEAD:
+        sentences.append("It has all that the code of this image needs.")
+    return " ".join(sentences)
 
 
 def _stamp_finding(drift: Drift, database: str, table: str) -> str:  # noqa: PLR0911 - one sentence for each verdict

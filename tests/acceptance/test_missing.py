@@ -129,7 +129,7 @@ def test_a_database_that_is_behind_names_the_consequence(gate: GateRunner, datab
     database.execute(LACKING)
     ended = gate("check")
     assert (ended.code, ended.out.splitlines()[0]) == (1, "BEHIND drift: db=a2 expected=a3 missing=items.stock")
-    assert "Its consequence is that the code lacks column items.stock." in ended.out
+    assert "of this image. It lacks what the code of this image needs: column items.stock." in ended.out
 
 
 def test_an_unstamped_database_is_incomplete_and_still_upgraded(gate: GateRunner, project: Project) -> None:

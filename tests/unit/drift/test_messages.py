@@ -141,10 +141,10 @@ def test_each_kind_of_what_is_missing_has_its_remedy() -> None:
     )
 
 
-def test_what_is_missing_is_the_consequence_where_the_stamp_does_not_fit() -> None:
+def test_what_is_missing_is_named_where_the_stamp_does_not_fit() -> None:
     drift = replace(BEHIND, missing=STOCK, missing_total=3)
     assert messages.finding(drift, "shop").endswith(
-        "(a2, a3) of this image. Its consequence is that the code lacks column items.stock and 2 more."
+        "(a2, a3) of this image. It lacks what the code of this image needs: column items.stock and 2 more."
     )
 
 
