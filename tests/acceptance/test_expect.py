@@ -180,7 +180,7 @@ def test_the_models_can_be_named(name: str, shop: Application) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert shop.tables == ITEMS
     assert shop.recorded["version_table"] is None
-    assert "no version table, since env.py was not run (--no-env-py)" in ended.out
+    assert "but no version table: env.py was not run (--no-env-py)" in ended.out
 
 
 def test_several_names_are_recorded_together(shop: Application) -> None:
@@ -319,7 +319,7 @@ def test_no_version_table_is_recorded_where(what: str, shop: Application) -> Non
     ended = shop.expect()
     assert ended.code == 0
     assert shop.recorded["version_table"] is None
-    assert f"no version table, since {shop.folder}/migrations/env.py, line " in ended.out
+    assert f"but no version table: {shop.folder}/migrations/env.py, line " in ended.out
     assert reason in ended.out
     assert ended.out.count("\n") == 1
 
