@@ -13,6 +13,9 @@ OTHER_DATABASE_REMEDY = (
     "DATABASE_URL. Correct one of the URLs, or wait if this is a replica that lags behind."
 )
 
+LACKS = "The database lacks what the code of this image needs:"
+"""In front of what is missing."""
+
 CREATE_REMEDY = {
     Verdict.UNKNOWN: (
         "A newer image has changed what this image uses, or the database belongs to another application: deploy the "
@@ -30,6 +33,8 @@ CREATE_REMEDY = {
 }
 """What to do about a missing table or column, by the verdict of the stamp."""
 
+START_ANYWAY = "With GATE_ON_INCOMPLETE=go, `gate run` starts the server nevertheless."
+
 MAX_PENDING_SHOWN = 5
 """The number of pending revisions that a line names."""
 
@@ -42,9 +47,9 @@ def finding(drift: Drift, database: str, table: str = "") -> str:
     database, table = printable(database), printable(table)
     sentences = [_stamp_finding(drift, database, table)]
     if drift.missing:
-        sentences.append(f"It lacks what the code of this image needs: {missing_text(drift)}.")
+        sentences.append(f"{LACKS} {missing_text(drift)}.")
     elif drift.verdict is Verdict.AHEAD:
-        sentences.append("It has all that the code of this image needs.")
+        sentences.append("The database has all that the code of this image needs.")
     return " ".join(sentences)
 
 
@@ -80,12 +85,19 @@ def _stamp_finding(drift: Drift, database: str, table: str) -> str:  # noqa: PLR
 
 
 def remedy(  # noqa: PLR0911 - as above
-    drift: Drift, migrator: object = None, *, standby: bool = False, tried: bool = False, role: str = ""
+    drift: Drift,
+    migrator: object = None,
+    *,
+    standby: bool = False,
+    tried: bool = False,
+    role: str = "",
+    starting: bool = False,
 ) -> str:
     """Say what a person can do, "" if nothing is needed.
 
     `migrator`: who is migrating, None if nobody is; `standby`: the database is one, so a migrator would not be visible;
-    `tried`: this gate has failed to migrate and does not repeat it; `role`: the server's, "" if that is not known.
+    `tried`: this gate has failed to migrate and does not repeat it; `role`: the server's, "" if that is not known;
+    `starting`: the server starts, or has started, whatever is missing.
     """
     if migrator:
         return f"Migrating now: {printable(str(migrator))}. Wait until it has finished."
@@ -115,7 +127,7 @@ def remedy(  # noqa: PLR0911 - as above
         case Verdict.DIVERGED:
             return "Deploy an image that contains both histories (`alembic merge`), or restore the database."
         case Verdict.INCOMPLETE:
-            return _missing_remedy(drift, role)
+            return " ".join(_missing_remedies(drift, role) + ([] if starting else [START_ANYWAY]))
         case Verdict.CURRENT | Verdict.AHEAD:
             return ""
 
@@ -140,7 +152,7 @@ def _described(item: Missing) -> str:
             return f"a default for column {name}, which may not be NULL and which the models do not know"
 
 
-def _missing_remedy(drift: Drift, role: str) -> str:
+def _missing_remedies(drift: Drift, role: str) -> list[str]:
     """Say what a person can do about the first missing item of each kind."""
     grantee = sql_name(role) if role else "the role of the server"
     first: dict[Kind, Missing] = {}
@@ -157,7 +169,7 @@ def _missing_remedy(drift: Drift, role: str) -> str:
             f"Every INSERT of this image into {required.sql_table} fails: give the column a default, or deploy the "
             "image that knows it."
         )
-    return " ".join([*sentences, "GATE_ON_INCOMPLETE=go lets the server start nevertheless."])
+    return sentences
 
 
 def _create_remedy(drift: Drift) -> str:

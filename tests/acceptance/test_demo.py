@@ -19,7 +19,7 @@ STORY = [
     "gate.starting",
     "GET /items   ->  200",
     "gate.waiting: drift: db=0003 expected=0003 missing=items.stock.",
-    "It lacks what the code of this image needs: column items.stock.",
+    "The database lacks what the code of this image needs: column items.stock.",
     "ADD COLUMN stock",
     "gate.starting",
     "GET /items   ->  200",
