@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gate.database.missing import MAX_MISSING_SHOWN, Kind, Missing, sql_name
 from gate.drift.comparison import Drift, Verdict
+from gate.image.revision_graph import ALL_HEADS, Revision
 from gate.text import join_ids, printable, truncate
 
 LOCKED_OUT_REMEDY = "Another migrator holds the lock and has not published its name yet. Wait until it has finished."
@@ -57,13 +60,15 @@ def _stamp_finding(drift: Drift, database: str, table: str) -> str:  # noqa: PLR
     ids, read = join_ids(drift.unknown), f" (table {table})" if table else ""
     match drift.stamp_verdict:
         case Verdict.CURRENT | Verdict.INCOMPLETE | Verdict.AHEAD:
-            return f"Database {database} is at the head(s) of this image."
+            return f"Database {database} {_reached(drift)} of this image."
+        case Verdict.DEFERRED:
+            return f"Database {database} has all revisions that this image requires; {deferred_text(drift)}."
         case Verdict.BEHIND if not drift.stamped:
-            return f"Database {database} has an empty version table and lacks {pending_text(drift)} of this image."
+            return f"Database {database} has an empty version table and lacks {_lacking(drift)}."
         case Verdict.BEHIND:
-            return f"Database {database} lacks {pending_text(drift)} of this image."
+            return f"Database {database} lacks {_lacking(drift)}."
         case Verdict.EMPTY:
-            return f"Database {database} is empty; this image expects {pending_text(drift)}."
+            return f"Database {database} is empty; this image expects {pending_text(drift)}{_and_deferred(drift)}."
         case Verdict.UNSTAMPED:
             return f"Database {database} has tables but no version table, so its revision is unknown."
         case Verdict.UNKNOWN:
@@ -102,18 +107,8 @@ def remedy(  # noqa: PLR0911 - as above
     if migrator:
         return f"Migrating now: {printable(str(migrator))}. Wait until it has finished."
     match drift.verdict:
-        case Verdict.BEHIND | Verdict.EMPTY if standby:
-            return "This is a standby, where gate cannot see who is migrating; check the primary."
-        case Verdict.BEHIND | Verdict.EMPTY if tried:
-            return (
-                "This container does not try again. Deploy a corrected image, run `gate migrate` from one, or restart "
-                "this container after the cause has been removed."
-            )
         case Verdict.BEHIND | Verdict.EMPTY:
-            return (
-                "Nobody is migrating: run `gate migrate` (or `alembic upgrade heads`) from this image once, or set "
-                "RUN_MIGRATIONS=1 for `gate run`."
-            )
+            return _upgrade_remedy(drift, standby=standby, tried=tried)
         case Verdict.UNSTAMPED:
             return (
                 "If create_all created the tables, record their revision with `alembic stamp REVISION`. If they belong "
@@ -126,10 +121,24 @@ def remedy(  # noqa: PLR0911 - as above
             )
         case Verdict.DIVERGED:
             return "Deploy an image that contains both histories (`alembic merge`), or restore the database."
+        case Verdict.DEFERRED:
+            return "Run `gate migrate --post-deploy` from this image once no server of an earlier image runs any more."
         case Verdict.INCOMPLETE:
             return " ".join(_missing_remedies(drift, role) + ([] if starting else [START_ANYWAY]))
         case Verdict.CURRENT | Verdict.AHEAD:
             return ""
+
+
+def _upgrade_remedy(drift: Drift, *, standby: bool, tried: bool) -> str:
+    if standby:
+        return "This is a standby, where gate cannot see who is migrating; check the primary."
+    if tried:
+        return (
+            "This container does not try again. Deploy a corrected image, run `gate migrate` from one, or restart "
+            "this container after the cause has been removed."
+        )
+    command = "`gate migrate`" if drift.deferred else f"`gate migrate` (or `alembic upgrade {printable(drift.target)}`)"
+    return f"Nobody is migrating: run {command} from this image once, or set RUN_MIGRATIONS=1 for `gate run`."
 
 
 def missing_text(drift: Drift) -> str:
@@ -184,9 +193,48 @@ def redundant_rows(drift: Drift) -> str:
     )
 
 
+def _reached(drift: Drift) -> str:
+    if drift.target == ALL_HEADS:
+        return "is at the head(s)"
+    return f"has all revisions up to {printable(drift.target)} (GATE_TARGET)"
+
+
+def _lacking(drift: Drift) -> str:
+    return f"{pending_text(drift)} of this image{_and_deferred(drift)}"
+
+
+def _and_deferred(drift: Drift) -> str:
+    return f"; {deferred_text(drift)}" if drift.deferred else ""
+
+
 def pending_text(drift: Drift) -> str:
     """Render the number of pending revisions and the first few of their ids."""
     number = len(drift.pending)
-    ids = [truncate(printable(truncate(id_))) for id_ in drift.pending[:MAX_PENDING_SHOWN]]
-    ids += ["…"] if number > MAX_PENDING_SHOWN else []
-    return f"{number} revision{'' if number == 1 else 's'} ({', '.join(ids)})" if number else "no revision"
+    return f"{_revisions(number)} ({_first_few(drift.pending)})" if number else "no revision"
+
+
+def deferred_text(drift: Drift) -> str:
+    """Say which revisions may wait: their number and the first few of their ids."""
+    return may_wait_text(drift.deferred)
+
+
+def may_wait_text(ids: Sequence[str]) -> str:
+    """Say that these revisions may wait."""
+    return f"{_revisions(len(ids))} may wait until after the deployment ({_first_few(ids)})"
+
+
+def needed_post_deploy(revision: Revision, needed_by: str) -> str:
+    """Say that a `post_deploy` revision is required all the same."""
+    return (
+        f"{printable(revision.path)}: revision {printable(revision.id)} is post_deploy, but {printable(needed_by)} "
+        "needs it and is not, so both are required before the deployment."
+    )
+
+
+def _revisions(number: int) -> str:
+    return f"{number} revision{'' if number == 1 else 's'}"
+
+
+def _first_few(ids: Sequence[str]) -> str:
+    shown = [truncate(printable(truncate(id_))) for id_ in ids[:MAX_PENDING_SHOWN]]
+    return ", ".join([*shown, "…"] if len(ids) > MAX_PENDING_SHOWN else shown)

@@ -106,6 +106,8 @@ class ReadinessEndpoint:
         drift, stamp = inspection.drift, inspection.stamp
         if drift.verdict in {Verdict.CURRENT, Verdict.UNSTAMPED, Verdict.AHEAD}:
             logger.info("%s", drift)
+        elif drift.verdict is Verdict.DEFERRED:
+            logger.info("%s. %s", drift, messages.finding(drift, stamp.database))
         else:
             remedy = messages.remedy(drift, stamp.migrator, standby=stamp.standby, role=stamp.role, starting=True)
             finding = messages.finding(drift, stamp.database, inspection.table)

@@ -94,6 +94,9 @@ def log_passed(inspection: Inspection) -> None:
             log.emit("info", "gate.ahead", f"{finding} Nothing migrated; gate continues.", **fields)
         case Verdict.UNSTAMPED:
             log.emit("info", "gate.unstamped", f"{finding} gate continues (GATE_ON_UNSTAMPED=go).", **fields)
+        case Verdict.DEFERRED:
+            text = f"{finding} {messages.remedy(drift)}"
+            log.emit("info", "gate.deferred", text, **fields, deferred=first_ids(drift.deferred))
         case _:
             log.emit("info", "gate.current", finding, **fields)
     if drift.redundant:
@@ -111,6 +114,7 @@ def _fields(outcome: Outcome) -> dict[str, object]:
         "expected": first_ids(drift.expected),
         "pending": len(drift.pending),
         "next_revisions": first_ids(drift.pending[: messages.MAX_PENDING_SHOWN]) or None,
+        "deferred": first_ids(drift.deferred) or None,
         "missing": [str(item) for item in drift.missing[:MAX_MISSING_SHOWN]] or None,
         "missing_total": drift.missing_total or None,
         "database": stamp.database,
