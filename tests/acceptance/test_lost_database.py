@@ -10,15 +10,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from gate.database.location import Database
 from gate.database.lock import LOCK_CLASS, LockKey, Migrator
+from gate.database.postgresql.connection import close, connect
 from gate.database.postgresql.lock import acquire
 from gate.database.sessions import terminate_orphans
 from gate.errors import DatabaseUnavailable, LockLost
 from gate.migration.monitor import SERVER_CHECK_INTERVAL, UNANSWERED_TIMEOUT
+from gate.process.threads import BackgroundCall
 from gate.settings.database_url import UrlSource
 from tests.conftest import SERVER, GateRunner, TestDatabase, new_database
 from tests.support.freezable_proxy import FreezableProxy, freezable_proxy
@@ -56,7 +59,10 @@ class Scene(NamedTuple):
 
     def terminate(self, which: str) -> None:
         """Terminate backends as an administrator does."""
-        found = self.database.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {which}")
+        here = "datname = current_database()"
+        found = self.database.execute(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {here} AND {which}"
+        )
         assert found == [(True,)]
 
     def finishes(self) -> ProgramResult:
@@ -199,6 +205,18 @@ def test_a_migration_that_closes_its_connection_itself_is_65(scene: Scene) -> No
     ended = scene.gate("migrate")
     assert ended.code == 65, ended.err
     assert "in revision a4 (4/4)" in ended.failure
+
+
+@one_driver
+def test_a_connection_is_never_closed_under_a_call_that_still_waits(scene: Scene) -> None:
+    connection = connect(Database(UrlSource("DATABASE_URL", scene.gate.url), None, 1, 1))
+    scene.proxy.freeze()
+    call = BackgroundCall(lambda: connection.execute("SELECT 1"))
+    await_true(connection.lock.locked, lambda: "the call has not begun")
+    close(connection)
+    with pytest.raises(psycopg.OperationalError):
+        call.result(TIMEOUT)
+    assert connection.closed
 
 
 STAY = {"GATE_ON_FAILURE": "stay", "RUN_MIGRATIONS": "1", "GATE_POLL_MAX": "0.5"}

@@ -86,21 +86,43 @@ def _reject_pipes(parameters: Mapping[str, str]) -> None:
                 raise BadSettings(f"{name} names {path}, which is a named pipe; put a regular file there.")
 
 
+SHUTDOWN_TIMEOUT = 0.5
+"""Seconds in which a call ends whose connection was shut down; it takes milliseconds."""
+
+
 def execute_within(connection: Connection, statement: str, timeout: float) -> Cursor:
     """Execute a statement within `timeout` seconds: `tcp_user_timeout` does not end a connection that is acknowledged.
 
-    Raises `TimeoutError`, after which the connection is closed, and psycopg's errors.
+    Raises `TimeoutError`, after which the connection is of no use, and psycopg's errors.
     """
     call = BackgroundCall(lambda: connection.execute(statement))
     try:
         return call.result(timeout)
     except TimeoutError:
         _shut_down(connection)
+        with suppress(Exception):
+            call.result(SHUTDOWN_TIMEOUT)
         raise TimeoutError(f"timed out after {timeout:g} s") from None
 
 
+def close(connection: Connection) -> None:
+    """Close the connection, but never under a call that still waits in another thread.
+
+    libpq would free what the call uses, and the call would go on with the descriptor of the next connection. Such a
+    call is ended first. If it does not end in time, the connection is left to it.
+    """
+    if not connection.lock.acquire(blocking=False):
+        _shut_down(connection)
+        if not connection.lock.acquire(timeout=SHUTDOWN_TIMEOUT):
+            return
+    try:
+        connection.close()
+    finally:
+        connection.lock.release()
+
+
 def _shut_down(connection: Connection) -> None:
-    """End the connection under a call that still waits, which then fails; `close` would free what the call uses."""
+    """Let a call that waits for an answer fail: its socket reports the end of the connection."""
     with suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
         duplicate.shutdown(socket.SHUT_RDWR)
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gate.database.location import Database, explain
 from gate.database.lock import LOCK_CLASS, Lock, LockKey, Migrator
-from gate.database.postgresql.connection import connect, execute_within, explained
+from gate.database.postgresql.connection import close, connect, execute_within, explained
 from gate.database.postgresql.sessions import PostgresSessions, query_on_connection
 from gate.database.postgresql.sql import string
 from gate.errors import BadSettings, DatabaseUnavailable, LockBusy, LockLost, ResourceShortage
@@ -101,7 +101,7 @@ def acquire(database: Database, key: LockKey) -> Iterator[Lock]:
             raise
         _check_connection_limits(second, needed)
         if pooled:
-            second.close()  # the pool may need it for the migration
+            close(second)  # the pool may need it for the migration
         tag, held = f"{key.working_name} {os.urandom(4).hex()}", _held_condition(key, pid)
         yield AdvisoryLock(
             key,
@@ -113,10 +113,11 @@ def acquire(database: Database, key: LockKey) -> Iterator[Lock]:
             connection=connection,
         )
     finally:
-        try_for(RELEASE_TIMEOUT, lambda: connection.execute("ROLLBACK"))
-        connection.close()
+        with suppress(Exception):  # the lock ends with its connection, too
+            execute_within(connection, "ROLLBACK", RELEASE_TIMEOUT)
+        close(connection)
         if second is not None:
-            second.close()
+            close(second)
 
 
 def _check_connection_limits(connection: Connection, needed: int) -> None:

@@ -7,13 +7,13 @@ wait until that transaction ends (hazards.md 3).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gate.database.location import Database, explain
 from gate.database.lock import LockKey
-from gate.database.postgresql.connection import connect, execute_within
+from gate.database.postgresql.connection import close, connect, execute_within
 from gate.database.postgresql.sql import literal
 from gate.database.sessions import Activity, Blocker, Sessions, busiest, shorten_statement
 from gate.errors import DatabaseUnavailable, ResourceShortage
@@ -141,8 +141,11 @@ def query_on_new_connection(database: Database) -> Query:
     """Run each statement on a new connection."""
 
     def query(statement: str) -> list[tuple[Any, ...]]:
-        with closing(connect(database)) as connection:
+        connection = connect(database)
+        try:
             return _rows(connection, statement, database)
+        finally:
+            close(connection)
 
     return query
 
