@@ -128,6 +128,17 @@ def test_what_is_missing_is_named_with_its_likely_cause(stamp: Drift, finding: s
     assert messages.remedy(drift).endswith("`gate run` starts the server nevertheless.")
 
 
+def test_all_rights_that_are_missing_are_granted_at_once() -> None:
+    columns = [Missing(Kind.SELECT, None, "posts", column) for column in ("title", "Body")]
+    tables = [Missing(Kind.SELECT, None, "authors"), Missing(Kind.SELECT, "log", "entries")]
+    schemas = [Missing(Kind.USAGE, schema, "t") for schema in ("a", "b", "a")]
+    said = messages.remedy(incomplete(CURRENT, (*columns, *tables, *schemas)), role="web")
+    assert said.startswith(
+        "GRANT USAGE ON SCHEMA a, b TO web. GRANT SELECT ON authors, log.entries TO web. "
+        'GRANT SELECT (title, "Body") ON posts TO web.'
+    )
+
+
 def test_a_server_that_starts_anyway_is_not_offered_the_setting_for_that() -> None:
     assert "GATE_ON_INCOMPLETE" not in messages.remedy(incomplete(CURRENT), starting=True)
 
