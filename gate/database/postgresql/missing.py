@@ -27,6 +27,16 @@ FIRST_USER_OID = 16384
 TABLE_KINDS = "('r','p','v','m','f')"
 """pg_class.relkind of what a query can read: tables, partitioned and foreign tables, and views."""
 
+NULL_DEFAULT = (
+    "^([{](COERCETODOMAIN|RELABELTYPE|ARRAYCOERCEEXPR|COERCEVIAIO) .arg "
+    "|[{]FUNCEXPR [^{}]*funcformat [12] [^{}]*args [(])*"
+    "[{]CONST [^{}]*constisnull true"
+)
+"""How pg_attrdef.adbin begins for DEFAULT NULL: casts, and a NULL (primnodes.h).
+
+pg_get_expr would show it, and would wait for a migration that has locked the table. A colon would be a parameter.
+"""
+
 BEFORE_ROW_INSERT = 7
 """Bits of pg_trigger.tgtype: a trigger BEFORE INSERT FOR EACH ROW, which may replace a NULL."""
 
@@ -190,7 +200,7 @@ EXISTS (
   LEFT JOIN pg_catalog.pg_type y ON y.oid = a.atttypid AND y.typtype = 'd'
   LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
   WHERE a.attrelid = {table} AND a.attname = {column}
-    AND CASE WHEN a.atthasdef THEN pg_get_expr(d.adbin, d.adrelid) LIKE 'NULL::%' ELSE y.typdefault IS NULL END
+    AND CASE WHEN a.atthasdef THEN CAST(d.adbin AS text) ~ '{NULL_DEFAULT}' ELSE y.typdefault IS NULL END
     AND (y.typnotnull OR EXISTS (
       WITH RECURSIVE base AS (
         SELECT y.typbasetype AS oid, false AS required
