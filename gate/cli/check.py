@@ -8,10 +8,11 @@ from collections.abc import Mapping
 
 from gate.database.stamp import VersionTableLocked
 from gate.drift import messages
-from gate.drift.comparison import Verdict
+from gate.drift.comparison import Drift, Verdict
 from gate.drift.inspector import Inspection
 from gate.drift.project import Project, load_project
 from gate.errors import GateError
+from gate.image.revision_graph import RevisionGraph
 from gate.process.stdio import print_error, print_result
 from gate.redaction import hide_in_message, learn
 from gate.settings import settings
@@ -37,11 +38,23 @@ def heads(arguments: Arguments) -> int:
         graph = load(arguments, whole=True, with_expectations=False).image.graph
     except GateError as error:
         return report_failure(error, arguments)
+    may_wait = [id_ for id_ in graph.outstanding(()) if id_ in graph.may_wait]
+    _warn_of_needed_post_deploy(graph)
     if arguments.json:
-        text = json.dumps({"heads": list(graph.heads), "revisions": len(graph.revisions)})
+        fields = {"heads": list(graph.expected), "revisions": len(graph.revisions), "may_wait": may_wait}
+        text = json.dumps(fields | {"target": graph.target})
     else:
-        text = "\n".join(map(printable, graph.heads))
+        text = "\n".join([*map(printable, graph.expected), *([messages.may_wait_text(may_wait)] if may_wait else [])])
     return 0 if print_result(text) else GateError.exit_code
+
+
+def _warn_of_needed_post_deploy(graph: RevisionGraph) -> None:
+    needed = [*graph.needed_post_deploy.items()]
+    for id_, needed_by in needed[:MAX_PENDING_LINES]:
+        print_error(f"WARNING {messages.needed_post_deploy(graph.revisions[id_], needed_by)}")
+    if len(needed) > MAX_PENDING_LINES:
+        more = len(needed) - MAX_PENDING_LINES
+        print_error(f"WARNING {more} more post_deploy revision(s) are required for the same reason.")
 
 
 def check(arguments: Arguments) -> int:
@@ -67,6 +80,8 @@ def as_json(inspection: Inspection) -> dict[str, object]:
         "stamped": list(drift.stamped),
         "expected": list(drift.expected),
         "pending": list(drift.pending),
+        "deferred": list(drift.deferred),
+        "target": drift.target,
         "messages": {id_: hide_in_message(text) for id_, text in drift.messages.items()},
         "unknown": list(drift.unknown),
         "redundant": list(drift.redundant),
@@ -81,20 +96,27 @@ def as_json(inspection: Inspection) -> dict[str, object]:
 def _as_text(inspection: Inspection) -> str:
     drift, stamp = inspection.drift, inspection.stamp
     lines = [f"{drift.verdict} {drift}", messages.finding(drift, stamp.database, inspection.table)]
-    if drift.verdict in {Verdict.BEHIND, Verdict.EMPTY}:
-        shown = drift.pending[:MAX_PENDING_LINES]
+    if listed := _listed(drift):
+        shown = listed[:MAX_PENDING_LINES]
         lines += [f"  {printable(id_)}  {printable(hide_in_message(drift.messages[id_]))}".rstrip() for id_ in shown]
-        if more := len(drift.pending) - len(shown):
+        if more := len(listed) - len(shown):
             lines.append(f"  and {more} more; --json lists all")
     if drift.missing:
-        lines += [f"  {item}" for item in drift.missing[:MAX_MISSING_LINES]]
+        lines += [f"  missing: {item}" for item in drift.missing[:MAX_MISSING_LINES]]
         if more := drift.missing_total - len(drift.missing[:MAX_MISSING_LINES]):
-            lines.append(f"  and {more} more")
+            lines.append(f"  missing: {more} more")
     if remedy := messages.remedy(drift, stamp.migrator, standby=stamp.standby, role=stamp.role):
         lines.append(remedy)
     if drift.redundant:
         lines.append(f"WARNING {messages.redundant_rows(drift)}")
     return "\n".join(lines)
+
+
+def _listed(drift: Drift) -> tuple[str, ...]:
+    """Return the revisions to list below the verdict."""
+    if drift.stamp_verdict is Verdict.DEFERRED:
+        return drift.deferred
+    return drift.pending if drift.verdict in {Verdict.BEHIND, Verdict.EMPTY} else ()
 
 
 def _check_busy(arguments: Arguments) -> int:
@@ -129,7 +151,14 @@ def load(
     `defaults`: of variables that are not set.
     """
     current = settings.read({**(defaults or {}), **os.environ}, arguments.flags)
-    project = load_project(current, arguments.config, arguments.name, whole=whole, with_expectations=with_expectations)
+    project = load_project(
+        current,
+        arguments.config,
+        arguments.name,
+        whole=whole,
+        post_deploy=arguments.command == "plan" and current.post_deploy,
+        with_expectations=with_expectations,
+    )
     for warning in project.warnings().values():
         print_error(warning)
     return project

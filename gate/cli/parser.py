@@ -14,11 +14,11 @@ from gate.settings.variables import SETTINGS, Setting
 
 INSPECTION_SETTINGS = frozenset(
     "DATABASE_URL DATABASE_URL_FILE ALEMBIC_CONFIG GATE_VERSION_TABLE GATE_VERSION_TABLE_SCHEMA GATE_EXPECTED"
-    " GATE_CONNECT_TIMEOUT GATE_QUERY_TIMEOUT".split()
+    " GATE_CONNECT_TIMEOUT GATE_QUERY_TIMEOUT GATE_TARGET".split()
 )
 MIGRATION_SETTINGS = frozenset(
     "MIGRATION_DATABASE_URL MIGRATION_DATABASE_URL_FILE GATE_LOCK GATE_MIGRATION_LOCK_TIMEOUT GATE_MIGRATION_TIMEOUT"
-    " GATE_UPGRADE_COMMAND".split()
+    " GATE_UPGRADE_COMMAND GATE_POST_DEPLOY".split()
 )
 TABLE_LOCK_SETTINGS = frozenset({"GATE_TABLE_LOCK_TIMEOUT", "GATE_TABLE_LOCK_RETRIES"})
 RUN_SETTINGS = frozenset({"RUN_MIGRATIONS", "GATE_ON_FAILURE"})
@@ -30,7 +30,7 @@ COMMAND_SETTINGS = {
     "migrate": ALL_SETTINGS - {"GATE_TTL", "GATE_ON_INCOMPLETE"} - RUN_SETTINGS,
     "plan": INSPECTION_SETTINGS | (MIGRATION_SETTINGS - {"GATE_MIGRATION_LOCK_TIMEOUT"}) | PLAN_SETTINGS,
     "check": INSPECTION_SETTINGS | {"MIGRATION_DATABASE_URL", "MIGRATION_DATABASE_URL_FILE"},
-    "heads": frozenset({"ALEMBIC_CONFIG"}),
+    "heads": frozenset({"ALEMBIC_CONFIG", "GATE_TARGET"}),
     "expect": frozenset({"ALEMBIC_CONFIG", "GATE_EXPECTED"}),
     "serve": INSPECTION_SETTINGS | {"GATE_TTL", "GATE_LOG_FORMAT", "GATE_LOG_LEVEL"},
 }
@@ -127,8 +127,12 @@ def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
         )
     settings = [setting for setting in SETTINGS if setting.variable in COMMAND_SETTINGS[name]]
     for setting in settings:
-        if setting.flag:
+        if setting.flag and setting.metavar:
             parser.add_argument(setting.flag, metavar=setting.metavar, dest=setting.variable, help=_help(setting))
+        elif setting.flag:
+            parser.add_argument(
+                setting.flag, action="store_const", const="1", dest=setting.variable, help=_help(setting)
+            )
     others = [s.variable for s in settings if not s.flag and s.variable != "ALEMBIC_CONFIG"]
     parser.epilog = f"Variables without a flag: {', '.join(others)}." if others else None
 

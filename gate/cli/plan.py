@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 
 from gate.cli.check import load, report_failure
 from gate.drift import messages
@@ -12,7 +12,8 @@ from gate.drift.decision import decide_for
 from gate.drift.inspector import Inspection, Inspector
 from gate.drift.project import Project
 from gate.errors import BadSettings, GateError, Refused
-from gate.migration.plan import Plan
+from gate.image.revision_graph import RevisionGraph
+from gate.migration.plan import Plan, upgrade_targets
 from gate.migration.preview import Preview, RevisionPreview, as_sql
 from gate.migration.progress import command_line
 from gate.migration.rendering import Rendering, render
@@ -50,10 +51,13 @@ def _show(project: Project, inspector: Inspector, arguments: Arguments) -> int:
     decision = decide_for(inspection.drift, policy)
     if decision is Decision.REFUSE:
         raise Refused(refusal(Outcome(inspection, decision), policy))
+    options = _options(project, arguments)
+    if decision is Decision.UPGRADE:
+        options = options.with_target(inspection.drift)
     rendering = Rendering()
     if decision is Decision.UPGRADE and arguments.sql:
-        rendering = _render(project, inspector, inspection, arguments)
-    preview = _preview(project, inspection, decision, rendering)
+        rendering = _render(options, inspector, inspection._replace(drift=options.planned(inspection.drift)))
+    preview = _preview(project.image.graph, options, inspection, decision, rendering)
     if arguments.json:
         printed = print_result(json.dumps(preview.as_json(with_sql=arguments.sql)))
     else:
@@ -65,32 +69,48 @@ def _show(project: Project, inspector: Inspector, arguments: Arguments) -> int:
     return 0 if printed else GateError.exit_code
 
 
-def _render(project: Project, inspector: Inspector, inspection: Inspection, arguments: Arguments) -> Rendering:
-    if project.settings.upgrade_command:
-        return Rendering(reasons=dict.fromkeys(inspection.drift.pending, COMMAND_REASON))
-    options = Plan(
+def _options(project: Project, arguments: Arguments) -> Plan:
+    current = project.settings
+    return Plan(
         project.configuration,
         project.table.table,
         arguments.x,
-        timeout=project.settings.migration_timeout,
+        current.upgrade_command,
+        current.migration_timeout,
         dedicated=project.has_migration_url,
+        targets=upgrade_targets(project.image.graph, post_deploy=current.post_deploy),
+        post_deploy=current.post_deploy,
     )
+
+
+def _render(options: Plan, inspector: Inspector, inspection: Inspection) -> Rendering:
+    if options.command:
+        return Rendering(reasons=dict.fromkeys(inspection.drift.pending, COMMAND_REASON))
     return render(options, inspector, inspection)
 
 
-def _preview(project: Project, inspection: Inspection, decision: Decision, rendering: Rendering) -> Preview:
-    drift, known = inspection.drift, project.image.graph.revisions
-    command = command_line(project.settings.upgrade_command) if project.settings.upgrade_command else ""
-    pending = drift.pending if decision is Decision.UPGRADE else ()
+def _preview(
+    graph: RevisionGraph, options: Plan, inspection: Inspection, decision: Decision, rendering: Rendering
+) -> Preview:
+    drift, known = inspection.drift, graph.revisions
+    command = command_line(options.command) if options.command else ""
+    pending = options.planned(drift).pending if decision is Decision.UPGRADE else ()
     statements = {id_: as_sql(written) for id_, written in rendering.statements.items()}
     revisions = [
-        RevisionPreview(id_, known[id_].message, known[id_].path, statements.get(id_), rendering.reasons.get(id_, ""))
+        RevisionPreview(
+            id_,
+            known[id_].message,
+            known[id_].path,
+            statements.get(id_),
+            rendering.reasons.get(id_, ""),
+            may_wait=id_ in graph.may_wait,
+        )
         for id_ in pending
     ]
     return Preview(
         drift,
         inspection.stamp.database,
-        tuple(_summary(inspection, decision, command)),
+        tuple(_summary(inspection, pending, decision, command)),
         command,
         tuple(revisions),
         as_sql(rendering.before),
@@ -99,7 +119,7 @@ def _preview(project: Project, inspection: Inspection, decision: Decision, rende
     )
 
 
-def _summary(inspection: Inspection, decision: Decision, command: str) -> Iterator[str]:
+def _summary(inspection: Inspection, pending: Sequence[str], decision: Decision, command: str) -> Iterator[str]:
     """Say what `gate migrate` would do, in whole sentences."""
     drift, stamp = inspection.drift, inspection.stamp
     yield messages.finding(drift, stamp.database, inspection.table)
@@ -114,7 +134,7 @@ def _summary(inspection: Inspection, decision: Decision, command: str) -> Iterat
     elif command:
         yield f"gate migrate would run GATE_UPGRADE_COMMAND ({command}), not Alembic's upgrade. Pending:"
     else:
-        yield f"gate migrate would apply {_count(drift.pending)}:"
+        yield f"gate migrate would apply {_count(pending)}:"
 
 
 def _count(revisions: Sized) -> str:

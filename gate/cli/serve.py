@@ -52,6 +52,8 @@ class Metrics(Collector):
         yield verdicts
         pending = _or_nan(_runnable_revisions(drift) if drift else None)
         yield _gauge("gate_pending_revisions", "Revisions that an upgrade would run", pending)
+        deferred = _or_nan(len(drift.deferred) if drift else None)
+        yield _gauge("gate_deferred_revisions", "Revisions that may wait until after the deployment", deferred)
         missing = _or_nan(drift.missing_total if drift else None)
         yield _gauge(
             "gate_missing_items", "Tables, columns and rights that the code needs and the database lacks", missing

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gate.database.missing import Missing, Shortfall, listed
-from gate.image.revision_graph import RevisionGraph
+from gate.image.revision_graph import ALL_HEADS, RevisionGraph
 from gate.text import join_ids
 
 
@@ -18,6 +18,7 @@ class Verdict(StrEnum):
     """How the database compares with the image: its stamp with the scripts, and its tables with what the code needs."""
 
     CURRENT = "CURRENT"
+    DEFERRED = "DEFERRED"
     BEHIND = "BEHIND"
     EMPTY = "EMPTY"
     UNSTAMPED = "UNSTAMPED"
@@ -31,13 +32,17 @@ class Verdict(StrEnum):
 class Drift:
     """The result of a comparison.
 
-    `stamped`: the rows of the version table; `expected`: the image's effective heads, which are the rows that Alembic
-    leaves after `upgrade heads`; `pending`: the revisions that `alembic upgrade heads` would run, in its order;
-    `unknown`: rows without a script in the image; `redundant`: rows that Alembic rejects as overlapping, because a
-    descendant is stamped, too; `messages`: the first paragraph of each pending revision's docstring, by its id.
+    `stamped`: the rows of the version table; `expected`: the effective heads of what the image requires, which are the
+    rows that Alembic leaves after an upgrade to it; `pending`: the required revisions that are not applied, in the
+    order of Alembic's upgrade; `unknown`: rows without a script in the image; `redundant`: rows that Alembic rejects as
+    overlapping, because a descendant is stamped, too; `messages`: the first paragraph of each unapplied revision's
+    docstring, by its id.
 
     `missing`: the first things that the code of the image needs and the database lacks, and `missing_total` the number
     of all; `replaced`: the verdict of the stamp alone, where INCOMPLETE or AHEAD replaces it.
+
+    `outstanding`: what `alembic upgrade TARGET` would run if that is more than `pending`, since revisions may wait
+    until after the deployment, else (); `target`: GATE_TARGET.
     """
 
     verdict: Verdict
@@ -50,11 +55,23 @@ class Drift:
     missing: tuple[Missing, ...] = ()
     missing_total: int = 0
     replaced: Verdict | None = None
+    outstanding: tuple[str, ...] = ()
+    target: str = ALL_HEADS
 
     @property
     def stamp_verdict(self) -> Verdict:
         """The verdict of the stamp alone."""
         return self.replaced or self.verdict
+
+    @property
+    def deferred(self) -> tuple[str, ...]:
+        """The unapplied revisions that may wait until after the deployment."""
+        pending = set(self.pending)
+        return tuple(id_ for id_ in self.outstanding if id_ not in pending)
+
+    def including_deferred(self) -> Drift:
+        """Return the same drift for an upgrade that applies all: what may wait is pending, too."""
+        return replace(self, pending=self.outstanding or self.pending, outstanding=())
 
     @property
     def fits(self) -> bool:
@@ -113,22 +130,27 @@ def _with_shortfall(drift: Drift, shortfall: Shortfall) -> Drift:
 
 def _compare_stamp(image: RevisionGraph, rows: Collection[str] | None, *, other_tables: bool) -> Drift:
     if rows is None:
-        verdict = Verdict.UNSTAMPED if other_tables else Verdict.EMPTY
-        return _drift(image, verdict, (), image.pending(()))
+        return _drift(image, Verdict.UNSTAMPED if other_tables else Verdict.EMPTY, (), set())
     stamped = tuple(sorted(set(rows)))
     resolved = {row: image.resolve(row) for row in stamped}
     known = {id_ for id_ in resolved.values() if id_}
     unknown = tuple(row for row, id_ in resolved.items() if not id_)
     if unknown:
-        verdict = Verdict.UNKNOWN if known <= set(image.heads) else Verdict.DIVERGED
-        return _drift(image, verdict, stamped, image.pending(known), unknown=unknown)
+        verdict = Verdict.DIVERGED if _lacks_descendant(image, known) else Verdict.UNKNOWN
+        return _drift(image, verdict, stamped, known, unknown=unknown)
     if half_applied(image, known):
-        return _drift(image, Verdict.DIVERGED, stamped, image.pending(known))
-    pending = image.pending(known)
+        return _drift(image, Verdict.DIVERGED, stamped, known)
     overlapping = _overlapping(image, known)
     redundant = tuple(row for row, id_ in resolved.items() if id_ in overlapping)
-    verdict = Verdict.BEHIND if pending else Verdict.CURRENT
-    return _drift(image, verdict, stamped, pending, redundant=redundant)
+    return _drift(image, None, stamped, known, redundant=redundant)
+
+
+def _lacks_descendant(image: RevisionGraph, known: set[str]) -> bool:
+    """Whether a required revision is pending that descends from one of the rows beside the unknown ones."""
+    if image.requires_all:
+        return not known <= set(image.heads)
+    pending = image.pending(known)
+    return not known.isdisjoint(image.closure(pending))
 
 
 def half_applied(image: RevisionGraph, rows: Collection[str]) -> bool:
@@ -151,11 +173,28 @@ def _overlapping(image: RevisionGraph, rows: Collection[str]) -> set[str]:
 
 def _drift(
     image: RevisionGraph,
-    verdict: Verdict,
+    verdict: Verdict | None,
     stamped: tuple[str, ...],
-    pending: tuple[str, ...],
+    known: set[str],
     unknown: tuple[str, ...] = (),
     redundant: tuple[str, ...] = (),
 ) -> Drift:
-    messages = {id_: image.revisions[id_].message for id_ in pending}
-    return Drift(verdict, stamped, image.heads, pending, unknown, redundant, messages)
+    """Put the result together. `verdict`: None = the one of the pending revisions; `known`: the stamped ids."""
+    pending = image.pending(known)
+    outstanding = image.outstanding(known) if image.may_wait else ()
+    if len(outstanding) == len(pending):
+        outstanding = ()
+    if verdict is None:
+        verdict = Verdict.BEHIND if pending else Verdict.DEFERRED if outstanding else Verdict.CURRENT
+    messages = {id_: image.revisions[id_].message for id_ in outstanding or pending}
+    return Drift(
+        verdict,
+        stamped,
+        image.expected,
+        pending,
+        unknown,
+        redundant,
+        messages,
+        outstanding=outstanding,
+        target=image.target,
+    )

@@ -20,8 +20,9 @@ def decide(verdict: Verdict, policy: Policy, stamp_verdict: Verdict = Verdict.CU
     `stamp_verdict`: the verdict of the stamp alone, which counts if the verdict is INCOMPLETE.
     """
     match verdict:
-        case Verdict.CURRENT:
-            return Decision.GO
+        case Verdict.CURRENT | Verdict.DEFERRED:
+            applies_deferred = verdict is Verdict.DEFERRED and policy.migrating and policy.post_deploy
+            return Decision.UPGRADE if applies_deferred else Decision.GO
         case Verdict.UNKNOWN | Verdict.AHEAD:
             return policy.on_unknown
         case Verdict.UNSTAMPED if not policy.migrating or policy.on_unstamped is Decision.REFUSE:

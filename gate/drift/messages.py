@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gate.database.missing import MAX_MISSING_SHOWN, Kind, Missing, sql_name
 from gate.drift.comparison import Drift, Verdict
+from gate.image.revision_graph import ALL_HEADS, Revision
 from gate.text import join_ids, printable, truncate
 
 LOCKED_OUT_REMEDY = "Another migrator holds the lock and has not published its name yet. Wait until it has finished."
@@ -12,6 +15,9 @@ OTHER_DATABASE_REMEDY = (
     "The database of MIGRATION_DATABASE_URL needs no migration, but the server will connect to this one, through "
     "DATABASE_URL. Correct one of the URLs, or wait if this is a replica that lags behind."
 )
+
+LACKS = "The database lacks what the code of this image needs:"
+"""In front of what is missing."""
 
 CREATE_REMEDY = {
     Verdict.UNKNOWN: (
@@ -24,41 +30,45 @@ CREATE_REMEDY = {
     ),
     Verdict.CURRENT: (
         "The database was stamped without an upgrade, a revision was edited after it had run, or no revision creates "
-        "what is missing. Write a migration that does, or `alembic stamp` the revision before it and upgrade."
+        "what is missing. Write a migration that creates it. If a revision was stamped and never ran, `alembic stamp` "
+        "the revision before that one, and upgrade."
     ),
 }
 """What to do about a missing table or column, by the verdict of the stamp."""
+
+START_ANYWAY = "With GATE_ON_INCOMPLETE=go, `gate run` starts the server nevertheless."
 
 MAX_PENDING_SHOWN = 5
 """The number of pending revisions that a line names."""
 
 
 def finding(drift: Drift, database: str, table: str = "") -> str:
-    """Describe the result of an inspection in one sentence, and in a second one what is missing as its consequence.
+    """Describe the result of an inspection in one sentence, and in a second one what is missing.
 
     `table`: the version table that was read, with its schema.
     """
     database, table = printable(database), printable(table)
-    if drift.verdict is Verdict.INCOMPLETE:
-        need = f"It lacks what the code of this image needs: {missing_text(drift)}."
-        return f"{_stamp_finding(drift, database, table)} {need}"
-    if drift.verdict is Verdict.AHEAD:
-        return f"{_stamp_finding(drift, database, table)} It has all that the code of this image needs."
-    consequence = f" Its consequence is that the code lacks {missing_text(drift)}." if drift.missing else ""
-    return _stamp_finding(drift, database, table) + consequence
+    sentences = [_stamp_finding(drift, database, table)]
+    if drift.missing:
+        sentences.append(f"{LACKS} {missing_text(drift)}.")
+    elif drift.verdict is Verdict.AHEAD:
+        sentences.append("The database has all that the code of this image needs.")
+    return " ".join(sentences)
 
 
 def _stamp_finding(drift: Drift, database: str, table: str) -> str:  # noqa: PLR0911 - one sentence for each verdict
     ids, read = join_ids(drift.unknown), f" (table {table})" if table else ""
     match drift.stamp_verdict:
         case Verdict.CURRENT | Verdict.INCOMPLETE | Verdict.AHEAD:
-            return f"Database {database} is at the head(s) of this image."
+            return f"Database {database} {_reached(drift)} of this image."
+        case Verdict.DEFERRED:
+            return f"Database {database} has all revisions that this image requires; {deferred_text(drift)}."
         case Verdict.BEHIND if not drift.stamped:
-            return f"Database {database} has an empty version table and lacks {pending_text(drift)} of this image."
+            return f"Database {database} has an empty version table and lacks {_lacking(drift)}."
         case Verdict.BEHIND:
-            return f"Database {database} lacks {pending_text(drift)} of this image."
+            return f"Database {database} lacks {_lacking(drift)}."
         case Verdict.EMPTY:
-            return f"Database {database} is empty; this image expects {pending_text(drift)}."
+            return f"Database {database} is empty; this image expects {pending_text(drift)}{_and_deferred(drift)}."
         case Verdict.UNSTAMPED:
             return f"Database {database} has tables but no version table, so its revision is unknown."
         case Verdict.UNKNOWN:
@@ -80,28 +90,25 @@ def _stamp_finding(drift: Drift, database: str, table: str) -> str:  # noqa: PLR
 
 
 def remedy(  # noqa: PLR0911 - as above
-    drift: Drift, migrator: object = None, *, standby: bool = False, tried: bool = False, role: str = ""
+    drift: Drift,
+    migrator: object = None,
+    *,
+    standby: bool = False,
+    tried: bool = False,
+    role: str = "",
+    starting: bool = False,
 ) -> str:
     """Say what a person can do, "" if nothing is needed.
 
     `migrator`: who is migrating, None if nobody is; `standby`: the database is one, so a migrator would not be visible;
-    `tried`: this gate has failed to migrate and does not repeat it; `role`: the server's, "" if that is not known.
+    `tried`: this gate has failed to migrate and does not repeat it; `role`: the server's, "" if that is not known;
+    `starting`: the server starts, or has started, whatever is missing.
     """
     if migrator:
         return f"Migrating now: {printable(str(migrator))}. Wait until it has finished."
     match drift.verdict:
-        case Verdict.BEHIND | Verdict.EMPTY if standby:
-            return "This is a standby, where gate cannot see who is migrating; check the primary."
-        case Verdict.BEHIND | Verdict.EMPTY if tried:
-            return (
-                "This container does not try again. Deploy a corrected image, run `gate migrate` from one, or restart "
-                "this container after the cause has been removed."
-            )
         case Verdict.BEHIND | Verdict.EMPTY:
-            return (
-                "Nobody is migrating: run `gate migrate` (or `alembic upgrade heads`) from this image once, or set "
-                "RUN_MIGRATIONS=1 for `gate run`."
-            )
+            return _upgrade_remedy(drift, standby=standby, tried=tried)
         case Verdict.UNSTAMPED:
             return (
                 "If create_all created the tables, record their revision with `alembic stamp REVISION`. If they belong "
@@ -114,10 +121,24 @@ def remedy(  # noqa: PLR0911 - as above
             )
         case Verdict.DIVERGED:
             return "Deploy an image that contains both histories (`alembic merge`), or restore the database."
+        case Verdict.DEFERRED:
+            return "Run `gate migrate --post-deploy` from this image once no server of an earlier image runs any more."
         case Verdict.INCOMPLETE:
-            return _missing_remedy(drift, role)
+            return " ".join(_missing_remedies(drift, role) + ([] if starting else [START_ANYWAY]))
         case Verdict.CURRENT | Verdict.AHEAD:
             return ""
+
+
+def _upgrade_remedy(drift: Drift, *, standby: bool, tried: bool) -> str:
+    if standby:
+        return "This is a standby, where gate cannot see who is migrating; check the primary."
+    if tried:
+        return (
+            "This container does not try again. Deploy a corrected image, run `gate migrate` from one, or restart "
+            "this container after the cause has been removed."
+        )
+    command = "`gate migrate`" if drift.deferred else f"`gate migrate` (or `alembic upgrade {printable(drift.target)}`)"
+    return f"Nobody is migrating: run {command} from this image once, or set RUN_MIGRATIONS=1 for `gate run`."
 
 
 def missing_text(drift: Drift) -> str:
@@ -140,7 +161,7 @@ def _described(item: Missing) -> str:
             return f"a default for column {name}, which may not be NULL and which the models do not know"
 
 
-def _missing_remedy(drift: Drift, role: str) -> str:
+def _missing_remedies(drift: Drift, role: str) -> list[str]:
     """Say what a person can do about the first missing item of each kind."""
     grantee = sql_name(role) if role else "the role of the server"
     first: dict[Kind, Missing] = {}
@@ -157,7 +178,7 @@ def _missing_remedy(drift: Drift, role: str) -> str:
             f"Every INSERT of this image into {required.sql_table} fails: give the column a default, or deploy the "
             "image that knows it."
         )
-    return " ".join([*sentences, "GATE_ON_INCOMPLETE=go lets the server start nevertheless."])
+    return sentences
 
 
 def _create_remedy(drift: Drift) -> str:
@@ -172,9 +193,48 @@ def redundant_rows(drift: Drift) -> str:
     )
 
 
+def _reached(drift: Drift) -> str:
+    if drift.target == ALL_HEADS:
+        return "is at the head(s)"
+    return f"has all revisions up to {printable(drift.target)} (GATE_TARGET)"
+
+
+def _lacking(drift: Drift) -> str:
+    return f"{pending_text(drift)} of this image{_and_deferred(drift)}"
+
+
+def _and_deferred(drift: Drift) -> str:
+    return f"; {deferred_text(drift)}" if drift.deferred else ""
+
+
 def pending_text(drift: Drift) -> str:
     """Render the number of pending revisions and the first few of their ids."""
     number = len(drift.pending)
-    ids = [truncate(printable(truncate(id_))) for id_ in drift.pending[:MAX_PENDING_SHOWN]]
-    ids += ["…"] if number > MAX_PENDING_SHOWN else []
-    return f"{number} revision{'' if number == 1 else 's'} ({', '.join(ids)})" if number else "no revision"
+    return f"{_revisions(number)} ({_first_few(drift.pending)})" if number else "no revision"
+
+
+def deferred_text(drift: Drift) -> str:
+    """Say which revisions may wait: their number and the first few of their ids."""
+    return may_wait_text(drift.deferred)
+
+
+def may_wait_text(ids: Sequence[str]) -> str:
+    """Say that these revisions may wait."""
+    return f"{_revisions(len(ids))} may wait until after the deployment ({_first_few(ids)})"
+
+
+def needed_post_deploy(revision: Revision, needed_by: str) -> str:
+    """Say that a `post_deploy` revision is required all the same."""
+    return (
+        f"{printable(revision.path)}: revision {printable(revision.id)} is post_deploy, but {printable(needed_by)} "
+        "needs it and is not, so both are required before the deployment."
+    )
+
+
+def _revisions(number: int) -> str:
+    return f"{number} revision{'' if number == 1 else 's'}"
+
+
+def _first_few(ids: Sequence[str]) -> str:
+    shown = [truncate(printable(truncate(id_))) for id_ in ids[:MAX_PENDING_SHOWN]]
+    return ", ".join([*shown, "…"] if len(ids) > MAX_PENDING_SHOWN else shown)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from gate import redaction
 from gate.database import location
@@ -19,6 +19,7 @@ from gate.errors import BadScripts, BadSettings
 from gate.image import alembic_config, script_directory
 from gate.image.alembic_config import Configuration
 from gate.image.env_py import VersionTable
+from gate.image.revision_graph import ALL_HEADS, RevisionGraph
 from gate.image.script_directory import Image
 from gate.settings.database_url import UrlSource
 from gate.settings.settings import Settings
@@ -122,19 +123,33 @@ def load_project(
     section: str | None = None,
     *,
     whole: bool = False,
+    post_deploy: bool = False,
     with_expectations: bool = True,
 ) -> Project:
     """Read the Alembic configuration, the scripts of the image, and what `gate expect` has recorded.
 
     `config`: the configuration files, as for `alembic -c`; `section`: the section, as for `alembic -n`; `whole`: check
-    the syntax of every line of every script; `with_expectations`: read the file of `gate expect`, if there is one.
-    Raises `BadSettings` and `BadScripts`.
+    the syntax of every line of every script; `post_deploy`: the revisions that may wait will be applied, too;
+    `with_expectations`: read the file of `gate expect`, if there is one. Raises `BadSettings` and `BadScripts`.
     """
     _remember_passwords(settings)
     redaction.learn_from("project", partial(_further_passwords, settings, config))
     configuration = alembic_config.read(config, settings.alembic_config, section)
-    project = Project(settings, configuration, script_directory.read(configuration, whole=whole))
+    image = script_directory.read(configuration, whole=whole, target=settings.target)
+    if not image.graph.expected and not post_deploy:
+        _reject_nothing_required(image.graph)
+    project = Project(settings, configuration, image)
     return project._replace(expectations=_read_expectations(project)) if with_expectations else project
+
+
+def _reject_nothing_required(graph: RevisionGraph) -> NoReturn:
+    """Every database has nothing: an image that requires nothing would pass on all of them, as one without scripts."""
+    subject = "All revisions" if graph.target == ALL_HEADS else f"All revisions up to {graph.target} (GATE_TARGET)"
+    first = graph.revisions[graph.targets[0]]
+    raise BadScripts(
+        f"{subject} are post_deploy ({first.path}, for example), so this image would require nothing and every "
+        "database would fit. Remove post_deploy from the revisions that the code needs."
+    )
 
 
 def expected_file(settings: Settings, configuration: Configuration) -> str:

@@ -20,7 +20,7 @@ from gate.image.configure_calls import Translation, offline_doubt, read_translat
 from gate.image.env_py import Expression
 from gate.image.expectations import Expectations, ExpectedTable, RecordedVersionTable
 from gate.image.expectations_file import MAX_TABLES, name_error
-from gate.image.script_directory import MAX_SCRIPT_SIZE
+from gate.image.script_parser import MAX_SCRIPT_SIZE
 from gate.text import join_ids
 
 CHILD = str(Path(__file__).with_name("child.py"))

@@ -11,13 +11,16 @@ import json
 import os
 import sys
 import warnings
+from contextlib import suppress
 from typing import Any
 
 from gate.descriptors import InheritedDescriptor
 from gate.errors import BadScripts
+from gate.files import read_regular_file
 from gate.image import child_answer
 from gate.image.alembic_config import Configuration
 from gate.image.revision_graph import Revision
+from gate.image.script_parser import MAX_SCRIPT_SIZE, POST_DEPLOY, line_of, not_a_flag, parse
 from gate.redaction import hide
 from gate.text import truncate
 
@@ -55,8 +58,17 @@ def _ask(*arguments: str) -> dict[str, Any]:
 
 
 def _revision(fields: dict[str, object]) -> Revision:
+    if type_name := fields.pop("post_deploy_type", ""):
+        raise BadScripts(not_a_flag(str(fields["path"]), _line_of_post_deploy(str(fields["path"])), str(type_name)))
     tuples = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
     return Revision(**{**fields, **tuples})  # type: ignore[arg-type] # written by `loaded_revisions`
+
+
+def _line_of_post_deploy(path: str) -> int:
+    """Return the line that binds `post_deploy`; 1 where only bytecode is left, or another module binds it."""
+    with suppress(OSError, BadScripts):
+        return line_of(parse(read_regular_file(path, MAX_SCRIPT_SIZE), path), POST_DEPLOY)
+    return 1
 
 
 def loaded_revisions(ini: str, toml: str, section: str) -> dict[str, object]:
@@ -67,20 +79,26 @@ def loaded_revisions(ini: str, toml: str, section: str) -> dict[str, object]:
     directory = ScriptDirectory.from_config(Config(ini, toml_file=toml, ini_section=section))
     # The public walk_revisions() raises for a broken graph; RevisionGraph reports the files that break it.
     scripts = directory._load_revisions()  # noqa: SLF001 - see above
-    return {"revisions": [_to_revision(script)._asdict() for script in scripts]}
+    return {"revisions": [_to_fields(script) for script in scripts]}
 
 
-def _to_revision(script: object) -> Revision:
+def _to_fields(script: object) -> dict[str, object]:
+    """The fields of a `Revision`, and `post_deploy_type`: what `post_deploy` is instead of a bool, "" if it is one."""
     from alembic.util import to_tuple  # noqa: PLC0415
 
-    return Revision(
+    # Without the module's `__getattr__`, which answers to any name.
+    post_deploy = vars(script.module).get(POST_DEPLOY, False)  # type: ignore[attr-defined]
+    is_flag = isinstance(post_deploy, bool)
+    revision = Revision(
         id=script.revision,  # type: ignore[attr-defined]
         down=to_tuple(script.down_revision, default=()),  # type: ignore[attr-defined]
         depends_on=to_tuple(script.dependencies, default=()),  # type: ignore[attr-defined]
         labels=tuple(script._orig_branch_labels),  # type: ignore[attr-defined] # noqa: SLF001 - without inherited ones
         message=" ".join(script.doc.split()),  # type: ignore[attr-defined]
         path=script.path,  # type: ignore[attr-defined]
+        post_deploy=is_flag and post_deploy,
     )
+    return {**revision._asdict(), "post_deploy_type": "" if is_flag else type(post_deploy).__name__}
 
 
 def main() -> None:

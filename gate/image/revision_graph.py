@@ -9,7 +9,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from copy import copy
 from functools import cached_property
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 from gate.errors import BadScripts
@@ -20,6 +22,9 @@ FORBIDDEN_CHARACTERS = "@-+:"
 
 RESERVED_IDS = frozenset({"base", "head", "heads"})
 """Symbols of Alembic's revision syntax; a revision with such an id could not be addressed."""
+
+ALL_HEADS = "heads"
+"""The target that names all effective heads, in Alembic's revision syntax."""
 
 MIN_PARTIAL_LENGTH = 4
 """Characters; Alembic resolves a partial id only to ids and labels of at least this length."""
@@ -36,7 +41,7 @@ class Revision(NamedTuple):
     """One migration script.
 
     `down`: its down_revision, as a tuple; `labels`: its branch labels; `message`: the first paragraph of its
-    docstring; `path`: its file.
+    docstring; `path`: its file; `post_deploy`: the script says that it may run after the deployment.
     """
 
     id: str
@@ -45,10 +50,15 @@ class Revision(NamedTuple):
     labels: tuple[str, ...] = ()
     message: str = ""
     path: str = ""
+    post_deploy: bool = False
 
 
 class RevisionGraph:
     """All revisions of an image; `parents` and `heads` are ids.
+
+    `target`: what the image needs, in Alembic's revision syntax; `targets`: the ids that this names; `may_wait`: the
+    ids that may wait until after the deployment, since they and all their descendants are `post_deploy`; `expected`:
+    the effective heads of what is required, which is `targets` and their ancestors without `may_wait`.
 
     Raises `BadScripts`, which names the files, if there is no revision, an id or a label occurs twice, a parent is
     missing, or there is a cycle.
@@ -60,7 +70,36 @@ class RevisionGraph:
         self._names = self.revisions | labelled if labelled else self.revisions
         self.parents = {r.id: self._parents(r) for r in self.revisions.values()}
         _reject_cycles(self.parents, self.revisions)
-        self.heads = self._heads()
+        self.heads = self._heads_of(self.revisions)
+        self.may_wait = self._find_may_wait()
+        self.target = ALL_HEADS
+        self.targets = self.heads
+        self.expected = self._required_heads(self.targets)
+
+    def with_targets(self, address: str, targets: tuple[str, ...]) -> RevisionGraph:
+        """Return the graph of the same image with another target, which names these ids."""
+        graph = copy(self)
+        graph.target, graph.targets, graph.expected = address, targets, self._required_heads(targets)
+        return graph
+
+    @property
+    def requires_all(self) -> bool:
+        """Whether all revisions are required: there is no other target, and none may wait."""
+        return self.target == ALL_HEADS and not self.may_wait
+
+    @property
+    def needed_post_deploy(self) -> dict[str, str]:
+        """The `post_deploy` revisions that are required all the same -> a required one that needs each."""
+        needed_by: dict[str, str] = {}
+        for revision in self.revisions.values():
+            if not revision.post_deploy:
+                todo = [revision.id]
+                while todo:
+                    id_ = todo.pop()
+                    if id_ not in needed_by:
+                        needed_by[id_] = revision.id
+                        todo.extend(self.parents[id_])
+        return {r.id: needed_by[r.id] for r in self.revisions.values() if r.post_deploy and r.id in needed_by}
 
     @cached_property
     def children(self) -> Mapping[str, tuple[str, ...]]:
@@ -73,13 +112,25 @@ class RevisionGraph:
         A row that Alembic reads as a symbol (`head`, `-1`, `shop@head`) denotes nothing: Alembic never writes one, and
         what it would resolve to depends on the image and not on the database.
         """
-        if row in RESERVED_IDS or "@" in row or _is_relative(row):
+        if row in RESERVED_IDS or "@" in row or names_steps_down(row):
             return None
-        if row in self._names:
-            return self._names[row].id
-        at = bisect_left(self._partial, row)
-        matches = [name for name in self._partial[at : at + 2] if name.startswith(row)]
-        return self._names[matches[0]].id if row and len(matches) == 1 else None
+        names = self.names_like(row, 2)
+        return self.id_of(names[0]) if len(names) == 1 else None
+
+    def id_of(self, name: str) -> str:
+        """Return the id of the revision that has this id or this label."""
+        return self._names[name].id
+
+    def names_like(self, text: str, limit: int | None = None) -> list[str]:
+        """Return the id or label that equals a text, else the first `limit` of those that a prefix may denote."""
+        if text in self._names:
+            return [text]
+        at = bisect_left(self._partial, text)
+        return (
+            [*takewhile(lambda name: name.startswith(text), islice(self._partial, at, limit and at + limit))]
+            if text
+            else []
+        )
 
     @cached_property
     def _partial(self) -> list[str]:
@@ -95,16 +146,37 @@ class RevisionGraph:
         return set(walk(ids, self._down))
 
     def pending(self, applied: Collection[str]) -> tuple[str, ...]:
-        """Return the revisions that `alembic upgrade heads` would apply to a database with these ids, in its order."""
-        if set(self.heads) <= set(applied):
-            return ()
-        missing = self.closure(self.heads) - self.closure(applied)
-        return self._order.sort(missing)
+        """Return the required revisions that an upgrade to `expected` would apply to a database with these ids.
 
-    def _heads(self) -> tuple[str, ...]:
-        """Return the effective heads, in the order of the files."""
-        inner = {parent for parents in self.parents.values() for parent in parents}
-        return tuple(id_ for id_ in self.revisions if id_ not in inner)
+        They are in Alembic's order: without phases those of `alembic upgrade TARGET`.
+        """
+        return self._missing(self.expected, applied)
+
+    def outstanding(self, applied: Collection[str]) -> tuple[str, ...]:
+        """Return all that `alembic upgrade TARGET` would apply, with the revisions that may wait, in its order."""
+        return self._missing(self.targets, applied)
+
+    def _missing(self, targets: tuple[str, ...], applied: Collection[str]) -> tuple[str, ...]:
+        if set(targets) <= set(applied):
+            return ()
+        return self._order.sort(self.closure(targets) - self.closure(applied), targets)
+
+    def _find_may_wait(self) -> frozenset[str]:
+        """A revision may wait unless it, or one that descends from it, is not `post_deploy`."""
+        if not any(revision.post_deploy for revision in self.revisions.values()):
+            return frozenset()
+        required = self.closure(r.id for r in self.revisions.values() if not r.post_deploy)
+        return frozenset(self.revisions.keys() - required)
+
+    def _required_heads(self, targets: tuple[str, ...]) -> tuple[str, ...]:
+        if not self.may_wait:
+            return targets
+        return self._heads_of(self.closure(targets) - self.may_wait)
+
+    def _heads_of(self, ids: Collection[str]) -> tuple[str, ...]:
+        """Return the effective heads of revisions that contain their ancestors, in the order of the files."""
+        inner = {parent for id_ in ids for parent in self.parents[id_]}
+        return tuple(id_ for id_ in self.revisions if id_ in ids and id_ not in inner)
 
     @cached_property
     def _down(self) -> dict[str, tuple[str, ...]]:
@@ -113,7 +185,7 @@ class RevisionGraph:
     @cached_property
     def _order(self) -> UpgradeOrder:
         dependencies = {r.id: {self._names[name].id for name in r.depends_on} for r in self.revisions.values()}
-        return UpgradeOrder(self.heads, self.parents, self._down, dependencies)
+        return UpgradeOrder(self.parents, self._down, dependencies)
 
     def _parents(self, revision: Revision) -> tuple[str, ...]:
         for parent in revision.down:
@@ -128,10 +200,10 @@ class RevisionGraph:
         return tuple(dict.fromkeys((*revision.down, *resolved)))
 
 
-def _is_relative(row: str) -> bool:
-    """Whether Alembic reads a row as a number of steps down from the heads (`RevisionMap.get_revisions`)."""
+def names_steps_down(text: str) -> bool:
+    """Whether Alembic reads a text as a number of steps down from the heads (`RevisionMap.get_revisions`)."""
     try:
-        return int(row) < 0
+        return int(text) < 0
     except ValueError:
         return False
 
@@ -215,23 +287,22 @@ class UpgradeOrder:
 
     def __init__(
         self,
-        heads: tuple[str, ...],
         parents: Mapping[str, tuple[str, ...]],
         plain: Mapping[str, tuple[str, ...]],
         dependencies: Edges,
     ) -> None:
-        self.heads, self.parents, self.plain, self.dependencies = heads, parents, plain, dependencies
+        self.parents, self.plain, self.dependencies = parents, plain, dependencies
         self._dependents = Counter(id_ for ids in dependencies.values() for id_ in ids)
 
-    def sort(self, revisions: set[str]) -> tuple[str, ...]:
-        """Return the revisions in the order in which Alembic applies them."""
-        return tuple(reversed(self._walk_down(set(revisions))))
+    def sort(self, revisions: set[str], targets: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the revisions in the order in which Alembic applies them on the way to the targets."""
+        return tuple(reversed(self._walk_down(set(revisions), targets)))
 
-    def _walk_down(self, todo: set[str]) -> list[str]:
+    def _walk_down(self, todo: set[str], targets: tuple[str, ...]) -> list[str]:
         """Follow one branch as far as possible; visit a parent only after all its children."""
         children = children_of(self.parents)
         open_children = {id_: sum(child in todo for child in children[id_]) for id_ in todo}
-        tips = [head for head in self.heads if head in todo]
+        tips = [target for target in targets if target in todo]
         walked: list[str] = []
         at = 0
         while tips:

@@ -19,16 +19,12 @@ from gate.files import FileTooLarge, NotRegularFile, read_regular_file
 from gate.image import plain_script
 from gate.image.alembic_config import Configuration
 from gate.image.env_py import VersionTable, read_env_py
-from gate.image.revision_graph import RevisionGraph
-from gate.image.script_parser import NotLiteral, Script, check_syntax, read_script
+from gate.image.revision_graph import ALL_HEADS, RevisionGraph
+from gate.image.script_parser import MAX_SCRIPT_SIZE, NotLiteral, Script, check_syntax, read_script
 
 CHECK_SYNTAX_LIMIT = 250
 """Scripts up to which every check looks for syntax errors in all of them (0.1 ms for each). In a larger image, only
 `gate heads` and a gate that may migrate do."""
-
-MAX_SCRIPT_SIZE = 8 << 20
-"""Bytes; a longer script contains data, and parsing it could exceed the container's memory limit."""
-
 
 IS_A_FOLDER = (
     "this is a folder and not a script (a container runtime creates one for a mount whose source is missing); put the "
@@ -44,11 +40,11 @@ class Image(NamedTuple):
     asked_alembic: str = ""
 
 
-def read(configuration: Configuration, *, whole: bool = False) -> Image:
+def read(configuration: Configuration, *, whole: bool = False, target: str = ALL_HEADS) -> Image:
     """Read env.py and all migration scripts.
 
-    `whole`: check the syntax of every script, however many there are. Raises `BadScripts` with the file, and the line
-    where there is one.
+    `whole`: check the syntax of every script, however many there are; `target`: what the image needs, in Alembic's
+    revision syntax. Raises `BadScripts` with the file, and the line where there is one.
     """
     version_table = _read_environment(configuration.script_location / "env.py")
     with warnings.catch_warnings():
@@ -67,7 +63,12 @@ def read(configuration: Configuration, *, whole: bool = False) -> Image:
             f"The image has no revisions: no migration script was found in {folders}. Copy the versions folder into "
             "the image, or correct script_location or version_locations."
         )
-    return Image(RevisionGraph(revisions), version_table, reason)
+    graph = RevisionGraph(revisions)
+    if target != ALL_HEADS:
+        from gate.image.target import for_target  # noqa: PLC0415 - few deployments set a target
+
+        graph = for_target(graph, target)
+    return Image(graph, version_table, reason)
 
 
 def _read_environment(path: Path) -> VersionTable:

@@ -1,7 +1,8 @@
 """The source of one migration script -> its revision. It is parsed with `ast` and never executed.
 
-Alembic imports each script and reads four names of the module (`Script` in `alembic.script.base`). Here the values of
-those names are followed through the module's statements; a value that only executing the code can produce is `OPAQUE`.
+Alembic imports each script and reads four names of the module (`Script` in `alembic.script.base`); gate reads a fifth,
+`post_deploy`. Here the values of those names are followed through the module's statements; a value that only executing
+the code can produce is `OPAQUE`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ from gate.image.revision_graph import Revision
 NAMES = ("revision", "down_revision", "depends_on", "branch_labels")
 """The names that Alembic reads; the first three determine the graph."""
 
-Value = str | tuple[str, ...] | None
+POST_DEPLOY = "post_deploy"
+"""The name by which a script says that its revision may wait until after the deployment.
+
+A star import does not set it: few scripts assign it, so each one with a star import would have to be executed.
+"""
+
+MAX_SCRIPT_SIZE = 8 << 20
+"""Bytes; a longer script contains data, and parsing it could exceed the container's memory limit."""
+
+Value = str | tuple[str, ...] | bool | None
 
 
 class Opaque:
@@ -63,11 +73,13 @@ def read_script(source: bytes, path: str, file_name: str) -> Script | NotLiteral
     """Parse one migration script.
 
     `path`: for messages; `file_name`: for scripts of the legacy form, whose id is their file's name. Raises
-    `BadScripts` with file and line for a syntax error, and for a script without a revision or a down_revision.
+    `BadScripts` with file and line for a syntax error, for a script without a revision or a down_revision, and for a
+    `post_deploy` that is neither True nor False.
     """
     module = parse(source, path)
     bound = bindings(module)
-    for name in NAMES[:3]:
+    bound.update({name: OPAQUE for name in NAMES if isinstance(bound.get(name), bool)})
+    for name in (*NAMES[:3], POST_DEPLOY):
         if isinstance(bound.get(name), Opaque):
             line = line_of(module, name)
             return NotLiteral(path, line, name, _star_import(module, line))
@@ -79,6 +91,7 @@ def read_script(source: bytes, path: str, file_name: str) -> Script | NotLiteral
         labels=() if isinstance(labels, Opaque) else _tuple(labels),
         message=_message(module),
         path=path,
+        post_deploy=_post_deploy(bound, module, path),
     )
     return Script(revision, isinstance(labels, Opaque))
 
@@ -99,7 +112,7 @@ def _parse_or_reject(parse: Callable[[], _T], path: str) -> _T:
     except SyntaxError as error:
         raise BadScripts(f"{path}, line {error.lineno or 1}: Python cannot read this script: {error.msg}.") from None
     # MemoryError: the parser's answer to nesting beyond its own limit (MAXSTACK in CPython's Parser/pegen), whatever
-    # memory there is. Memory itself is bounded by the size of a script (`script_directory.MAX_SCRIPT_SIZE`).
+    # memory there is. Memory itself is bounded by the size of a script (`MAX_SCRIPT_SIZE`).
     except (ValueError, RecursionError, MemoryError) as error:
         raise BadScripts(
             f"{path}, line 1: Python cannot read this script: {str(error) or type(error).__name__}."
@@ -126,10 +139,25 @@ def _down(bound: dict[str, Value | Opaque], path: str) -> tuple[str, ...]:
     return _tuple(bound["down_revision"])
 
 
+def _post_deploy(bound: dict[str, Value | Opaque], module: ast.Module, path: str) -> bool:
+    value = bound.get(POST_DEPLOY, False)
+    if isinstance(value, bool):
+        return value
+    raise BadScripts(not_a_flag(path, line_of(module, POST_DEPLOY), type(value).__name__))
+
+
+def not_a_flag(path: str, line: int, type_name: str) -> str:
+    """Say that `post_deploy` is of another type than bool, and what it must be."""
+    return (
+        f"{path}, line {line}: post_deploy is of type {type_name} and must be True or False; True means that the "
+        "revision may wait until after the deployment."
+    )
+
+
 def _tuple(value: Value | Opaque) -> tuple[str, ...]:
-    if value is None or isinstance(value, Opaque):
-        return ()
-    return (value,) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return (value,)
+    return value if isinstance(value, tuple) else ()
 
 
 def _message(module: ast.Module) -> str:
@@ -160,11 +188,11 @@ def bindings(module: ast.Module) -> dict[str, Value | Opaque]:
             case ast.ImportFrom(names=[ast.alias(name="*")]) if _may_export_names(statement):
                 bound.update(dict.fromkeys((*bound, *NAMES), OPAQUE))
             case ast.ImportFrom(names=[ast.alias(name="*")]):
-                bound.update(dict.fromkeys(bound.keys() - set(NAMES), OPAQUE))
+                bound.update(dict.fromkeys(bound.keys() - {*NAMES, POST_DEPLOY}, OPAQUE))
             case _:
                 bound.update(dict.fromkeys(_bound_by(statement), OPAQUE))
         if _reflects(statement):
-            bound.update(dict.fromkeys(NAMES, OPAQUE))
+            bound.update(dict.fromkeys((*NAMES, POST_DEPLOY), OPAQUE))
     if "__getattr__" in bound:  # it returns a value for each name that the module lacks (PEP 562)
         bound.update(dict.fromkeys((name for name in NAMES if name not in bound), OPAQUE))
     return bound
@@ -187,7 +215,7 @@ def _assign(target: ast.expr, value: Value | Opaque, bound: dict[str, Value | Op
 def evaluate(node: ast.expr, bound: dict[str, Value | Opaque]) -> Value | Opaque:
     """Return the value of an expression, given the values of the names that it uses."""
     match node:
-        case ast.Constant(value=str() | None as value):
+        case ast.Constant(value=str() | bool() | None as value):
             return value
         case ast.Name(id=name):
             return bound.get(name, OPAQUE)

@@ -24,7 +24,7 @@ def remaining_changes(inspector: Inspector, progress: Progress, lock: Lock, time
     `timeout`: seconds for the check that finds the committed revisions.
     """
     try:
-        after = inspector.inspect(limit=timeout).drift
+        after = progress.unapplied(inspector.inspect(limit=timeout).drift)
     except GateError:
         committed = "gate could not check whether anything was committed."
         pending = set(progress.planned.pending)

@@ -1,6 +1,7 @@
 """Migrate: check again under the lock, upgrade in a child process, and verify the result.
 
-The exit code of the upgrade is not trusted: it has succeeded when a check afterwards finds `CURRENT`.
+The exit code of the upgrade is not trusted: it has succeeded when a check afterwards finds `CURRENT`, or
+`DEFERRED` if revisions may wait until after the deployment.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from gate.database.lock import Lock
 from gate.database.stamp import VersionTableLocked
 from gate.drift.comparison import Drift, Verdict
 from gate.drift.inspector import Inspection, Inspector
-from gate.drift.messages import MAX_PENDING_SHOWN, pending_text
+from gate.drift.messages import MAX_PENDING_SHOWN, deferred_text, pending_text
 from gate.errors import DatabaseLost, DatabaseUnavailable, Interrupted, LockLost, MigrationFailed
 from gate.migration import failure_report
 from gate.migration.plan import Plan
@@ -49,8 +50,10 @@ def migrate(plan: Plan, inspector: Inspector, should_upgrade: Callable[[Drift], 
         before = _inspect(inspector)
         if not should_upgrade(before.drift):
             return before
-        _log_start(lock, before)
-        progress = Progress(before.drift, len(before.drift.pending))
+        plan = plan.with_target(before.drift)
+        planned = plan.planned(before.drift)
+        _log_start(lock, before, planned)
+        progress = Progress(planned, len(planned.pending))
         try:
             lock.publish_progress(progress.migrator())
         except LockLost as error:
@@ -93,14 +96,14 @@ def _inspect(inspector: Inspector) -> Inspection:
         ) from None
 
 
-def _log_start(lock: Lock, before: Inspection) -> None:
+def _log_start(lock: Lock, before: Inspection, planned: Drift) -> None:
     log.emit(
         "info",
         "gate.migrating",
-        f"gate {lock.description} and applies {pending_text(before.drift)}.",
-        drift=str(before.drift),
-        pending=len(before.drift.pending),
-        next_revisions=first_ids(before.drift.pending[:MAX_PENDING_SHOWN]),
+        f"gate {lock.description} and applies {pending_text(planned)}.",
+        drift=str(planned),
+        pending=len(planned.pending),
+        next_revisions=first_ids(planned.pending[:MAX_PENDING_SHOWN]),
         database=before.stamp.database,
     )
 
@@ -127,7 +130,9 @@ def _upgrade(plan: Plan, lock: Lock, progress: Progress, inspector: Inspector, s
 
 def _verify(plan: Plan, inspector: Inspector, progress: Progress, lock: Lock) -> Inspection:
     after = _inspect(inspector)
-    if after.drift.stamp_verdict is not Verdict.CURRENT:
+    if after.drift.stamp_verdict is not Verdict.CURRENT and (
+        plan.post_deploy or after.drift.stamp_verdict is not Verdict.DEFERRED
+    ):
         raise MigrationFailed(
             f"The upgrade ended without an error, but the database is {after.drift.verdict} ({after.drift}). gate read "
             f"{inspector.table.table} in schema {after.stamp.schema} of database {after.stamp.database}. Check that "
@@ -138,11 +143,18 @@ def _verify(plan: Plan, inspector: Inspector, progress: Progress, lock: Lock) ->
     log.emit(
         "info",
         "gate.migrated",
-        f"The schema is {'not complete' if after.drift.missing else 'current'}: {_applied_by(plan, progress)}.",
+        _result(after.drift, _applied_by(plan, progress)),
         drift=str(after.drift),
+        deferred=first_ids(after.drift.deferred) or None,
         seconds=round(time.time() - progress.since, 1),
     )
     return after
+
+
+def _result(drift: Drift, applied: str) -> str:
+    if drift.stamp_verdict is Verdict.DEFERRED:
+        return f"The schema has all that this image requires, and {deferred_text(drift)}: {applied}."
+    return f"The schema is {'not complete' if drift.missing else 'current'}: {applied}."
 
 
 def _applied_by(plan: Plan, progress: Progress) -> str:

@@ -6,7 +6,12 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from gate.drift.comparison import Drift
+from gate.drift.messages import deferred_text
+from gate.errors import BadSettings
 from gate.image.alembic_config import Configuration
+from gate.image.revision_graph import ALL_HEADS, RevisionGraph
+from gate.text import join_ids
 
 if TYPE_CHECKING:
     from gate.migration.progress import Progress
@@ -20,7 +25,8 @@ class Plan(NamedTuple):
     `timeout`: seconds for the whole upgrade, 0 = no limit; `locking`: false for GATE_LOCK=none; `dedicated`: whether
     MIGRATION_DATABASE_URL is set; `on_progress`: called when a revision starts, and every few seconds;
     `table_lock_timeout`: seconds that a statement may wait for a lock, 0 = no limit; `table_lock_retries`: how often an
-    upgrade that lost a lock is tried again.
+    upgrade that lost a lock is tried again; `targets`: what to upgrade to, one address in Alembic's syntax or
+    several ids; `post_deploy`: whether that includes the revisions that may wait until after the deployment.
     """
 
     configuration: Configuration
@@ -33,6 +39,63 @@ class Plan(NamedTuple):
     on_progress: Callable[[Progress], None] = lambda _: None
     table_lock_timeout: float = 0
     table_lock_retries: int = 0
+    targets: tuple[str, ...] = (ALL_HEADS,)
+    post_deploy: bool = False
+
+    def planned(self, drift: Drift) -> Drift:
+        """Return the drift with all revisions pending that this upgrade will apply."""
+        return drift.including_deferred() if self.post_deploy else drift
+
+    def with_target(self, drift: Drift) -> Plan:
+        """Replace `{target}` in GATE_UPGRADE_COMMAND.
+
+        Raises `BadSettings` if the command cannot apply what is required only.
+        """
+        if not self.command:
+            return self
+        if not any(TARGET_PLACEHOLDER in word for word in self.command):
+            if drift.deferred and not self.post_deploy:
+                raise BadSettings(
+                    f"GATE_UPGRADE_COMMAND cannot leave out what may wait: {deferred_text(drift)}. {USE_PLACEHOLDER} "
+                    "Nothing was applied."
+                )
+            return self
+        target = self._only_target(drift)
+        return self._replace(command=tuple(word.replace(TARGET_PLACEHOLDER, target) for word in self.command))
+
+    def _only_target(self, drift: Drift) -> str:
+        """Return the one revision to which `alembic upgrade` takes a database with this drift."""
+        if len(self.targets) == 1:
+            return self.targets[0]
+        pending = [target for target in self.targets if target in drift.pending]
+        if len(pending) > 1:
+            raise BadSettings(
+                f"This upgrade goes to {len(pending)} revisions ({join_ids(pending)}), and {TARGET_PLACEHOLDER} in "
+                "GATE_UPGRADE_COMMAND names one. Unset GATE_UPGRADE_COMMAND, merge the branches, or set GATE_TARGET to "
+                "one branch after the other. Nothing was applied."
+            )
+        return pending[0] if pending else self.targets[0]
+
+
+TARGET_PLACEHOLDER = "{target}"
+"""gate replaces it in GATE_UPGRADE_COMMAND by the revision to upgrade to."""
+
+USE_PLACEHOLDER = (
+    f"Write {TARGET_PLACEHOLDER} where the command names the revision, as in `alembic upgrade {TARGET_PLACEHOLDER}`."
+)
+
+
+def upgrade_targets(graph: RevisionGraph, *, post_deploy: bool) -> tuple[str, ...]:
+    """Return what to upgrade to: GATE_TARGET as it is, unless some revisions on the way to it may wait."""
+    if post_deploy or graph.expected == graph.targets:
+        return (graph.target,)
+    return graph.expected
+
+
+def reject_fixed_command(command: Sequence[str], target: str) -> None:
+    """Raise `BadSettings` for a command that cannot know GATE_TARGET."""
+    if command and target != ALL_HEADS and not any(TARGET_PLACEHOLDER in word for word in command):
+        raise BadSettings(f"GATE_UPGRADE_COMMAND does not name GATE_TARGET ({target}). {USE_PLACEHOLDER}")
 
 
 class UpgradeRequest(NamedTuple):
@@ -40,7 +103,7 @@ class UpgradeRequest(NamedTuple):
 
     `ini`, `toml`, `section`: as in `Configuration`; `fence`, `tag`: as in `Lock`; `x`, `version_table`: as in `Plan`;
     `schema`: where gate found the version table under the lock, or where Alembic would create it, "" = it has none;
-    `clock`: the descriptors of a `StatementClock`; `table_lock_timeout`: as in `Plan`.
+    `clock`: the descriptors of a `StatementClock`; `table_lock_timeout`, `targets`: as in `Plan`.
     """
 
     ini: str
@@ -53,6 +116,7 @@ class UpgradeRequest(NamedTuple):
     schema: str
     clock: Sequence[int] = ()
     table_lock_timeout: float = 0
+    targets: list[str] = [ALL_HEADS]  # noqa: RUF012 - nothing mutates the default
 
     def to_json(self) -> str:
         """Encode the request as a command-line argument; every user can read those, so it contains no URL."""

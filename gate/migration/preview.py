@@ -17,7 +17,8 @@ class RevisionPreview(NamedTuple):
     """One pending revision.
 
     `message`: the first paragraph of its docstring; `file`: its script; `sql`: its statements, None if they were not
-    asked for or not rendered; `reason`: why they were not rendered, in one sentence.
+    asked for or not rendered; `reason`: why they were not rendered, in one sentence; `may_wait`: whether it may wait
+    until after the deployment.
     """
 
     revision: str
@@ -25,12 +26,19 @@ class RevisionPreview(NamedTuple):
     file: str
     sql: str | None = None
     reason: str = ""
+    may_wait: bool = False
+
+    @property
+    def phase(self) -> str:
+        """`required` before the deployment, or `post_deploy`."""
+        return "post_deploy" if self.may_wait else "required"
 
     @property
     def title(self) -> str:
         """The revision, its message and its file in one line."""
         message = " ".join(hide_in_message(self.message).split())
-        return printable(f"{self.revision}{': ' if message else ''}{message} ({self.file})")
+        phase = f" [{self.phase}]" if self.may_wait else ""
+        return printable(f"{self.revision}{': ' if message else ''}{message} ({self.file}){phase}")
 
 
 class Preview(NamedTuple):
@@ -70,6 +78,8 @@ class Preview(NamedTuple):
             "drift": str(drift),
             "stamped": list(drift.stamped),
             "expected": list(drift.expected),
+            "target": drift.target,
+            "deferred": list(drift.deferred),
             "database": self.database,
             "summary": " ".join(self.summary),
             "upgrade_command": self.command or None,
@@ -114,5 +124,6 @@ def _as_json(revision: RevisionPreview, *, with_sql: bool) -> dict[str, object]:
         "revision": revision.revision,
         "message": hide_in_message(revision.message),
         "file": revision.file,
+        "phase": revision.phase,
     }
     return fields | ({"sql": revision.sql, "reason": revision.reason or None} if with_sql else {})

@@ -87,7 +87,7 @@ def _alembic_upgrade(plan: Plan, lock: Lock, schema: str, reports_end: int, cloc
     of_lock, descriptors = (lock.fence, lock.tag), list(clock.descriptors)
     request = UpgradeRequest(
         c.ini, c.toml, c.section, list(plan.x), *of_lock, plan.version_table, schema, descriptors,
-        plan.table_lock_timeout,
+        plan.table_lock_timeout, list(plan.targets),
     )  # fmt: skip
     return [sys.executable, "-P", "-m", "gate.migration.child.upgrade", str(reports_end), request.to_json()]
 

@@ -165,6 +165,10 @@ class Progress:
             seconds=seconds,
         )
 
+    def unapplied(self, after: Drift) -> Drift:
+        """Return a later drift with what may wait as pending, too, if this upgrade applies that."""
+        return after if self.planned.deferred else after.including_deferred()
+
     def migrator(self) -> Migrator:
         """Return the description of this migrator that other gates see."""
         return Migrator(socket.gethostname(), self.step, self.total, self.revision, self.since)

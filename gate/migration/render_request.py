@@ -27,7 +27,8 @@ class RenderRequest(NamedTuple):
     @property
     def revision_argument(self) -> str:
         """The revisions as `alembic upgrade --sql` takes them, for an env.py that reads the command line."""
-        return f"{self.rows[0]}:heads" if len(self.rows) == 1 else "heads"
+        target = " ".join(self.upgrade.targets)
+        return f"{self.rows[0]}:{target}" if len(self.rows) == 1 else target
 
     def to_json(self) -> str:
         """Encode the request as a command-line argument; every user can read those, so it contains no URL."""

@@ -156,7 +156,9 @@ def _receive(rendering: Rendering, process: SupervisedProcess, deadline: float) 
 def _request(plan: Plan, inspector: Inspector, inspection: Inspection, skip: list[str]) -> RenderRequest:
     c, stamp = plan.configuration, inspection.stamp
     return RenderRequest(
-        UpgradeRequest(c.ini, c.toml, c.section, list(plan.x), "", "", plan.version_table, stamp.schema),
+        UpgradeRequest(
+            c.ini, c.toml, c.section, list(plan.x), "", "", plan.version_table, stamp.schema, targets=list(plan.targets)
+        ),
         rows=list(inspection.drift.stamped),
         skip=skip,
         engine=inspector.database.url().engine,

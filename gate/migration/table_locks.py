@@ -28,7 +28,7 @@ INSPECTION_TIMEOUT = 5.0
 """Seconds for the check of what an attempt has committed."""
 
 POLL_INTERVAL = 0.1
-"""Seconds between two looks at the lock during a pause."""
+"""Seconds between two checks of the lock during a pause."""
 
 
 class Remains(NamedTuple):
@@ -77,7 +77,7 @@ def _remains(inspector: Inspector, progress: Progress, lock: Lock) -> Remains:
     if not candidates and progress.step <= 1:
         return Remains([])
     try:
-        pending = inspector.inspect(limit=INSPECTION_TIMEOUT).drift.pending
+        pending = progress.unapplied(inspector.inspect(limit=INSPECTION_TIMEOUT).drift).pending
     except GateError:
         return Remains(None if candidates else [])
     repeats = progress.step - 1 if lock.transactional and progress.rolled_back(pending) else 0

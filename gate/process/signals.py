@@ -48,8 +48,8 @@ _state = _State()
 def install_handlers() -> None:
     """Let the first termination signal raise `Interrupted` in the main thread.
 
-    A signal that is ignored already, as under nohup, stays ignored, except for SIGTERM. A signal that whoever started
-    gate has blocked is unblocked: nothing could end gate otherwise.
+    A signal that is ignored already, as under nohup, stays ignored, except for SIGTERM. A blocked signal is unblocked:
+    nothing could end gate otherwise.
     """
     _record_arrivals()
     sys.unraisablehook = _raise_again

@@ -134,6 +134,7 @@ def fields(readiness: Readiness) -> dict[str, object]:
             "stamped": first_ids(drift.stamped),
             "expected": first_ids(drift.expected),
             "pending": len(drift.pending),
+            "deferred": len(drift.deferred),
             "missing": [str(item) for item in drift.missing[:MAX_MISSING_SHOWN]],
             "missing_total": drift.missing_total,
             "seen_seconds_ago": None if readiness.age is None else round(readiness.age, 1),

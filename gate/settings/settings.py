@@ -25,12 +25,16 @@ class Decision(StrEnum):
 
 
 class Policy(NamedTuple):
-    """Whether gate may migrate, and what it does where the stamp and the tables do not agree that the schema fits."""
+    """Whether gate may migrate, and what it does where the stamp and the tables do not agree that the schema fits.
+
+    `post_deploy`: whether gate also applies the revisions that may wait until after the deployment.
+    """
 
     migrating: bool = False
     on_unknown: Decision = Decision.GO
     on_unstamped: Decision = Decision.GO
     on_incomplete: Decision = Decision.WAIT
+    post_deploy: bool = False
 
 
 class Settings(NamedTuple):
@@ -62,6 +66,8 @@ class Settings(NamedTuple):
     on_incomplete: Decision = Decision.WAIT
     stay_on_failure: bool = False
     upgrade_command: tuple[str, ...] = ()
+    target: str = "heads"
+    post_deploy: bool = False
     placeholder: tuple[str, int] | None = None
     health_path: str = DEFAULT_HEALTH_PATH
     ttl: float = 10
@@ -97,6 +103,8 @@ def read(environment: Mapping[str, str], flags: Mapping[str, str] | None = None)
         on_incomplete=Decision(reader.choice("GATE_ON_INCOMPLETE", "wait go refuse")),
         stay_on_failure=reader.choice("GATE_ON_FAILURE", "exit stay") == "stay",
         upgrade_command=reader.command("GATE_UPGRADE_COMMAND"),
+        target=reader.identifier("GATE_TARGET") or "heads",
+        post_deploy=reader.boolean("GATE_POST_DEPLOY"),
         placeholder=reader.address("GATE_PLACEHOLDER"),
         health_path=reader.url_path("GATE_HEALTH_PATH", DEFAULT_HEALTH_PATH),
         ttl=reader.seconds("GATE_TTL", 10),

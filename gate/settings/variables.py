@@ -11,7 +11,8 @@ from typing import NamedTuple
 class Setting(NamedTuple):
     """One setting: its variable, its default as shown to people, its meaning, and its flag with the flag's metavar.
 
-    `flag` and `metavar` are "" for a setting that has no flag. No URL has one: a process list shows flags.
+    `flag` is "" for a setting that has no flag. No URL has one: a process list shows flags. `metavar` is "" for a flag
+    without a value, which switches the setting on.
     """
 
     variable: str
@@ -127,9 +128,22 @@ SETTINGS = (
     Setting(
         "GATE_UPGRADE_COMMAND",
         "",
-        "command to run instead of gate's own upgrade, such as `flask db upgrade`",
+        "command to run instead of gate's own upgrade, such as `flask db upgrade`; `{target}` in it is replaced",
         "--upgrade-command",
         "COMMAND",
+    ),
+    Setting(
+        "GATE_TARGET",
+        "heads",
+        "revision that this image needs, as for `alembic upgrade`, such as `expand@head`",
+        "--target",
+        "REVISION",
+    ),
+    Setting(
+        "GATE_POST_DEPLOY",
+        "off",
+        "apply the revisions, too, that may wait until after the deployment",
+        "--post-deploy",
     ),
     Setting("GATE_PLACEHOLDER", "", "`[host]:port` of an HTTP server that answers while gate waits or migrates"),
     Setting("GATE_HEALTH_PATH", "/health", "liveness path of that HTTP server"),

@@ -87,13 +87,16 @@ def log_passed(inspection: Inspection) -> None:
             text = f"{drift}. {finding} Nothing migrated; gate continues (GATE_ON_UNKNOWN=go). {messages.remedy(drift)}"
             log.emit("critical", "gate.unknown", text, **fields)
         case Verdict.INCOMPLETE:
-            step = messages.remedy(drift, role=inspection.stamp.role)
+            step = messages.remedy(drift, role=inspection.stamp.role, starting=True)
             text = f"{drift}. {finding} gate continues (GATE_ON_INCOMPLETE=go). {step}"
             log.emit("critical", "gate.incomplete", text, **fields)
         case Verdict.AHEAD:
             log.emit("info", "gate.ahead", f"{finding} Nothing migrated; gate continues.", **fields)
         case Verdict.UNSTAMPED:
             log.emit("info", "gate.unstamped", f"{finding} gate continues (GATE_ON_UNSTAMPED=go).", **fields)
+        case Verdict.DEFERRED:
+            text = f"{finding} {messages.remedy(drift)}"
+            log.emit("info", "gate.deferred", text, **fields, deferred=first_ids(drift.deferred))
         case _:
             log.emit("info", "gate.current", finding, **fields)
     if drift.redundant:
@@ -111,6 +114,7 @@ def _fields(outcome: Outcome) -> dict[str, object]:
         "expected": first_ids(drift.expected),
         "pending": len(drift.pending),
         "next_revisions": first_ids(drift.pending[: messages.MAX_PENDING_SHOWN]) or None,
+        "deferred": first_ids(drift.deferred) or None,
         "missing": [str(item) for item in drift.missing[:MAX_MISSING_SHOWN]] or None,
         "missing_total": drift.missing_total or None,
         "database": stamp.database,

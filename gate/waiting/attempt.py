@@ -64,8 +64,14 @@ class Attempt:
         log.configure(current.log_format, current.log_level)
         self.deadline = replace(self.deadline, timeout=current.timeout)
         self.placeholder.start(current.placeholder, current.health_path)
-        whole = may_migrate(self.arguments, current)
-        project = load_project(current, self.arguments.config, self.arguments.name, whole=whole)
+        migrates = may_migrate(self.arguments, current)
+        project = load_project(
+            current,
+            self.arguments.config,
+            self.arguments.name,
+            whole=migrates,
+            post_deploy=migrates and current.post_deploy,
+        )
         self._log_warnings(project.warnings())
         builder = LoopBuilder(project, self.arguments, self.inspect_only)
         builder.build(self.placeholder, self.termination, self.deadline, self._show_progress).run()

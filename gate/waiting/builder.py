@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gate.database.engine import engine_of
 from gate.drift.project import Project
 from gate.errors import BadSettings
-from gate.migration.plan import Plan
+from gate.migration.plan import Plan, reject_fixed_command, upgrade_targets
 from gate.readiness.placeholder import Placeholder
 from gate.settings.arguments import Arguments
 from gate.settings.settings import Decision, Policy, Settings
@@ -47,6 +47,7 @@ def migrate_policy(settings: Settings) -> Policy:
         on_unknown=settings.on_unknown,
         on_unstamped=settings.on_unstamped,
         on_incomplete=Decision.REFUSE,
+        post_deploy=settings.post_deploy,
     )
 
 
@@ -86,7 +87,7 @@ class LoopBuilder(NamedTuple):
             return migrate_policy(settings)
         chosen = (settings.on_unknown, settings.on_unstamped, settings.on_incomplete)
         if not self.inspect_only:
-            return Policy(migrating, *chosen)
+            return Policy(migrating, *chosen, settings.post_deploy)
         unknown, unstamped, incomplete = (Decision.WAIT if each is Decision.REFUSE else each for each in chosen)
         return Policy(migrating, unknown, Decision.WAIT if wanted else unstamped, incomplete)
 
@@ -117,6 +118,8 @@ class LoopBuilder(NamedTuple):
             settings.use_lock,
             dedicated=self.project.has_migration_url,
             on_progress=on_progress,
+            targets=upgrade_targets(self.project.image.graph, post_deploy=settings.post_deploy),
+            post_deploy=settings.post_deploy,
             table_lock_timeout=settings.table_lock_timeout,
             table_lock_retries=settings.table_lock_retries,
         )
@@ -125,6 +128,7 @@ class LoopBuilder(NamedTuple):
 def reject_unmigratable(project: Project, database: Database) -> None:
     """Raise `BadSettings` if gate cannot migrate this project with these settings, before it connects."""
     configuration = project.configuration
+    reject_fixed_command(project.settings.upgrade_command, project.settings.target)
     if configuration.databases:
         raise BadSettings(
             f"{configuration.ini} uses Alembic's multidb template (databases = {configuration.databases}). One run "

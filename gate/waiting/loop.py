@@ -88,7 +88,8 @@ class WaitLoop:
     def _inspect_for_server(self, inspector: Inspector) -> Outcome:
         """Inspect the server's own database. gate never migrates there, so it waits where it would upgrade."""
         inspection = inspector.inspect(self._inspection_timeout())
-        decision = self._decide(inspection)
+        policy = self.policy._replace(post_deploy=False)  # what may wait does not keep the server from starting
+        decision = decide_for(inspection.drift, policy)
         return Outcome(inspection, Decision.WAIT if decision is Decision.UPGRADE else decision, elsewhere=True)
 
     def _decide(self, inspection: Inspection) -> Decision:
@@ -101,7 +102,7 @@ class WaitLoop:
         from gate.migration.migrate import migrate  # noqa: PLC0415 - most starts migrate nothing
 
         gc_tuning.collect_normally()
-        self.other_migrator.log_unfinished(inspection.drift)
+        self.other_migrator.log_unfinished(self.plan.planned(inspection.drift))
         try:
             return migrate(self.plan, self.inspector, lambda drift: decide_for(drift, self.policy) is Decision.UPGRADE)
         except MigrationFailed as error:

@@ -83,7 +83,7 @@ def test_as_json_each_revision_has_its_message_and_file_and_with_sql_its_stateme
     gate: GateRunner, database: TestDatabase, project: Project
 ) -> None:
     database.stamp("a2")
-    a3 = {"revision": "a3", "message": "make a3", "file": str(project.versions / "a3.py")}
+    a3 = {"revision": "a3", "message": "make a3", "file": str(project.versions / "a3.py"), "phase": "required"}
     plain = json.loads(gate("plan", "--json").out)
     assert (plain["verdict"], plain["stamped"], plain["expected"]) == ("BEHIND", ["a2"], ["a3"])
     assert plain["revisions"] == [a3]

@@ -46,6 +46,15 @@ USER 10001
 """
 """Inserts a statement at the beginning of the last migration of the example."""
 
+CONTRACTING_DOCKERFILE = """\
+FROM {image}
+USER 0
+RUN printf '%s\\n' 'from alembic import op' 'revision = "0004"' 'down_revision = "0003"' 'post_deploy = True' \
+    'def upgrade() -> None:' '    op.execute("COMMENT ON TABLE items IS NULL")' > migrations/versions/0004_contract.py
+USER 10001
+"""
+"""Adds a migration to the example that may wait until after the deployment."""
+
 
 def podman(*arguments: str, timeout: float = 120, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -195,6 +204,11 @@ class Containers:
         """Build the example with `statement` at the beginning of its last migration, and return the image's name."""
         tag = f"{self.image}-{secrets.token_hex(4)}"
         self.build_from(CHANGED_DOCKERFILE.format(image=self.image, statement=statement), tag, folder)
+        return tag
+
+    def build_contracting(self, tag: str, folder: Path) -> str:
+        """Build the example with one more migration, which may wait, and return the image's name."""
+        self.build_from(CONTRACTING_DOCKERFILE.format(image=self.image), tag, folder)
         return tag
 
     def start_postgres(self) -> None:

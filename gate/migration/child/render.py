@@ -22,7 +22,7 @@ from gate.migration.child.connection_guard import ConnectionAttempt, refuse_conn
 from gate.migration.child.failure import describe, location_of
 from gate.migration.child.fence import Fence, FenceRefusal, Location
 from gate.migration.child.reporter import Reporter
-from gate.migration.child.upgrade import command_line_options
+from gate.migration.child.upgrade import command_line_options, target_of
 from gate.migration.render_request import RenderRequest
 
 NOT_CALLED = (
@@ -67,16 +67,17 @@ def _exit() -> None:
 
 
 def render(request: RenderRequest, reporter: Reporter) -> None:
-    """Do what `alembic upgrade FROM:heads --sql` does, from all stamped revisions at once."""
+    """Do what `alembic upgrade FROM:TARGET --sql` does, from all stamped revisions at once."""
     upgrade = request.upgrade
     options = command_line_options(upgrade, revision=request.revision_argument, sql=True)
     config = Config(upgrade.ini, toml_file=upgrade.toml, ini_section=upgrade.section, cmd_opts=options)
     directory = ScriptDirectory.from_config(config)
     reporter.script_folders = [str(directory.dir), *map(str, directory._version_locations)]  # noqa: SLF001 - resolved
     renderer = _Renderer(request, directory, reporter)
+    target: Any = target_of(upgrade)
     environment = EnvironmentContext(
         config, directory, fn=renderer.steps, as_sql=True, starting_rev=_starting_revision(request.rows),
-        destination_rev="heads", tag=None,
+        destination_rev=target, tag=None,
     )  # fmt: skip
     configure, fence = environment.configure, Fence(upgrade)
 
@@ -140,7 +141,8 @@ class _Renderer:
         self.started = True
         self._reporter.report("before", statements=self.output.take())
         try:
-            steps = [*self._directory._upgrade_revs("heads", heads)]  # noqa: SLF001 - as alembic.command.upgrade does
+            target: Any = target_of(self._request.upgrade)
+            steps = [*self._directory._upgrade_revs(target, heads)]  # noqa: SLF001 - as alembic.command.upgrade does
         except Exception as error:  # noqa: BLE001 - `gate migrate` would fail with it, too, and say which rows cause it
             self._reporter.report("stopped", refused=False, fatal=False, **_explained(error, self._reporter))
             steps = []

@@ -1,6 +1,6 @@
 """Lets the kernel of this machine notice that the server of a migration's connection is gone (hazards.md 6).
 
-A driver that waits for an answer sends nothing. Without keep-alives it waits for ever when a firewall or a NAT has
+A driver that waits for an answer sends nothing. Without keep-alives it waits without end when a firewall or a NAT has
 dropped the connection. Time-outs that the URL, a service file or the application sets are kept.
 """
 

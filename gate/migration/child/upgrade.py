@@ -27,6 +27,7 @@ from gate.migration.child.reporter import Reporter
 from gate.migration.child.session_tags import (
     is_autocommit,
     report_autocommit,
+    report_closed,
     report_commits,
     tag_sessions,
     watch_connections,
@@ -36,15 +37,16 @@ from gate.migration.plan import UpgradeRequest
 
 
 def main() -> None:
-    """Upgrade to the heads; report an error and exit with code 1 if that fails."""
+    """Upgrade to the targets; report an error and exit with code 1 if that fails."""
     reporter = Reporter(int(sys.argv[1]))
     request = UpgradeRequest(**json.loads(sys.argv[2]))
-    sys.argv[:] = ["alembic", "upgrade", "heads"]  # for an env.py that reads sys.argv
+    sys.argv[:] = ["alembic", "upgrade", *request.targets]  # for an env.py that reads sys.argv
     try:
         watch_connections(StatementClock(*request.clock))
         tag_sessions(request.tag, reporter.report_connected, lambda: reporter.report("pooled"))
         report_autocommit(reporter.report_autocommit)
         report_commits(reporter.report_commit)
+        report_closed(reporter.record_closed)
         limit_lock_waits(request.table_lock_timeout)
         succeeded = upgrade(request, reporter)
     except BaseException as error:  # noqa: BLE001 - a migration can raise anything, SystemExit too; all is reported
@@ -56,7 +58,7 @@ def main() -> None:
 
 
 def upgrade(request: UpgradeRequest, reporter: Reporter) -> bool:
-    """Do what `alembic upgrade heads` does, after a dry run of env.py; return false if that has reported a failure."""
+    """Do what `alembic upgrade TARGET` does, after a dry run of env.py; return false if that has reported a failure."""
     config = Config(
         request.ini, toml_file=request.toml, ini_section=request.section, cmd_opts=command_line_options(request)
     )
@@ -78,8 +80,9 @@ def _verify_env_py(request: UpgradeRequest, config: Config, directory: ScriptDir
         fence.record(context)
         return iter(())
 
+    target: Any = target_of(request)
     environment = EnvironmentContext(
-        config, directory, fn=no_steps, as_sql=False, destination_rev="heads", tag=None, dont_mutate=True
+        config, directory, fn=no_steps, as_sql=False, destination_rev=target, tag=None, dont_mutate=True
     )
 
     def run_migrations(**_: Any) -> None:
@@ -103,6 +106,7 @@ def _is_connection_error(error: BaseException) -> bool:
 def _upgrade(request: UpgradeRequest, config: Config, directory: ScriptDirectory, reporter: Reporter) -> None:
     """Do what `alembic.command.upgrade` does, and report each revision."""
     fence, output = Fence(request), Output()
+    target: Any = target_of(request)
     verified: list[MigrationContext] = []
 
     def verify(context: MigrationContext) -> None:
@@ -113,10 +117,10 @@ def _upgrade(request: UpgradeRequest, config: Config, directory: ScriptDirectory
     def steps(heads: Any, context: MigrationContext) -> Iterator[Any]:
         if context not in verified:  # env.py called MigrationContext.run_migrations itself
             verify(context)
-        upgrades = directory._upgrade_revs("heads", heads)  # noqa: SLF001 - as alembic.command.upgrade does
+        upgrades = directory._upgrade_revs(target, heads)  # noqa: SLF001 - as alembic.command.upgrade does
         return reporter.report_steps(list(upgrades))
 
-    environment = EnvironmentContext(config, directory, fn=steps, as_sql=False, destination_rev="heads", tag=None)
+    environment = EnvironmentContext(config, directory, fn=steps, as_sql=False, destination_rev=target, tag=None)
     run_steps = environment.run_migrations
 
     def run_migrations(**arguments: Any) -> None:
@@ -150,11 +154,17 @@ def _run_env_py(
         directory.run_env()
 
 
-def command_line_options(request: UpgradeRequest, *, revision: str = "heads", sql: bool = False) -> Namespace:
+def target_of(request: UpgradeRequest) -> str | tuple[str, ...]:
+    """What to upgrade to, as Alembic's API takes it: unlike its command line, several revisions, too."""
+    return request.targets[0] if len(request.targets) == 1 else tuple(request.targets)
+
+
+def command_line_options(request: UpgradeRequest, *, revision: str = "", sql: bool = False) -> Namespace:
     """The parsed command line of `alembic upgrade`, which env.py can read (`context.get_x_argument`)."""
     return Namespace(
         config=[request.ini], name=request.section, x=request.x or None, raiseerr=False, quiet=False, verbose=False,
-        cmd=(command.upgrade, ["revision"], ["sql", "tag"]), revision=revision, sql=sql, tag=None,
+        cmd=(command.upgrade, ["revision"], ["sql", "tag"]), revision=revision or " ".join(request.targets), sql=sql,
+        tag=None,
     )  # fmt: skip
 
 

@@ -65,23 +65,25 @@ class Compose:
 def compose(containers: Containers, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Compose]:
     tag = f"{containers.image}-by-compose"
     containers.images.append(tag)
-    images: dict[str, Any] = {"migrate": {"image": tag}, "web": {"image": tag}}
+    images: dict[str, Any] = {}
     # Built at the first `up`, as for a user, but from the cache.
     for service, told in yaml.safe_load((ROOT / request.param).read_text())["services"].items():
+        if told["image"] == "shop":
+            images[service] = {"image": tag}
         if "build" in told:
             images[service]["build"] = {"context": told["build"], "args": {"PYTHON_IMAGE": PYTHON_IMAGE}}
     database = {"image": POSTGRES_IMAGE, "environment": {"LC_ALL": UTF8}}
     (tmp_path / "standins.yaml").write_text(json.dumps({"services": {"db": database, **images}}))  # JSON is YAML
     project = Compose(f"gate-test-{secrets.token_hex(4)}", (ROOT / request.param, tmp_path / "standins.yaml"))
     yield project
-    project("--profile=migrate", "down", "--volumes", "--timeout=2")
+    project("--profile=migrate", "--profile=post-deploy", "down", "--volumes", "--timeout=2")
 
 
 @pytest.mark.parametrize("file", ["compose.yaml", "compose.wait.yaml"])
 def test_every_service_of_the_image_is_confined_and_waits_for_a_stamp(file: str) -> None:
     services = yaml.safe_load((ROOT / file).read_text())["services"]
     ours = {name: service for name, service in services.items() if service["image"] == "shop"}
-    assert set(ours) == {"migrate", "web"}
+    assert set(ours) - {"post-deploy"} == {"migrate", "web"}
     for service in ours.values():
         assert service["read_only"]
         assert service["cap_drop"] == ["ALL"]
@@ -106,6 +108,28 @@ def test_the_server_starts_after_the_one_shot_has_migrated(compose: Compose) -> 
     assert "CapEff:\t0000000000000000" in status
     assert "NoNewPrivs:\t1" in status
     assert podman_output("inspect", "--format={{.HostConfig.ReadonlyRootfs}}", web.name) == "true"
+
+
+@pytest.mark.parametrize(
+    ("compose", "command"),
+    [
+        ("compose.yaml", ("--profile=post-deploy", "run", "--rm", "post-deploy")),
+        ("compose.wait.yaml", ("--profile=migrate", "run", "--rm", "migrate", "--post-deploy")),
+    ],
+    indirect=["compose"],
+)
+def test_what_may_wait_is_applied_by_a_service_of_its_own(
+    compose: Compose, command: tuple[str, ...], containers: Containers, tmp_path: Path
+) -> None:
+    containers.build_contracting(f"{containers.image}-by-compose", tmp_path / "contracting")
+    compose("up", "--detach", "--no-build", RUN_MIGRATIONS="1")
+    web = compose.service("web")
+    assert "(0004)" in web.await_event("gate.deferred")["message"]
+    assert json.loads(web.get("/health/ready"))["verdict"] == "DEFERRED"
+    compose(*command)
+    done = podman_output("exec", web.name, "gate", "check")
+    assert done.startswith("CURRENT drift: db=0004 expected=0003")
+    assert len(json.loads(web.get("/items"))) == 2
 
 
 @pytest.mark.parametrize("compose", ["compose.yaml"], indirect=True)

@@ -42,6 +42,7 @@ class Player:
     secret: Path
     url: str
     folder: Path
+    image: str = ""
     running: ExitStack = field(default_factory=ExitStack)
 
     def playable(self, name: str, pod: Resource, change: Change) -> Resource:
@@ -51,7 +52,7 @@ class Player:
         pod["volumes"] = [{"name": "database", "hostPath": folder}, {"name": "tmp", "emptyDir": {}}]
         change(pod)
         for container in containers_of(pod):
-            container["image"] = f"{self.containers.image}:latest"
+            container["image"] = f"{self.image or self.containers.image}:latest"
             # podman would publish the ports on this machine, and has no timer for the probes.
             for left_out in ("ports", "livenessProbe", "readinessProbe", "startupProbe"):
                 container.pop(left_out, None)
@@ -98,9 +99,9 @@ def ended_well(container: Container) -> bool:
     return (container.state("Status"), container.state("ExitCode")) == ("exited", "0")
 
 
-def serves(web: Container) -> None:
+def serves(web: Container, verdict: str = "CURRENT") -> None:
     assert len(json.loads(web.get("/items"))) == 2
-    assert json.loads(web.get("/health/ready"))["verdict"] == "CURRENT"
+    assert json.loads(web.get("/health/ready"))["verdict"] == verdict
 
 
 def test_entrypoint_waits_alive_but_not_ready_until_somebody_migrates(player: Player) -> None:
@@ -147,6 +148,20 @@ def test_init_wait_holds_the_pod_and_the_job_lets_it_go(player: Player) -> None:
     for _, line in log_excerpts("kubernetes", "A migration Job"):
         assert re.search(line, waiting.logs())
     serves(pod("web"))
+
+
+def test_the_second_job_applies_what_may_wait_after_the_pods_serve(player: Player) -> None:
+    image = player.containers.build_contracting(f"{player.containers.image}-contracting", player.folder / "image")
+    player.image = image
+    pod = player.play(resource_of_kind(overlay("job"), "Deployment"))
+    job = player.play(resource_of_kind(overlay("job"), "Job"))("migrate")
+    await_true(lambda: ended_well(job), job.logs)
+    assert "(0004)" in (job.event("gate.migrated") or {})["message"]
+    serves(pod("web"), "DEFERRED")
+    second = player.play(resource_of_kind(overlay("post-deploy"), "Job"))("migrate")
+    await_true(lambda: ended_well(second), second.logs)
+    assert player.containers.execute(player.url, "SELECT version_num FROM alembic_version") == "0004"
+    assert len(json.loads(pod("web").get("/items"))) == 2
 
 
 def test_init_wait_alone_goes_when_somebody_migrates(player: Player) -> None:

@@ -26,6 +26,12 @@ from tests.support.manifests import (
 pytestmark = [pytest.mark.xdist_group("manifests"), pytest.mark.timeout(600)]
 
 OVERLAYS = sorted(path.name for path in (ROOT / "k8s" / "overlays").iterdir())
+DEPLOYMENTS = [name for name in OVERLAYS if name != "post-deploy"]
+"""Those with the server; the other one is a Job only."""
+
+JOBS = {"job": "shop-migrate", "post-deploy": "shop-post-deploy"}
+"""Overlay -> the name of its Job before the tag."""
+
 NATIVE_SIDECARS = "1.29"
 
 
@@ -82,10 +88,10 @@ def test_one_command_names_the_image_of_server_gate_and_job(name: str, image: st
     assert {container["image"] for pod in pod_specs(resources) for container in containers_of(pod)} == {image}
     for resource in resources:
         if resource["kind"] == "Job":
-            assert resource["metadata"]["name"] == "shop-migrate-2.3.4"
+            assert resource["metadata"]["name"] == f"{JOBS[name]}-2.3.4"
 
 
-@pytest.mark.parametrize("name", OVERLAYS)
+@pytest.mark.parametrize("name", DEPLOYMENTS)
 def test_no_liveness_probe_asks_for_the_schema_and_a_readiness_probe_does(name: str) -> None:
     (pod,) = (pod for pod in pod_specs(overlay(name)) if "restartPolicy" not in pod)
     ready = [container["readinessProbe"]["httpGet"]["path"] for container in probed(pod, "readinessProbe")]
@@ -98,7 +104,7 @@ def probed(pod: Resource, kind: str) -> list[Resource]:
     return [container for container in containers_of(pod) if kind in container]
 
 
-@pytest.mark.parametrize("name", OVERLAYS)
+@pytest.mark.parametrize("name", DEPLOYMENTS)
 def test_a_pod_may_wait_and_takes_no_older_one_away(name: str) -> None:
     deployment = resource_of_kind(overlay(name), "Deployment")["spec"]
     assert deployment["replicas"] > 1
@@ -109,8 +115,26 @@ def test_a_pod_may_wait_and_takes_no_older_one_away(name: str) -> None:
             assert "GATE_TIMEOUT" not in {variable["name"] for variable in container["env"]}
 
 
-def test_job_is_not_tried_again_after_what_only_a_person_can_mend() -> None:
-    job = resource_of_kind(overlay("job"), "Job")["spec"]
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_only_the_second_job_applies_what_may_wait(name: str) -> None:
+    texts = [str(container) for pod in pod_specs(overlay(name)) for container in containers_of(pod)]
+    assert not any("GATE_POST_DEPLOY" in text for text in texts)
+    assert any("--post-deploy" in text for text in texts) is (name == "post-deploy")
+
+
+def test_the_second_job_is_the_first_one_with_an_option() -> None:
+    first, second = (resource_of_kind(overlay(name), "Job") for name in JOBS)
+    assert overlay("post-deploy") == (second,)
+    (container,) = second["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["gate", "migrate", "--post-deploy"]
+    container = {**container, "command": ["gate", "migrate"]}
+    assert [container] == first["spec"]["template"]["spec"]["containers"]
+    assert second["spec"]["template"]["metadata"]["labels"] == {"app": "shop-post-deploy"}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_job_is_not_tried_again_after_what_only_a_person_can_mend(name: str) -> None:
+    job = resource_of_kind(overlay(name), "Job")["spec"]
     assert "activeDeadlineSeconds" not in job
     failing = next(rule["onExitCodes"] for rule in job["podFailurePolicy"]["rules"] if rule["action"] == "FailJob")
     assert failing["containerName"] == job["template"]["spec"]["containers"][0]["name"]

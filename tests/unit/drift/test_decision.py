@@ -16,6 +16,7 @@ WISHES = (GO, WAIT, REFUSE)
 WITHOUT_A_WISH = {
     # verdict: (only waiting, migrating)
     Verdict.CURRENT: (GO, GO),
+    Verdict.DEFERRED: (GO, GO),
     Verdict.BEHIND: (WAIT, UPGRADE),
     Verdict.EMPTY: (WAIT, UPGRADE),
     Verdict.DIVERGED: (WAIT, REFUSE),
@@ -37,6 +38,16 @@ def test_these_verdicts_decide_whatever_the_policy_for_others_is(
     waiting, migrating = WITHOUT_A_WISH[verdict]
     assert decide(verdict, Policy(migrating=False, on_unknown=on_unknown, on_unstamped=on_unstamped)) is waiting
     assert decide(verdict, Policy(migrating=True, on_unknown=on_unknown, on_unstamped=on_unstamped)) is migrating
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_post_deploy_revisions_are_applied_only_by_a_gate_that_migrates_and_was_asked_to(verdict: Verdict) -> None:
+    if verdict is Verdict.DEFERRED:
+        assert decide(verdict, Policy(migrating=True, post_deploy=True)) is UPGRADE
+        assert decide(verdict, Policy(migrating=False, post_deploy=True)) is GO
+    else:
+        for migrating in (False, True):
+            assert decide(verdict, Policy(migrating, post_deploy=True)) is decide(verdict, Policy(migrating))
 
 
 @pytest.mark.parametrize("migrating", [False, True])

@@ -114,8 +114,8 @@ def test_pending_revisions_are_counted_and_the_first_few_named(pending: tuple[st
 @pytest.mark.parametrize(
     ("stamp", "finding", "remedy"),
     [
-        (CURRENT, "is at the head(s) of this image. It lacks", "Write a migration"),
-        (UNSTAMPED, "so its revision is unknown. It lacks", "run `gate migrate` from this image"),
+        (CURRENT, "is at the head(s) of this image. The database lacks", "Write a migration"),
+        (UNSTAMPED, "so its revision is unknown. The database lacks", "run `gate migrate` from this image"),
         (UNKNOWN, "which this image does not know", "deploy the image that contains the stamped revisions"),
     ],
 )
@@ -123,9 +123,13 @@ def test_what_is_missing_is_named_with_its_likely_cause(stamp: Drift, finding: s
     drift = incomplete(stamp)
     said = messages.finding(drift, "shop")
     assert finding in said
-    assert said.endswith("It lacks what the code of this image needs: column items.stock.")
+    assert said.endswith("The database lacks what the code of this image needs: column items.stock.")
     assert remedy in messages.remedy(drift)
-    assert messages.remedy(drift).endswith("GATE_ON_INCOMPLETE=go lets the server start nevertheless.")
+    assert messages.remedy(drift).endswith("`gate run` starts the server nevertheless.")
+
+
+def test_a_server_that_starts_anyway_is_not_offered_the_setting_for_that() -> None:
+    assert "GATE_ON_INCOMPLETE" not in messages.remedy(incomplete(CURRENT), starting=True)
 
 
 def test_each_kind_of_what_is_missing_has_its_remedy() -> None:
@@ -141,15 +145,15 @@ def test_each_kind_of_what_is_missing_has_its_remedy() -> None:
     )
 
 
-def test_what_is_missing_is_the_consequence_where_the_stamp_does_not_fit() -> None:
+def test_what_is_missing_is_named_where_the_stamp_does_not_fit() -> None:
     drift = replace(BEHIND, missing=STOCK, missing_total=3)
     assert messages.finding(drift, "shop").endswith(
-        "(a2, a3) of this image. Its consequence is that the code lacks column items.stock and 2 more."
+        "(a2, a3) of this image. The database lacks what the code of this image needs: column items.stock and 2 more."
     )
 
 
 def test_a_schema_that_is_ahead_has_all_that_is_needed() -> None:
-    assert messages.finding(AHEAD, "shop").endswith("It has all that the code of this image needs.")
+    assert messages.finding(AHEAD, "shop").endswith("The database has all that the code of this image needs.")
     assert messages.remedy(AHEAD) == ""
 
 

@@ -36,6 +36,7 @@ revision: str = {id!r}
 down_revision: str | Sequence[str] | None = {down!r}
 branch_labels = None
 depends_on = ()
+post_deploy = False
 
 
 def upgrade() -> None:
@@ -50,6 +51,7 @@ NAMES = ("revision", "down_revision", "branch_labels", "depends_on")
 TOKENS = [
     b"", b"\n", b" ", b"#", b"'", b'"', b'"""', b"'''", b"\\", b"(", b")", b"[", b",", b"=", b":", b";",
     b"\r", b"\x0c", b"\t", b"\x00", b"\xff", b"\xef\xbb\xbf", b"\xc3\xa9", b"None", b"'a1'", b"'a2'", b"a3",
+    b"post_deploy = ", b"True", b"False", b"0",
     b"if 0:", b"if 1:", b"def f():", b"class c:", b"global revision", b"revision = ", b"down_revision = ",
     b"depends_on = ", b"del revision", b"+ 'x'", b"f'x'", b"b'x'", b"u'a9'", b"r'a9'", b"'a' 'b'",
 ]  # fmt: skip
@@ -85,6 +87,18 @@ STATEMENTS = [
     b"\n*revision, down_revision = 'ab'\n",
     b"\nmatch 'm':\n    case revision: pass\n",
     b"\nfrom os.path import *\n",
+    b"\npost_deploy = True\n",
+    b"\npost_deploy: bool = False\n",
+    b"\npost_deploy = 1\n",
+    b"\npost_deploy = post_deploy\n",
+    b"\npost_deploy, depends_on = True, None\n",
+    b"\nif 1: post_deploy = False\n",
+    b"\nfor post_deploy in (True,): pass\n",
+    b"\ndel post_deploy\n",
+    b"\nclass post_deploy: pass\n",
+    b"\nimport os as post_deploy\n",
+    b"\nglobals()['post_deploy'] = False\n",
+    b"\ndef f():\n    global post_deploy\n    post_deploy = False\nf()\n",
     b"\nrevision, down_revision = down_revision, revision\n",
     b"\nclass revision: pass\n",
     b"\n__getattr__ = lambda n: 'x'\n",
@@ -122,7 +136,8 @@ def alembic_loads(path: Path) -> dict[str, Any] | None:
             spec.loader.exec_module(module)
         except (Exception, SystemExit):  # noqa: BLE001 - a generated script may raise anything
             return None
-    return {name: getattr(module, name, None) for name in NAMES} | {"has_down": hasattr(module, "down_revision")}
+    read = {name: getattr(module, name, None) for name in NAMES} | {"has_down": hasattr(module, "down_revision")}
+    return read | {"post_deploy": vars(module).get("post_deploy", False)}
 
 
 def as_set(value: Any) -> set[str]:
@@ -148,6 +163,7 @@ def test_a_script_that_gate_reads_says_the_same_when_it_runs(
     assert script.revision.id == ran["revision"]
     assert set(script.revision.down) == as_set(ran["down_revision"])
     assert set(script.revision.depends_on) == as_set(ran["depends_on"])
+    assert script.revision.post_deploy is ran["post_deploy"]
     assert script.opaque_labels or set(script.revision.labels) == as_set(ran["branch_labels"])
 
 

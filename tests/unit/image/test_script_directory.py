@@ -20,7 +20,8 @@ from gate.image import script_directory
 from gate.image.alembic_config import Configuration
 from gate.image.env_py import VersionTable
 from gate.image.revision_graph import Revision
-from gate.image.script_directory import MAX_SCRIPT_SIZE, Image
+from gate.image.script_directory import Image
+from gate.image.script_parser import MAX_SCRIPT_SIZE
 
 
 def script(id_: str, down: str | None = None, extra: str = "") -> str:

@@ -488,3 +488,60 @@ def test_a_name_assigned_below_a_star_import_is_certain() -> None:
 
 def test_a_variable_of_the_script_may_come_from_any_star_import() -> None:
     assert isinstance(read('x = "b"\nfrom sqlalchemy import *\nrevision = x\ndown_revision = None\n'), NotLiteral)
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("", False),
+        ("post_deploy = True", True),
+        ("post_deploy = False", False),
+        ("post_deploy: bool = True", True),
+        ("post_deploy=True  # contracts", True),
+        ("post_deploy = True\npost_deploy = False", False),
+        ("X = True\npost_deploy = X", True),
+        ("def upgrade():\n    post_deploy = True", False),
+        ("def upgrade():\n    pass\n\npost_deploy = True", True),
+        ("from sqlalchemy import *\npost_deploy = True", True),
+        ("post_deploy = True\nfrom sqlalchemy import *", True),
+        ("# post_deploy = True", False),
+        ('X = """\npost_deploy = True\n"""', False),
+    ],
+)
+def test_post_deploy_is_read_as_text(line: str, value: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    assert revision(f'revision = "b"\ndown_revision = "a"\n{line}\n').post_deploy is value
+
+
+@pytest.mark.parametrize("flag", ["True", "False"])
+def test_post_deploy_leaves_a_plain_script_plain(flag: str) -> None:
+    source = f'revision = "b"\ndown_revision = "a"\npost_deploy = {flag}\n\n\ndef upgrade() -> None:\n    pass\n'
+    plain = plain_script.read(source.encode(), PATH)
+    assert plain
+    assert plain.post_deploy is (flag == "True")
+    assert revision(source) == plain
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "post_deploy = bool(1)",
+        "post_deploy = not False",
+        "if X: post_deploy = True",
+        "post_deploy = True\ndel post_deploy",
+        "post_deploy = True\nfrom ids import *",
+        "post_deploy = 1",
+        "post_deploy, X = True, None",
+        "post_deploy = True if X else False",
+        "def post_deploy(): pass",
+        "import x as post_deploy",
+    ],
+)
+def test_a_computed_post_deploy_needs_alembics_loader(line: str) -> None:
+    source = f'revision = "b"\ndown_revision = "a"\nbranch_labels = depends_on = None\n{line}\n'
+    assert isinstance(read(source), NotLiteral)
+
+
+@pytest.mark.parametrize("value", ["'True'", "None", "()", "('a',)", "[]"])
+def test_a_post_deploy_that_is_no_flag_is_refused_with_its_line(value: str) -> None:
+    with pytest.raises(BadScripts, match=f"^{PATH}, line 3: post_deploy is of type "):
+        read(f'revision = "b"\ndown_revision = "a"\npost_deploy = {value}\n')

@@ -63,8 +63,15 @@ def test_json_has_statements_and_reasons_only_if_they_were_asked_for() -> None:
     revision = RevisionPreview("a2", "add shop", "a2.py", "SELECT 2;")
     preview = Preview(DRIFT, "shop", ("Summary.",), "", (revision,), "BEGIN;", "COMMIT;")
     plain, with_sql = preview.as_json(with_sql=False), preview.as_json(with_sql=True)
-    assert plain["revisions"] == [{"revision": "a2", "message": "add shop", "file": "a2.py"}]
+    assert plain["revisions"] == [{"revision": "a2", "message": "add shop", "file": "a2.py", "phase": "required"}]
     assert with_sql["revisions"] == [
-        {"revision": "a2", "message": "add shop", "file": "a2.py", "sql": "SELECT 2;", "reason": None}
+        {
+            "revision": "a2",
+            "message": "add shop",
+            "file": "a2.py",
+            "phase": "required",
+            "sql": "SELECT 2;",
+            "reason": None,
+        }
     ]
     assert (with_sql["before"], with_sql["after"], with_sql["error"]) == ("BEGIN;", "COMMIT;", None)
