@@ -176,13 +176,36 @@ def _missing_remedies(drift: Drift, role: str) -> list[str]:
     if required := first.get(Kind.DEFAULT):
         sentences.append(
             f"Every INSERT of this image into {required.sql_table} fails: give the column a default, or deploy the "
-            "image that knows it."
+            f"image that knows it.{_allow_null_earlier(drift)}"
         )
     return sentences
 
 
 def _create_remedy(drift: Drift) -> str:
-    return CREATE_REMEDY.get(drift.stamp_verdict, CREATE_REMEDY[Verdict.CURRENT])
+    remedy = CREATE_REMEDY.get(drift.stamp_verdict, CREATE_REMEDY[Verdict.CURRENT])
+    return f"{_left_out(drift)}{remedy}"
+
+
+def _left_out(drift: Drift) -> str:
+    """Say which revisions are left out on purpose and may create what is missing, "" if there are none."""
+    if drift.stamp_verdict is Verdict.DEFERRED:
+        return (
+            f"If a revision that may wait ({_first_few(drift.deferred)}) creates it, this image needs that revision "
+            "before the deployment: remove post_deploy from it, or run `gate migrate --post-deploy` now. Otherwise: "
+        )
+    if drift.stamp_verdict is Verdict.CURRENT and drift.target != ALL_HEADS:
+        target = printable(truncate(drift.target))
+        return f"If a revision beyond {target} creates it, this image needs it: correct GATE_TARGET. Otherwise: "
+    return ""
+
+
+def _allow_null_earlier(drift: Drift) -> str:
+    if drift.stamp_verdict is not Verdict.DEFERRED:
+        return ""
+    return (
+        f" If a revision that may wait ({_first_few(drift.deferred)}) drops the column, let one that may not wait "
+        "allow NULL in it first."
+    )
 
 
 def redundant_rows(drift: Drift) -> str:
