@@ -191,7 +191,8 @@ def _left_out(drift: Drift) -> str:
     if drift.stamp_verdict is Verdict.DEFERRED:
         return (
             f"If a revision that may wait ({_first_few(drift.deferred)}) creates it, this image needs that revision "
-            "before the deployment: remove post_deploy from it, or run `gate migrate --post-deploy` now. Otherwise: "
+            "before the deployment: remove post_deploy from it, or run `gate migrate --post-deploy` if no server of an "
+            "earlier image runs. Otherwise: "
         )
     if drift.stamp_verdict is Verdict.CURRENT and drift.target != ALL_HEADS:
         target = printable(truncate(drift.target))

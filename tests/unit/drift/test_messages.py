@@ -134,7 +134,9 @@ DEFERRED = Drift(Verdict.DEFERRED, ("a2",), ("a2",), outstanding=("a3",))
 def test_what_a_revision_that_may_wait_would_create_is_not_called_a_fault_of_the_stamp() -> None:
     said = messages.remedy(incomplete(DEFERRED))
     assert said.startswith("If a revision that may wait (a3) creates it, ")
-    assert "remove post_deploy from it, or run `gate migrate --post-deploy` now. Otherwise: The database was" in said
+    assert (
+        "remove post_deploy from it, or run `gate migrate --post-deploy` if no server of an earlier image runs." in said
+    )
     unknown = messages.remedy(incomplete(replace(UNKNOWN, outstanding=("a3",))))
     assert "may wait" not in unknown
 
