@@ -169,7 +169,7 @@ def _missing_remedies(drift: Drift, role: str) -> list[str]:
     if required := next((item for item in drift.missing if item.kind is Kind.DEFAULT), None):
         sentences.append(
             f"Every INSERT of this image into {required.sql_table} fails: give the column a default, or deploy the "
-            "image that knows it."
+            f"image that knows it.{_allow_null_earlier(drift)}"
         )
     return sentences
 
@@ -193,7 +193,31 @@ def _unique(names: Iterable[str]) -> list[str]:
 
 
 def _create_remedy(drift: Drift) -> str:
-    return CREATE_REMEDY.get(drift.stamp_verdict, CREATE_REMEDY[Verdict.CURRENT])
+    remedy = CREATE_REMEDY.get(drift.stamp_verdict, CREATE_REMEDY[Verdict.CURRENT])
+    return f"{_left_out(drift)}{remedy}"
+
+
+def _left_out(drift: Drift) -> str:
+    """Say which revisions are left out on purpose and may create what is missing, "" if there are none."""
+    if drift.stamp_verdict is Verdict.DEFERRED:
+        return (
+            f"If a revision that may wait ({_first_few(drift.deferred)}) creates it, this image needs that revision "
+            "before the deployment: remove post_deploy from it, or run `gate migrate --post-deploy` if no server of an "
+            "earlier image runs. Otherwise: "
+        )
+    if drift.stamp_verdict is Verdict.CURRENT and drift.target != ALL_HEADS:
+        target = printable(truncate(drift.target))
+        return f"If a revision beyond {target} creates it, this image needs it: correct GATE_TARGET. Otherwise: "
+    return ""
+
+
+def _allow_null_earlier(drift: Drift) -> str:
+    if drift.stamp_verdict is not Verdict.DEFERRED:
+        return ""
+    return (
+        f" If a revision that may wait ({_first_few(drift.deferred)}) drops the column, let one that may not wait "
+        "allow NULL in it first."
+    )
 
 
 def redundant_rows(drift: Drift) -> str:
