@@ -1,6 +1,7 @@
-"""`make demo` shows the incident that gate prevents, on an embedded PostgreSQL.
+"""`make demo` shows the incidents that gate prevents, on an embedded PostgreSQL.
 
-A new image meets an old schema because its migration was not applied: first without gate, then with gate.
+A new image meets an old schema because its migration was not applied: first without gate, then with gate. Then the
+stamp is right and a column is missing, and an older image meets a newer schema.
 """
 
 from __future__ import annotations
@@ -20,20 +21,24 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 
 import psycopg
 
 from demo.embedded_postgres import EmbeddedPostgres, environment_without_settings, free_port
+from demo.images import today, yesterday
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "fastapi"
 TIMEOUT = 30.0
 """Seconds that the demo waits for each event before it fails."""
 
 READING_SPEED = 60
 """Characters that a person reads per second, approximately. The demo pauses for reading only on a terminal."""
 
-OLD, NEW = "0002", "0003"
+OLD, NEW, NEWER = "0002", "0003", "0004"
+QUIET = ("--log-level", "warning")
+"""Options with which the server logs neither its start nor requests."""
+
 PATHS = ("/health", "/health/ready", "/items")
 """Requests to the running server."""
 
@@ -47,7 +52,12 @@ class DemoError(Exception):
 
 def run_steps(environment: Environment) -> None:
     """Run all steps in order."""
-    narrate("The demo starts a PostgreSQL of its own and applies yesterday's migrations:")
+    narrate("""
+        The demo builds two images of a small shop, yesterday's and today's (for Docker, folders here). `gate expect`
+        writes down which tables and columns the models of each image use:
+    """)
+    environment.build_images()
+    narrate("It starts a PostgreSQL of its own and applies yesterday's migrations:")
     environment.start_database()
     environment.run("old", "alembic", "upgrade", OLD)
 
@@ -70,6 +80,12 @@ def run_steps(environment: Environment) -> None:
     narrate("The waiting container needs no restart. gate checks the database again and starts the server:")
     started_by_itself(environment, waiting)
 
+    print_heading(5, "stamped, but not there")
+    stamped_but_not_there(environment)
+
+    print_heading(6, "yesterday's image again")
+    rolled_back(environment)
+
 
 def without_gate(environment: Environment) -> None:
     """The incident: the server reports itself healthy, and every query fails."""
@@ -89,13 +105,8 @@ def without_gate(environment: Environment) -> None:
 
 def with_gate(environment: Environment) -> Program:
     """Gate reports the drift and does not start the server."""
-    waiting = environment.start("web", "gate", "run", "--", *environment.server)
-    waiting.await_line(f"drift: db={OLD} expected={NEW}", "gate did not report the drift")
-    time.sleep(1.5)  # gate must still wait after several checks
-    if waiting.process.poll() is not None:
-        raise waiting.failure("gate exited instead of waiting")
-    if environment.listens():
-        raise waiting.failure("the server listens although the schema does not fit")
+    waiting = environment.start_gate()
+    environment.await_waiting(waiting, f"drift: db={OLD} expected={NEW} missing=items.stock")
     narrate(f"""
         gate reports what is missing and how to apply it, and waits. The container is running, but nothing listens on
         port {environment.port}, so no request reaches a server that cannot answer it.
@@ -120,6 +131,45 @@ def started_by_itself(environment: Environment, waiting: Program) -> None:
     """)
     for path in PATHS:
         environment.get(path, expected=200)
+    waiting.stop()
+
+
+def stamped_but_not_there(environment: Environment) -> None:
+    """The stamp is right and a column is missing, until somebody adds it."""
+    narrate(f"""
+        Somebody restores the table items from an old backup. The column is gone again, but the database is still
+        stamped with {NEW}. To Alembic nothing is pending. gate finds what its image needs and the database lacks:
+    """)
+    environment.execute("ALTER TABLE items DROP COLUMN stock")
+    waiting = environment.start_gate(*QUIET)
+    environment.await_waiting(waiting, f"drift: db={NEW} expected={NEW} missing=items.stock")
+    narrate("Somebody adds the column, and the server starts:")
+    environment.execute("ALTER TABLE items ADD COLUMN stock integer NOT NULL DEFAULT 0")
+    environment.await_server(waiting)
+    environment.get("/items", expected=200)
+    waiting.stop()
+
+
+def rolled_back(environment: Environment) -> None:
+    """An older image starts on a newer schema if all that it uses is there."""
+    environment.image = yesterday(environment.images)
+    narrate(f"""
+        Today's image has a bug, and yesterday's is deployed again. It does not know revision {NEW}. But the database
+        has every column that it uses, so gate starts the server:
+    """)
+    server = environment.start_gate(*QUIET)
+    environment.await_server(server)
+    server.await_line("gate.ahead", "gate did not report that the database is ahead")
+    environment.get("/items", expected=200)
+    server.stop()
+    narrate(f"""
+        Then a newer image applies revision {NEWER}, which removes the column items.price. Yesterday's image cannot work
+        without it. Its server would start and fail every query; gate does not start it:
+    """)
+    environment.execute("ALTER TABLE items DROP COLUMN price", "newer")
+    environment.execute(f"UPDATE alembic_version SET version_num = '{NEWER}'", "newer")
+    waiting = environment.start_gate(*QUIET)
+    environment.await_waiting(waiting, f"drift: db={NEWER} expected={OLD} missing=items.price")
     waiting.stop()
 
 
@@ -177,34 +227,64 @@ class Program:
 
 @dataclass
 class Environment:
-    """The database and the programs of the demo. `cleanup` stops and removes all of them."""
+    """The database, the images and the programs of the demo. `cleanup` stops and removes all of them.
+
+    `images`: the folder of the images; `image`: the folder of the one that programs are started from.
+    """
 
     cleanup: ExitStack
     port: int = field(default_factory=free_port)
     url: str = ""
+    images: Path = Path()
+    image: Path = Path()
+    _postgres: EmbeddedPostgres = field(default_factory=EmbeddedPostgres)
 
     @property
     def server(self) -> list[str]:
         """The CMD of the image."""
         return ["uvicorn", "shop.main:app", "--port", str(self.port)]
 
+    def build_images(self) -> None:
+        """Build both images; programs are started from today's."""
+        self.images = Path(self.cleanup.enter_context(TemporaryDirectory(prefix="gate-demo-")))
+        for image in (yesterday(self.images), today(self.images)):
+            self.image = image
+            self.run("build", "gate", "expect")
+
     def start_database(self) -> None:
         """Start PostgreSQL and create a database."""
-        postgres = EmbeddedPostgres()
-        self.cleanup.callback(postgres.remove)
+        self.cleanup.callback(self._postgres.remove)
         try:
-            postgres.start()
+            self._postgres.start()
         except (OSError, subprocess.SubprocessError, psycopg.Error) as error:
             raise DemoError(f"the embedded PostgreSQL did not start: {error}") from error
-        postgres.execute("CREATE DATABASE shop")
-        self.url = postgres.url("shop")
+        self._postgres.execute("CREATE DATABASE shop")
+        self.url = self._postgres.url("shop")
+
+    def execute(self, statement: str, name: str = "psql") -> None:
+        """Run one statement and print it after the name of the one who runs it."""
+        print_line(name, f"=> {statement};")
+        self._postgres.execute(statement, "shop")
+
+    def start_gate(self, *options: str) -> Program:
+        """Start the image with gate as its entrypoint; `options`: of the server."""
+        return self.start("web", "gate", "run", "--", *self.server, *options)
+
+    def await_waiting(self, waiting: Program, drift: str) -> None:
+        """Wait until gate has reported the drift, and verify that it goes on waiting."""
+        waiting.await_line(drift, f"gate did not report `{drift}`")
+        time.sleep(1.5)  # gate must still wait after several checks
+        if waiting.process.poll() is not None:
+            raise waiting.failure("gate exited instead of waiting")
+        if self.listens():
+            raise waiting.failure("the server listens although the schema does not fit")
 
     def start(self, name: str, *command: str, silent: bool = False) -> Program:
-        """Start a program in the folder of the example application."""
+        """Start a program in the folder of the image."""
         print_line(name, f"$ {' '.join(command)}")
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
-            cwd=EXAMPLE,
+            cwd=self.image,
             env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -31,8 +31,8 @@ def main() -> None:
 
 
 def excerpt(output: str) -> list[str]:
-    """Return the output from the second heading to the last response, wrapped to COLUMNS."""
-    steps = output[output.index("2. WITH GATE") : output.index("The demo is complete")]
+    """Return the output from the second heading to the fifth, wrapped to COLUMNS."""
+    steps = output[output.index("2. WITH GATE") : output.index("5. STAMPED")]
     return [piece for line in steps.rstrip().splitlines() for piece in _wrapped(RESPONSE_DETAILS.sub("…}", line))]
 
 

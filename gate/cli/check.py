@@ -106,9 +106,9 @@ def _as_text(inspection: Inspection) -> str:
         if more := len(listed) - len(shown):
             lines.append(f"  and {more} more; --json lists all")
     if drift.missing:
-        lines += [f"  {item}" for item in drift.missing[:MAX_MISSING_LINES]]
+        lines += [f"  missing: {item}" for item in drift.missing[:MAX_MISSING_LINES]]
         if more := drift.missing_total - len(drift.missing[:MAX_MISSING_LINES]):
-            lines.append(f"  and {more} more")
+            lines.append(f"  missing: {more} more")
     if remedy := messages.remedy(drift, stamp.migrator, standby=stamp.standby, role=stamp.role):
         lines.append(remedy)
     if drift.redundant:

@@ -72,8 +72,8 @@ def summary(recording: Recording) -> str:
         where = f"version table {table.name}" + (f" in schema {table.schema}" if table.schema else "")
     else:
         where = (
-            f"no version table, since {recording.doubt} (if that is not the one gate finds, set GATE_VERSION_TABLE and "
-            "GATE_VERSION_TABLE_SCHEMA)"
+            f"but no version table: {recording.doubt}. If gate does not find the version table by itself, set "
+            "GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA"
         )
     heads = join_ids(expectations.heads)
     return hide_in_message(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gate.database.missing import MAX_MISSING_SHOWN, Kind, Missing, sql_name
 from gate.drift.comparison import Drift, Verdict
@@ -16,6 +16,9 @@ OTHER_DATABASE_REMEDY = (
     "DATABASE_URL. Correct one of the URLs, or wait if this is a replica that lags behind."
 )
 
+LACKS = "The database lacks what the code of this image needs:"
+"""In front of what is missing."""
+
 CREATE_REMEDY = {
     Verdict.UNKNOWN: (
         "A newer image has changed what this image uses, or the database belongs to another application: deploy the "
@@ -27,28 +30,30 @@ CREATE_REMEDY = {
     ),
     Verdict.CURRENT: (
         "The database was stamped without an upgrade, a revision was edited after it had run, or no revision creates "
-        "what is missing. Write a migration that does, or `alembic stamp` the revision before it and upgrade."
+        "what is missing. Write a migration that creates it. If a revision was stamped and never ran, `alembic stamp` "
+        "the revision before that one, and upgrade."
     ),
 }
 """What to do about a missing table or column, by the verdict of the stamp."""
+
+START_ANYWAY = "With GATE_ON_INCOMPLETE=go, `gate run` starts the server nevertheless."
 
 MAX_PENDING_SHOWN = 5
 """The number of pending revisions that a line names."""
 
 
 def finding(drift: Drift, database: str, table: str = "") -> str:
-    """Describe the result of an inspection in one sentence, and in a second one what is missing as its consequence.
+    """Describe the result of an inspection in one sentence, and in a second one what is missing.
 
     `table`: the version table that was read, with its schema.
     """
     database, table = printable(database), printable(table)
-    if drift.verdict is Verdict.INCOMPLETE:
-        need = f"It lacks what the code of this image needs: {missing_text(drift)}."
-        return f"{_stamp_finding(drift, database, table)} {need}"
-    if drift.verdict is Verdict.AHEAD:
-        return f"{_stamp_finding(drift, database, table)} It has all that the code of this image needs."
-    consequence = f" Its consequence is that the code lacks {missing_text(drift)}." if drift.missing else ""
-    return _stamp_finding(drift, database, table) + consequence
+    sentences = [_stamp_finding(drift, database, table)]
+    if drift.missing:
+        sentences.append(f"{LACKS} {missing_text(drift)}.")
+    elif drift.verdict is Verdict.AHEAD:
+        sentences.append("The database has all that the code of this image needs.")
+    return " ".join(sentences)
 
 
 def _stamp_finding(drift: Drift, database: str, table: str) -> str:  # noqa: PLR0911 - one sentence for each verdict
@@ -85,12 +90,19 @@ def _stamp_finding(drift: Drift, database: str, table: str) -> str:  # noqa: PLR
 
 
 def remedy(  # noqa: PLR0911 - as above
-    drift: Drift, migrator: object = None, *, standby: bool = False, tried: bool = False, role: str = ""
+    drift: Drift,
+    migrator: object = None,
+    *,
+    standby: bool = False,
+    tried: bool = False,
+    role: str = "",
+    starting: bool = False,
 ) -> str:
     """Say what a person can do, "" if nothing is needed.
 
     `migrator`: who is migrating, None if nobody is; `standby`: the database is one, so a migrator would not be visible;
-    `tried`: this gate has failed to migrate and does not repeat it; `role`: the server's, "" if that is not known.
+    `tried`: this gate has failed to migrate and does not repeat it; `role`: the server's, "" if that is not known;
+    `starting`: the server starts, or has started, whatever is missing.
     """
     if migrator:
         return f"Migrating now: {printable(str(migrator))}. Wait until it has finished."
@@ -112,7 +124,7 @@ def remedy(  # noqa: PLR0911 - as above
         case Verdict.DEFERRED:
             return "Run `gate migrate --post-deploy` from this image once no server of an earlier image runs any more."
         case Verdict.INCOMPLETE:
-            return _missing_remedy(drift, role)
+            return " ".join(_missing_remedies(drift, role) + ([] if starting else [START_ANYWAY]))
         case Verdict.CURRENT | Verdict.AHEAD:
             return ""
 
@@ -149,28 +161,63 @@ def _described(item: Missing) -> str:
             return f"a default for column {name}, which may not be NULL and which the models do not know"
 
 
-def _missing_remedy(drift: Drift, role: str) -> str:
-    """Say what a person can do about the first missing item of each kind."""
-    grantee = sql_name(role) if role else "the role of the server"
-    first: dict[Kind, Missing] = {}
-    for item in reversed(drift.missing):
-        first[item.kind] = item
-    sentences = [_create_remedy(drift)] if first.keys() & {Kind.TABLE, Kind.COLUMN} else []
-    if usage := first.get(Kind.USAGE):
-        sentences.append(f"GRANT USAGE ON SCHEMA {sql_name(usage.schema or '')} TO {grantee}.")
-    if right := first.get(Kind.SELECT):
-        column = f" ({sql_name(right.column)})" if right.column else ""
-        sentences.append(f"GRANT SELECT{column} ON {right.sql_table} TO {grantee}.")
-    if required := first.get(Kind.DEFAULT):
+def _missing_remedies(drift: Drift, role: str) -> list[str]:
+    """Say what a person can do about what is missing."""
+    kinds = {item.kind for item in drift.missing}
+    sentences = [_create_remedy(drift)] if kinds & {Kind.TABLE, Kind.COLUMN} else []
+    sentences += _grants(drift.missing, sql_name(role) if role else "the role of the server")
+    if required := next((item for item in drift.missing if item.kind is Kind.DEFAULT), None):
         sentences.append(
             f"Every INSERT of this image into {required.sql_table} fails: give the column a default, or deploy the "
-            "image that knows it."
+            f"image that knows it.{_allow_null_earlier(drift)}"
         )
-    return " ".join([*sentences, "GATE_ON_INCOMPLETE=go lets the server start nevertheless."])
+    return sentences
+
+
+def _grants(missing: Sequence[Missing], grantee: str) -> list[str]:
+    """Return the statements that grant the first of the missing rights."""
+    rights = [item for item in missing if item.kind is Kind.SELECT][:MAX_MISSING_SHOWN]
+    usage = [item for item in missing if item.kind is Kind.USAGE][:MAX_MISSING_SHOWN]
+    schemas = _unique(sql_name(item.schema or "") for item in usage)
+    tables = _unique(item.sql_table for item in rights if item.column is None)
+    statements = [f"GRANT USAGE ON SCHEMA {', '.join(schemas)} TO {grantee}."] if schemas else []
+    statements += [f"GRANT SELECT ON {', '.join(tables)} TO {grantee}."] if tables else []
+    for table in _unique(item.sql_table for item in rights if item.column is not None):
+        columns = (sql_name(item.column) for item in rights if item.column is not None and item.sql_table == table)
+        statements.append(f"GRANT SELECT ({', '.join(columns)}) ON {table} TO {grantee}.")
+    return statements
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return [*dict.fromkeys(names)]
 
 
 def _create_remedy(drift: Drift) -> str:
-    return CREATE_REMEDY.get(drift.stamp_verdict, CREATE_REMEDY[Verdict.CURRENT])
+    remedy = CREATE_REMEDY.get(drift.stamp_verdict, CREATE_REMEDY[Verdict.CURRENT])
+    return f"{_left_out(drift)}{remedy}"
+
+
+def _left_out(drift: Drift) -> str:
+    """Say which revisions are left out on purpose and may create what is missing, "" if there are none."""
+    if drift.stamp_verdict is Verdict.DEFERRED:
+        return (
+            f"If a revision that may wait ({_first_few(drift.deferred)}) creates it, this image needs that revision "
+            "before the deployment: remove post_deploy from it, or run `gate migrate --post-deploy` if no server of an "
+            "earlier image runs. Otherwise: "
+        )
+    if drift.stamp_verdict is Verdict.CURRENT and drift.target != ALL_HEADS:
+        target = printable(truncate(drift.target))
+        return f"If a revision beyond {target} creates it, this image needs it: correct GATE_TARGET. Otherwise: "
+    return ""
+
+
+def _allow_null_earlier(drift: Drift) -> str:
+    if drift.stamp_verdict is not Verdict.DEFERRED:
+        return ""
+    return (
+        f" If a revision that may wait ({_first_few(drift.deferred)}) drops the column, let one that may not wait "
+        "allow NULL in it first."
+    )
 
 
 def redundant_rows(drift: Drift) -> str:

@@ -14,6 +14,7 @@ import contextlib
 import importlib
 import io
 import json
+import logging.config
 import os
 import signal
 import sys
@@ -115,24 +116,30 @@ def _is_refused(error: BaseException | None) -> bool:
 
 
 class Pipe:
-    """The pipe to gate, which works even if the application has closed or replaced every descriptor."""
+    """The pipe to gate, which works even if the application closes or replaces every descriptor, again and again.
 
-    def __init__(self, descriptor: int, token: str) -> None:
-        self._descriptor, self._token = descriptor, token
-        self._process, self._gate = os.getpid(), os.getppid()
+    `number`: of the descriptor in gate and, at first, in this process. A copy of `gate.descriptors`, which an
+    interpreter without gate cannot import.
+    """
+
+    def __init__(self, number: int, token: str) -> None:
+        self._number = self._descriptor = number
+        self._token, self._process, self._gate = token, os.getpid(), os.getppid()
         self._identity = self._identify()
 
     def send(self, **fields: Any) -> None:
         """Write one line; not from a process that the application has forked."""
         if os.getpid() != self._process:
             return
-        if self._identity is None or self._identify() != self._identity:
-            self._descriptor = os.open(f"/proc/{self._gate}/fd/{self._descriptor}", os.O_WRONLY)
-            self._identity = self._identify()
         # The line break ends what the application may have written to the pipe.
         line = b"\n" + json.dumps({"token": self._token, **fields}).encode() + b"\n"
         while line:
-            line = line[os.write(self._descriptor, line) :]
+            line = line[os.write(self._get(), line) :]
+
+    def _get(self) -> int:
+        if self._identity is None or self._identify() != self._identity:
+            self._descriptor = os.open(f"/proc/{self._gate}/fd/{self._number}", os.O_WRONLY)
+        return self._descriptor
 
     def _identify(self) -> tuple[int, int] | None:
         try:
@@ -230,6 +237,8 @@ def run_env_py(request: dict[str, Any]) -> list[Context]:
         config, directory, fn=lambda *_: [], as_sql=True, starting_rev=None, destination_rev="heads", tag=None
     )
     contexts = _record_contexts(environment)
+    # The stock env.py configures logging from the ini, which may have no such section, or a file that no build has.
+    logging.config.fileConfig = lambda *_, **__: None
     with environment:
         if request["flask"]:
             _push_flask_context()

@@ -14,7 +14,15 @@ from dataclasses import dataclass, field
 from gate import log
 from gate.database.lock import Lock
 from gate.database.sessions import Activity, Sessions, join_blockers, terminate_late_orphans
-from gate.errors import BadSettings, DatabaseUnavailable, GateError, LockLost, MigrationFailed, ResourceShortage
+from gate.errors import (
+    BadSettings,
+    DatabaseUnavailable,
+    GateError,
+    LockLost,
+    MigrationFailed,
+    ResourceShortage,
+    TableLockConflict,
+)
 from gate.migration.plan import Plan
 from gate.migration.process import SupervisedProcess, start_upgrade
 from gate.migration.progress import Progress
@@ -91,7 +99,7 @@ class _UpgradeMonitor:
             self._progress.raise_for_failure(self._process.returncode, self._plan.command)
         except (MigrationFailed, BadSettings) as error:
             self._verify_lock_after(error)
-            if isinstance(error, BadSettings):
+            if isinstance(error, BadSettings | TableLockConflict):
                 raise
             cause = self._oom_watch.explain()
             raise MigrationFailed(f"{error} {cause}".rstrip(), error.revision) from None

@@ -85,7 +85,8 @@ class ReadinessEndpoint:
             return
         missing = drift.missing if drift.verdict is Verdict.INCOMPLETE and drift.is_ready else ()
         if missing and missing != self._logged_missing:
-            logger.critical("%s. The code lacks %s. %s", drift, messages.missing_text(drift), messages.remedy(drift))
+            remedy = messages.remedy(drift, starting=True)
+            logger.critical("%s. %s %s. %s", drift, messages.LACKS, messages.missing_text(drift), remedy)
         self._logged_missing = missing
 
     def answer_bug(self, error: Exception) -> Answer:
@@ -108,7 +109,7 @@ class ReadinessEndpoint:
         elif drift.verdict is Verdict.DEFERRED:
             logger.info("%s. %s", drift, messages.finding(drift, stamp.database))
         else:
-            remedy = messages.remedy(drift, stamp.migrator, standby=stamp.standby, role=stamp.role)
+            remedy = messages.remedy(drift, stamp.migrator, standby=stamp.standby, role=stamp.role, starting=True)
             finding = messages.finding(drift, stamp.database, inspection.table)
             logger.critical("%s. %s %s", drift, finding, remedy)
             self._logged_missing = drift.missing

@@ -87,7 +87,7 @@ def log_passed(inspection: Inspection) -> None:
             text = f"{drift}. {finding} Nothing migrated; gate continues (GATE_ON_UNKNOWN=go). {messages.remedy(drift)}"
             log.emit("critical", "gate.unknown", text, **fields)
         case Verdict.INCOMPLETE:
-            step = messages.remedy(drift, role=inspection.stamp.role)
+            step = messages.remedy(drift, role=inspection.stamp.role, starting=True)
             text = f"{drift}. {finding} gate continues (GATE_ON_INCOMPLETE=go). {step}"
             log.emit("critical", "gate.incomplete", text, **fields)
         case Verdict.AHEAD:

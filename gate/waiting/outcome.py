@@ -132,7 +132,7 @@ def refusal(outcome: Outcome, policy: Policy) -> str:
         Verdict.UNSTAMPED: "GATE_ON_UNSTAMPED=refuse forbids to continue.",
     }.get(drift.stamp_verdict, "gate does not migrate it, because neither history contains the other.")
     if _is_incomplete(outcome) and policy.on_incomplete is Decision.REFUSE:
-        reason = "Neither `gate migrate` nor GATE_ON_INCOMPLETE=refuse accepts that."
+        reason = "gate does not accept that (GATE_ON_INCOMPLETE=refuse, which `gate migrate` always implies)."
     if outcome.elsewhere and not _is_incomplete(outcome):
         return f"{outcome.description} {reason} {messages.OTHER_DATABASE_REMEDY}"
     nothing = " Nothing migrated." if policy.migrating and drift.stamp_verdict is not Verdict.CURRENT else ""

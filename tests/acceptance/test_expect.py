@@ -180,7 +180,7 @@ def test_the_models_can_be_named(name: str, shop: Application) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert shop.tables == ITEMS
     assert shop.recorded["version_table"] is None
-    assert "no version table, since env.py was not run (--no-env-py)" in ended.out
+    assert "but no version table: env.py was not run (--no-env-py)" in ended.out
 
 
 def test_several_names_are_recorded_together(shop: Application) -> None:
@@ -319,7 +319,7 @@ def test_no_version_table_is_recorded_where(what: str, shop: Application) -> Non
     ended = shop.expect()
     assert ended.code == 0
     assert shop.recorded["version_table"] is None
-    assert f"no version table, since {shop.folder}/migrations/env.py, line " in ended.out
+    assert f"but no version table: {shop.folder}/migrations/env.py, line " in ended.out
     assert reason in ended.out
     assert ended.out.count("\n") == 1
 
@@ -346,7 +346,17 @@ def test_flask_migrate_runs_and_its_version_table_is_not_recorded(shop: Applicat
     assert "**conf_args" in ended.out
 
 
+def test_env_py_configures_no_logging(shop: Application) -> None:
+    """As the stock env.py does, with an ini that has no section for it."""
+    shop.env_py(before="from logging.config import fileConfig\nfileConfig(context.config.config_file_name)")
+    ended = shop.expect()
+    assert (ended.code, ended.err) == (0, "")
+    assert shop.tables == ITEMS
+
+
 # ---- applications that misbehave
+
+REPLACES_DESCRIPTORS = "import os\nos.closerange(0, 4096)\nfor _ in range(64):\n    os.open('/dev/null', os.O_RDWR)"
 
 HARMLESS = {
     "prints": "print('{\"recorded\": {}}')",
@@ -358,9 +368,7 @@ HARMLESS = {
     "leaves a thread": "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()",
     "hangs at its exit": "import atexit, time\natexit.register(time.sleep, 60)",
     "closes every descriptor": "import os\nos.closerange(0, 4096)",
-    "replaces every descriptor": (
-        "import os\nos.closerange(0, 4096)\nfor _ in range(64):\n    os.open('/dev/null', os.O_RDWR)"
-    ),
+    "replaces every descriptor": REPLACES_DESCRIPTORS,
     "writes to every descriptor": (
         'import os\nfor number in range(64):\n    try:\n        os.write(number, b\'{"recorded": {}}\\n{"x\')\n'
         "    except OSError:\n        pass"
@@ -385,6 +393,17 @@ def test_the_file_is_right_although_an_application(what: str, shop: Application)
     ended = shop.expect()
     assert (ended.code, ended.err) == (0, "")
     assert shop.tables == ITEMS
+
+
+def test_the_file_is_right_although_each_module_replaces_every_descriptor(shop: Application) -> None:
+    """The child reports a step before each import, so it opens gate's pipe again after each of them."""
+    shop.models(f"{REPLACES_DESCRIPTORS}\n{ITEM}")
+    for name in ("more", "most"):
+        text = f"{REPLACES_DESCRIPTORS}\n{BASE}\nTable('{name}', Base.metadata, Column('id', Integer))\n"
+        (shop.folder / "shop" / f"{name}.py").write_text(text)
+    ended = shop.expect("shop.models:Base", "shop.more:Base", "shop.most:Base", "--no-env-py")
+    assert (ended.code, ended.err) == (0, "")
+    assert shop.tables == {**ITEMS, "more": ["id"], "most": ["id"]}
 
 
 IMPORT_FAILURES = {

@@ -193,6 +193,14 @@ def test_every_question_about_the_lock_has_a_limit(scene: Scene, question: str) 
     assert time.monotonic() - began < TIMEOUT
 
 
+@pytest.mark.parametrize("scene", ["psycopg", "psycopg2"], indirect=True)
+def test_a_migration_that_closes_its_connection_itself_is_65(scene: Scene) -> None:
+    scene.project.add("a4", "a3", "op.get_bind().connection.dbapi_connection.close()\nop.execute('SELECT 1')")
+    ended = scene.gate("migrate")
+    assert ended.code == 65, ended.err
+    assert "in revision a4 (4/4)" in ended.failure
+
+
 STAY = {"GATE_ON_FAILURE": "stay", "RUN_MIGRATIONS": "1", "GATE_POLL_MAX": "0.5"}
 
 

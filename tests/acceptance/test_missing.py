@@ -42,7 +42,7 @@ def test_check_names_what_is_missing(gate: GateRunner, stamped: TestDatabase) ->
     ended = gate("check")
     lines = ended.out.splitlines()
     assert (ended.code, lines[0]) == (1, "INCOMPLETE drift: db=a3 expected=a3 missing=items.stock")
-    assert "It lacks what the code of this image needs: column items.stock." in lines[1]
+    assert "The database lacks what the code of this image needs: column items.stock." in lines[1]
     assert "Write a migration" in ended.out
     found = json.loads(gate("check", "--json").out)
     assert (found["verdict"], found["missing_total"]) == ("INCOMPLETE", 1)
@@ -129,7 +129,7 @@ def test_a_database_that_is_behind_names_the_consequence(gate: GateRunner, datab
     database.execute(LACKING)
     ended = gate("check")
     assert (ended.code, ended.out.splitlines()[0]) == (1, "BEHIND drift: db=a2 expected=a3 missing=items.stock")
-    assert "Its consequence is that the code lacks column items.stock." in ended.out
+    assert "of this image. The database lacks what the code of this image needs: column items.stock." in ended.out
 
 
 def test_an_unstamped_database_is_incomplete_and_still_upgraded(gate: GateRunner, project: Project) -> None:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from demo.embedded_postgres import EmbeddedPostgres
 from tests.nightly.debian_postgres import PROGRAMS, DebianPostgres
 from tests.support.docs import PAGES, ROOT, blocks, sections, table
 from tests.support.mariadb import MariaDb
-from tests.support.programs import ProgramResult, start
+from tests.support.programs import ProgramResult, kill_seed, start
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -32,6 +35,7 @@ GATE = Path(sys.executable).with_name("gate")
 UPGRADE_TIMEOUT = 900.0
 ANSWERS = ROOT / "tests" / "nightly" / "alembic_answers.py"
 PACKAGES_OF_THE_PAGE = "/opt/app/lib/python3.11/site-packages"
+PYTHON_OF_THE_PAGE = "/opt/app/bin/python"
 NOT_SERVED = ("No matching distribution found", "Could not find a version", "Max retries exceeded")
 
 INSTALLS = {
@@ -113,6 +117,12 @@ create_app().app_context().push()
 VERSION_TABLES = {"MLflow accounts": "alembic_version_auth", "Airflow accounts": "alembic_version_fab"}
 """Application -> its version table, if that is not Alembic's."""
 
+RECORDED = [name for name in INSTALLS if "RUN gate expect" in sections(PAGE)[name]]
+"""The applications whose recipe records what their models need."""
+
+DRAWS = 6
+"""Columns, and tables, that are dropped from the database of each of them."""
+
 NEEDS = {"Neutron": "mariadb", "ZenML": "mariadb", "Prefect": "debian_postgres"}
 """Application -> the fixture of its server, if that is not the embedded PostgreSQL; Prefect needs pg_trgm."""
 
@@ -157,6 +167,28 @@ class Recipe:
     def gate(self, *arguments: str) -> ProgramResult:
         """Run gate after the recipe's own lines, as a container's shell does."""
         return self._run([str(GATE), *arguments])
+
+    def expect(self) -> dict[str, list[str]]:
+        """Run the line of the Dockerfile; return each recorded table with its columns."""
+        section = sections(PAGE)[self.name]
+        for module in blocks(section, "python"):
+            (self.folder / module.split()[1]).write_text(module)
+        [lines] = blocks(section, "dockerfile")
+        words = shlex.split(lines.partition("RUN gate ")[2].replace("\\\n", " "))
+        python = str(self.venv / "bin" / "python")
+        done = self.gate(*(python if word == PYTHON_OF_THE_PAGE else word for word in words))
+        assert (done.code, done.err) == (0, ""), done.err
+        recorded = json.loads((self.folder / "gate-expected.json").read_text())
+        assert {table["schema"] for table in recorded["tables"]} == {None}
+        return {table["name"]: table["columns"] for table in recorded["tables"]}
+
+    @contextmanager
+    def copy(self) -> Iterator[Recipe]:
+        """Yield the recipe with a copy of its database."""
+        name = f"{self.database.name}_copy"
+        self.database.server.execute(f"CREATE DATABASE {name} TEMPLATE {self.database.name}")
+        yield replace(self, database=replace(self.database, name=name))
+        self.database.server.execute(f"DROP DATABASE {name}")
 
     def alembic(self, code: str = "") -> dict[str, Any]:
         """What the application's Alembic says of the scripts, by the recipe's ini or by what `code` binds."""
@@ -248,6 +280,29 @@ def installed(venv: Path, packages: list[str]) -> Path:
     assert done.returncode == 0, done.stderr
     stamp.write_text(" ".join(packages))
     return venv
+
+
+@pytest.mark.parametrize("recipe", RECORDED, indirect=True)
+def test_what_its_models_need_is_there_and_exactly_what_is_dropped_is_missing(recipe: Recipe) -> None:
+    tables = recipe.expect()
+    migrated = recipe.gate("migrate")
+    assert migrated.code == 0, migrated.err
+    found = recipe.check()
+    assert (found["verdict"], found["missing"]) == ("CURRENT", [])
+
+    seed = kill_seed()
+    chosen = random.Random(seed)
+    every = [(table, column) for table, columns in tables.items() for column in columns]
+    drawn: list[tuple[str, str | None]] = [*chosen.sample(every, DRAWS)]
+    drawn += [(table, None) for table in chosen.sample([*tables], min(DRAWS, len(tables)))]
+    for name, column in drawn:
+        with recipe.copy() as damaged:
+            dropped = f'ALTER TABLE "{name}" DROP COLUMN "{column}"' if column else f'DROP TABLE "{name}"'
+            damaged.database.execute(f"{dropped} CASCADE")
+            item = {"kind": "column" if column else "table", "schema": None, "table": name, "column": column}
+            found = damaged.check()
+            assert (found["verdict"], found["missing"]) == ("INCOMPLETE", [item]), f"GATE_TEST_SEED={seed}"
+    assert recipe.gate("run", "--", "echo", "served").out.endswith("served\n")
 
 
 TWO_HISTORIES = """\

@@ -164,7 +164,8 @@ def shown_messages() -> Iterator[str]:
             text = " ".join(line.split())
             found = re.search(r'"message": "(.*?)(?:" \.\.\.|$)', text) or re.search(r"gate\.\w+: (.*)", text)
             if found:
-                yield re.sub(r"drift: db=\S+ expected=\d+\.", "", found[1]).strip()
+                message = re.sub(r"drift: db=\S+ expected=\d+( missing=\S+)?\.", "", found[1])
+                yield re.sub(r"needs: column \S+", "needs:", message).strip()
 
 
 def split(message: str) -> list[str]:

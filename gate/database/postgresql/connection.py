@@ -69,6 +69,9 @@ def connect(database: Database, application_name: str = "gate") -> Connection:
         raise explain(error, url) from None
 
 
+LOST_SERVER = ("08", "57P")
+"""How an SQLSTATE begins that is about the connection, or about a server that stops or starts."""
+
 LIBPQ_FILES = {
     "PGPASSFILE": "passfile",
     "PGSERVICEFILE": "servicefile",
@@ -122,11 +125,15 @@ def _shut_down(connection: Connection) -> None:
 
 
 @contextmanager
-def explained(database: Database) -> Iterator[None]:
-    """Convert psycopg's errors in the block to `DatabaseUnavailable`."""
+def explained(database: Database, remedy: str = "") -> Iterator[None]:
+    """Convert psycopg's errors in the block to `DatabaseUnavailable`.
+
+    `remedy`: a sentence for an error of the statement, and not of the connection or the server as a whole.
+    """
     import psycopg  # noqa: PLC0415 - as above
 
     try:
         yield
     except psycopg.Error as error:
-        raise explain(error, database.url()) from None
+        is_rejected = error.sqlstate and not error.sqlstate.startswith(LOST_SERVER)
+        raise explain(error, database.url(), remedy if is_rejected else "") from None

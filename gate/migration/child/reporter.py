@@ -27,6 +27,7 @@ class Reporter:
         self.script_folders: list[str] = []
         self.connected = False
         self._committed: str | None = None
+        self._closed = False
 
     def report(self, type_: str, **fields: object) -> None:
         """Write one line of JSON; errors are ignored, since gate may have ended."""
@@ -61,6 +62,10 @@ class Reporter:
         self.connected = True
         self.report("connected", pid=pid)
 
+    def record_closed(self) -> None:
+        """Record that the migration has closed a connection itself, and used it after that."""
+        self._closed = True
+
     def report_failure(self, error: BaseException) -> None:
         """Report an error without its traceback and without the parameters of its statement, which may be secret."""
         original = getattr(error, "orig", None) or error
@@ -72,6 +77,6 @@ class Reporter:
             message=str(error) if refused else describe(error),
             location=location_of(error, self.script_folders),
             sqlstate=sqlstate_of(original),
-            lost=not refused and shows_lost_database(error, connected=self.connected),
+            lost=not refused and shows_lost_database(error, connected=self.connected and not self._closed),
             conflict="" if refused else lock_conflict(error),
         )

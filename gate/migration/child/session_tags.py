@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import ExceptionContext
 
 from gate.database.lock import MYSQL_TAGS
 from gate.migration.child.sockets import detect_lost_server
@@ -52,6 +54,23 @@ def report_commits(on_commit: Callable[[], None]) -> None:
     event.listen(Engine, "engine_connect", connected)
     event.listen(Engine, "before_cursor_execute", executing)
     event.listen(Engine, "after_cursor_execute", executed)
+
+
+def report_closed(on_closed: Callable[[], None]) -> None:
+    """Call `on_closed` for an error on a connection that the migration itself has closed: none was lost then."""
+
+    def failed(context: ExceptionContext) -> None:
+        with suppress(Exception):  # SQLAlchemy's own connection may be closed, too
+            if context.connection and _is_closed_by_client(context.connection.connection.dbapi_connection):
+                on_closed()
+
+    event.listen(Engine, "handle_error", failed)
+
+
+def _is_closed_by_client(driver: Any) -> bool:
+    """Whether `close` was called; psycopg says otherwise that it is broken, and psycopg2 gives the number 2."""
+    closed = getattr(driver, "closed", False)
+    return getattr(driver, "broken", None) is False if closed is True else closed == 1
 
 
 def report_autocommit(on_autocommit: Callable[[], None]) -> None:

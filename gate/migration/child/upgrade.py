@@ -27,6 +27,7 @@ from gate.migration.child.reporter import Reporter
 from gate.migration.child.session_tags import (
     is_autocommit,
     report_autocommit,
+    report_closed,
     report_commits,
     tag_sessions,
     watch_connections,
@@ -45,6 +46,7 @@ def main() -> None:
         tag_sessions(request.tag, reporter.report_connected, lambda: reporter.report("pooled"))
         report_autocommit(reporter.report_autocommit)
         report_commits(reporter.report_commit)
+        report_closed(reporter.record_closed)
         limit_lock_waits(request.table_lock_timeout)
         succeeded = upgrade(request, reporter)
     except BaseException as error:  # noqa: BLE001 - a migration can raise anything, SystemExit too; all is reported

@@ -114,8 +114,8 @@ def test_pending_revisions_are_counted_and_the_first_few_named(pending: tuple[st
 @pytest.mark.parametrize(
     ("stamp", "finding", "remedy"),
     [
-        (CURRENT, "is at the head(s) of this image. It lacks", "Write a migration"),
-        (UNSTAMPED, "so its revision is unknown. It lacks", "run `gate migrate` from this image"),
+        (CURRENT, "is at the head(s) of this image. The database lacks", "Write a migration"),
+        (UNSTAMPED, "so its revision is unknown. The database lacks", "run `gate migrate` from this image"),
         (UNKNOWN, "which this image does not know", "deploy the image that contains the stamped revisions"),
     ],
 )
@@ -123,9 +123,52 @@ def test_what_is_missing_is_named_with_its_likely_cause(stamp: Drift, finding: s
     drift = incomplete(stamp)
     said = messages.finding(drift, "shop")
     assert finding in said
-    assert said.endswith("It lacks what the code of this image needs: column items.stock.")
+    assert said.endswith("The database lacks what the code of this image needs: column items.stock.")
     assert remedy in messages.remedy(drift)
-    assert messages.remedy(drift).endswith("GATE_ON_INCOMPLETE=go lets the server start nevertheless.")
+    assert messages.remedy(drift).endswith("`gate run` starts the server nevertheless.")
+
+
+def test_all_rights_that_are_missing_are_granted_at_once() -> None:
+    columns = [Missing(Kind.SELECT, None, "posts", column) for column in ("title", "Body")]
+    tables = [Missing(Kind.SELECT, None, "authors"), Missing(Kind.SELECT, "log", "entries")]
+    schemas = [Missing(Kind.USAGE, schema, "t") for schema in ("a", "b", "a")]
+    said = messages.remedy(incomplete(CURRENT, (*columns, *tables, *schemas)), role="web")
+    assert said.startswith(
+        "GRANT USAGE ON SCHEMA a, b TO web. GRANT SELECT ON authors, log.entries TO web. "
+        'GRANT SELECT (title, "Body") ON posts TO web.'
+    )
+
+
+DEFERRED = Drift(Verdict.DEFERRED, ("a2",), ("a2",), outstanding=("a3",))
+
+
+def test_what_a_revision_that_may_wait_would_create_is_not_called_a_fault_of_the_stamp() -> None:
+    said = messages.remedy(incomplete(DEFERRED))
+    assert said.startswith("If a revision that may wait (a3) creates it, ")
+    assert (
+        "remove post_deploy from it, or run `gate migrate --post-deploy` if no server of an earlier image runs." in said
+    )
+    unknown = messages.remedy(incomplete(replace(UNKNOWN, outstanding=("a3",))))
+    assert "may wait" not in unknown
+
+
+def test_a_column_that_a_revision_that_may_wait_drops_must_allow_null_before() -> None:
+    said = messages.remedy(incomplete(DEFERRED, RIGHTS[3:]))
+    assert (
+        "If a revision that may wait (a3) drops the column, let one that may not wait allow NULL in it first." in said
+    )
+    assert "post_deploy" not in said
+    assert "allow NULL" not in messages.remedy(incomplete(CURRENT, RIGHTS[3:]))
+
+
+def test_what_a_revision_beyond_the_target_would_create_is_a_matter_of_the_target() -> None:
+    said = messages.remedy(incomplete(replace(CURRENT, target="expand@head")))
+    assert said.startswith("If a revision beyond expand@head creates it, this image needs it: correct GATE_TARGET.")
+    assert "GATE_TARGET" not in messages.remedy(incomplete(CURRENT))
+
+
+def test_a_server_that_starts_anyway_is_not_offered_the_setting_for_that() -> None:
+    assert "GATE_ON_INCOMPLETE" not in messages.remedy(incomplete(CURRENT), starting=True)
 
 
 def test_each_kind_of_what_is_missing_has_its_remedy() -> None:
@@ -141,15 +184,15 @@ def test_each_kind_of_what_is_missing_has_its_remedy() -> None:
     )
 
 
-def test_what_is_missing_is_the_consequence_where_the_stamp_does_not_fit() -> None:
+def test_what_is_missing_is_named_where_the_stamp_does_not_fit() -> None:
     drift = replace(BEHIND, missing=STOCK, missing_total=3)
     assert messages.finding(drift, "shop").endswith(
-        "(a2, a3) of this image. Its consequence is that the code lacks column items.stock and 2 more."
+        "(a2, a3) of this image. The database lacks what the code of this image needs: column items.stock and 2 more."
     )
 
 
 def test_a_schema_that_is_ahead_has_all_that_is_needed() -> None:
-    assert messages.finding(AHEAD, "shop").endswith("It has all that the code of this image needs.")
+    assert messages.finding(AHEAD, "shop").endswith("The database has all that the code of this image needs.")
     assert messages.remedy(AHEAD) == ""
 
 
