@@ -55,8 +55,8 @@ SETTINGS = (
     ),
     Setting(
         "GATE_EXPECTED",
-        "`gate-expected.json` beside the Alembic configuration, if it exists",
-        "file with what the code needs, written by `gate expect`; `off` = none",
+        "`gate-expected.json`",
+        "file that `gate expect` has written, beside the Alembic configuration; `off` = none",
         "--expected",
         "FILE",
     ),
