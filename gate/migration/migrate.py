@@ -120,9 +120,11 @@ def _upgrade(plan: Plan, lock: Lock, progress: Progress, inspector: Inspector, s
     except DatabaseLost as error:
         remaining = failure_report.remaining_changes(inspector, progress, lock, SERVER_QUERY_TIMEOUT)
         raise DatabaseLost(f"{error} What had committed stays. {remaining} Try again: {RETRY}") from None
-    except Interrupted:
+    except Interrupted as interruption:
         remaining = failure_report.remaining_changes(inspector, progress, lock, CANCELLED_REPORT_TIMEOUT)
-        failure = f"{progress.failure_message} " if progress.failure else ""
+        # `gate.ended` names a failure that gate was handling when the signal came.
+        named_later = isinstance(interruption.__context__, MigrationFailed)
+        failure = f"{progress.failure_message} " if progress.failure and not named_later else ""
         text = f"A signal interrupted gate, which cancelled the upgrade{progress.in_revision}. {failure}{remaining}"
         log.emit("warning", "gate.migration_interrupted", text, revision=progress.revision or None)
         raise
