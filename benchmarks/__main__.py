@@ -12,7 +12,19 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from benchmarks import chart, check, endpoint, pages, report, scaling, server_start, system_info, table_locks, waiting
+from benchmarks import (
+    chart,
+    check,
+    endpoint,
+    expectations,
+    pages,
+    report,
+    scaling,
+    server_start,
+    system_info,
+    table_locks,
+    waiting,
+)
 from benchmarks.check import CheckCosts
 from benchmarks.section import Section
 from benchmarks.workspace import Workspace, workspace
@@ -33,6 +45,7 @@ class Benchmarks:
     def measurements(self) -> dict[str, Callable[[], Iterable[Section]]]:
         return {
             "check": self._check,
+            "expectations": lambda: [expectations.measure(self._workspace)],
             "scaling": lambda: [scaling.measure(self._workspace)],
             "endpoint": lambda: [endpoint.measure(self._workspace)],
             "waiting": lambda: [waiting.measure(self._workspace)],

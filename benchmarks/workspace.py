@@ -52,8 +52,15 @@ class Database:
 
     def connections(self) -> list[float]:
         """Return the times at which gate connected, from the log of the database: each check is one connection."""
+        return self._logged(f"database={self.name} ", "application_name=gate", "connection authorized")
+
+    def statements(self) -> int:
+        """Return the number of logged statements, where `log_statement` is set; one line has all of one message."""
+        return len(self._logged(f" {self.name} LOG:  statement: "))
+
+    def _logged(self, *markers: str) -> list[float]:
+        """Return the times of the lines with these markers."""
         log = (self.server.folder / "log").read_text(errors="replace").splitlines()
-        markers = (f"database={self.name} ", "application_name=gate", "connection authorized")
         return [float(line.split()[0]) for line in log if all(marker in line for marker in markers)]
 
 

@@ -84,12 +84,20 @@ def read_regular_file(path: str, max_size: int) -> bytes:
         os.close(descriptor)
 
 
-def is_pipe(path: str) -> bool:
-    """Return whether a path leads to a named pipe."""
+def why_refused(path: str, max_size: int) -> str:
+    """Return why a library must not read what this path leads to, as a clause; "" if it may, or if nothing is there.
+
+    A pipe would block it, and a device or a huge file keep it busy. `/dev/null` is an empty file.
+    """
     try:
-        return stat.S_ISFIFO(os.stat(path).st_mode)
-    except OSError:
-        return False
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return ""
+    if stat.S_ISFIFO(status.st_mode):
+        return "is a named pipe"
+    if (stat.S_ISCHR(status.st_mode) and status.st_rdev != os.stat(os.devnull).st_rdev) or stat.S_ISBLK(status.st_mode):
+        return "is a device"
+    return f"is larger than {max_size >> 20} MB" if stat.S_ISREG(status.st_mode) and status.st_size > max_size else ""
 
 
 def _require_regular(status: os.stat_result) -> None:

@@ -98,18 +98,8 @@ class _Stderr:
 
 def _redact(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Redact what is not gate's own vocabulary, and put those fields first that people read first."""
-    first = {key: event[key] for key in ("timestamp", "level", "event", "message")}
-    return {key: value if key in OWN_FIELDS else _redacted(value) for key, value in {**first, **event}.items()}
-
-
-def _redacted(value: Any) -> Any:
-    if isinstance(value, str):
-        return redaction.hide_in_message(value)
-    if isinstance(value, list | tuple):
-        return [_redacted(each) for each in value]
-    if isinstance(value, dict):
-        return {key: _redacted(each) for key, each in value.items()}
-    return value if value is None or isinstance(value, int | float) else _redacted(str(value))
+    fields = {**{key: event[key] for key in ("timestamp", "level", "event", "message")}, **event}
+    return {key: value if key in OWN_FIELDS else redaction.hide_in_value(value) for key, value in fields.items()}
 
 
 def _console_line(_: object, __: str, event: MutableMapping[str, Any]) -> str:

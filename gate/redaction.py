@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from itertools import groupby
+from typing import Any
 from urllib.parse import quote, unquote, unquote_plus
 
 from gate.text import printable
 
-# Patterns as text: `re` compiles them at the first use, and a check that succeeds has nothing to redact.
+# Patterns as text: `re` compiles them at the first use, and few results of a check have anything to redact.
 _SCHEME_AND_USER = r"://[^:/?#\s@]*:"
 _PORT = r"\d{1,5}(?:[/,?#:'\"`)\]>;]|\.?\Z)(?!\.{3}|…)"
 _NETLOC = r"(['\"])([^'\":/\s@]{1,64}:)[^'\"\s]+(@[^'\"\s@]+\1)"
@@ -50,6 +51,9 @@ _STATEMENT = (
     rf"(?is)((?:{_PASSWORD_WORD}|{_IDENTIFIED})(?:{_SPACE}*\({_SPACE}*|{_SPACE}*)){_LITERAL}(?:{_SPACE}+{_CONTINUED})*"
 )
 """`PASSWORD 'x'` and `IDENTIFIED BY 'x'` in SQL; not "revision identified by 'x'", which Alembic writes."""
+
+MARKS = ("password", "passwd", "passphrase", "pwd", "identified")
+"""What a text contains if `_PARAMETER` or `_STATEMENT` can match; other letters may match without case (Turkish i)."""
 
 HIDDEN = "***"
 
@@ -113,6 +117,17 @@ def hide_in_message(text: str) -> str:
     return _hide_by_context(_hide_known(text, known))
 
 
+def hide_in_value(value: Any) -> Any:
+    """Redact each text in a value that JSON can represent, as `hide_in_message` does; keys are kept."""
+    if isinstance(value, str):
+        return hide_in_message(value)
+    if isinstance(value, list | tuple):
+        return [hide_in_value(each) for each in value]
+    if isinstance(value, dict):
+        return {key: hide_in_value(each) for key, each in value.items()}
+    return value if value is None or isinstance(value, int | float) else hide_in_message(str(value))
+
+
 def shorten(text: str, max_length: int, secrets: frozenset[str] = frozenset()) -> str:
     """Redact foreign text, put it on one line, and return its first characters."""
     return " ".join(hide(text[:MAX_FOREIGN_TEXT], secrets).split())[:max_length]
@@ -135,7 +150,10 @@ def _is_ordinary_word(secret: str) -> bool:
 def _hide_by_context(text: str) -> str:
     if "://" in text:
         text = _hide_urls(text)
-    text = re.sub(_NETLOC, rf"\1\2{HIDDEN}\3", text)
+    if "@" in text:
+        text = re.sub(_NETLOC, rf"\1\2{HIDDEN}\3", text)
+    if text.isascii() and not any(mark in text.lower() for mark in MARKS):
+        return text
     return re.sub(_STATEMENT, rf"\1{HIDDEN}", re.sub(_PARAMETER, rf"\1\2{HIDDEN}", text))
 
 

@@ -42,3 +42,16 @@ def join_ids(ids: Collection[str], separator: str = ", ") -> str:
 def is_text(text: str) -> bool:
     """Whether the text can be encoded as UTF-8. Python decodes any other byte to a lone surrogate (PEP 383)."""
     return not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def one_edit_apart(one: str, other: str) -> bool:
+    """Return whether one insertion, deletion, substitution or transposition of neighbours turns one into the other."""
+    if len(one) > len(other):
+        one, other = other, one
+    if one == other or len(other) - len(one) > 1:
+        return False
+    start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+    if len(one) < len(other):
+        return one[start:] == other[start + 1 :]
+    transposed = one[:start] + one[start : start + 2][::-1] + one[start + 2 :]
+    return one[start + 1 :] == other[start + 1 :] or transposed == other

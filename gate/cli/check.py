@@ -14,7 +14,7 @@ from gate.drift.project import Project, load_project
 from gate.errors import GateError
 from gate.image.revision_graph import RevisionGraph
 from gate.process.stdio import print_error, print_result
-from gate.redaction import hide_in_message, learn
+from gate.redaction import hide_in_message, hide_in_value, learn
 from gate.settings import settings
 from gate.settings.arguments import Arguments
 from gate.text import printable
@@ -41,11 +41,11 @@ def heads(arguments: Arguments) -> int:
     may_wait = [id_ for id_ in graph.outstanding(()) if id_ in graph.may_wait]
     _warn_of_needed_post_deploy(graph)
     if arguments.json:
-        fields = {"heads": list(graph.expected), "revisions": len(graph.revisions), "may_wait": may_wait}
+        fields = {"heads": hide_in_value(graph.expected), "revisions": len(graph.revisions), "may_wait": may_wait}
         text = json.dumps(fields | {"target": graph.target})
     else:
         text = "\n".join([*map(printable, graph.expected), *([messages.may_wait_text(may_wait)] if may_wait else [])])
-    return 0 if print_result(text) else GateError.exit_code
+    return 0 if print_result(hide_in_message(text)) else GateError.exit_code
 
 
 def _warn_of_needed_post_deploy(graph: RevisionGraph) -> None:
@@ -67,7 +67,11 @@ def check(arguments: Arguments) -> int:
         return report_failure(error, arguments)
     for warning in inspection.warnings.values():
         print_error(warning)
-    print_result(json.dumps(as_json(inspection)) if arguments.json else _as_text(inspection))
+    if not inspection.drift.fits:
+        learn()  # what is shown then has more text from elsewhere
+    print_result(
+        json.dumps(hide_in_value(as_json(inspection))) if arguments.json else hide_in_message(_as_text(inspection))
+    )
     return 0 if inspection.drift.fits else 1
 
 
@@ -82,7 +86,7 @@ def as_json(inspection: Inspection) -> dict[str, object]:
         "pending": list(drift.pending),
         "deferred": list(drift.deferred),
         "target": drift.target,
-        "messages": {id_: hide_in_message(text) for id_, text in drift.messages.items()},
+        "messages": drift.messages,
         "unknown": list(drift.unknown),
         "redundant": list(drift.redundant),
         "missing": [item._asdict() for item in drift.missing],
@@ -98,7 +102,7 @@ def _as_text(inspection: Inspection) -> str:
     lines = [f"{drift.verdict} {drift}", messages.finding(drift, stamp.database, inspection.table)]
     if listed := _listed(drift):
         shown = listed[:MAX_PENDING_LINES]
-        lines += [f"  {printable(id_)}  {printable(hide_in_message(drift.messages[id_]))}".rstrip() for id_ in shown]
+        lines += [f"  {printable(id_)}  {printable(drift.messages[id_])}".rstrip() for id_ in shown]
         if more := len(listed) - len(shown):
             lines.append(f"  and {more} more; --json lists all")
     if drift.missing:
@@ -133,9 +137,11 @@ def _check_busy(arguments: Arguments) -> int:
         report_failure(error, arguments)
         return 0
     if arguments.json:
-        print_result(json.dumps({"migrating": str(migrator) if migrator else None}))
+        print_result(json.dumps({"migrating": hide_in_message(str(migrator)) if migrator else None}))
     else:
-        print_result(f"Migrating now: {printable(str(migrator))}." if migrator else "Nobody is migrating.")
+        print_result(
+            f"Migrating now: {printable(hide_in_message(str(migrator)))}." if migrator else "Nobody is migrating."
+        )
     return 75 if migrator else 0
 
 

@@ -18,6 +18,7 @@ from gate.migration.preview import Preview, RevisionPreview, as_sql
 from gate.migration.progress import command_line
 from gate.migration.rendering import Rendering, render
 from gate.process.stdio import print_error, print_result
+from gate.redaction import learn
 from gate.settings import settings
 from gate.settings.arguments import Arguments
 from gate.settings.settings import Decision
@@ -57,6 +58,7 @@ def _show(project: Project, inspector: Inspector, arguments: Arguments) -> int:
     rendering = Rendering()
     if decision is Decision.UPGRADE and arguments.sql:
         rendering = _render(options, inspector, inspection._replace(drift=options.planned(inspection.drift)))
+    learn()
     preview = _preview(project.image.graph, options, inspection, decision, rendering)
     if arguments.json:
         printed = print_result(json.dumps(preview.as_json(with_sql=arguments.sql)))

@@ -129,12 +129,13 @@ def named_by_libpq(environment: Mapping[str, str]) -> bool:
     return bool(environment.get("PGHOST") or environment.get("PGSERVICE"))
 
 
-def explain(error: Exception, url: DatabaseUrl) -> DatabaseUnavailable:
-    """Convert a driver's error: a plain sentence first, then the text of the driver, without passwords."""
+def explain(error: Exception, url: DatabaseUrl, remedy: str = "") -> DatabaseUnavailable:
+    """Convert a driver's error: a plain sentence and the remedy, then the text of the driver, without passwords."""
     text = re.sub(LIBPQ_HINT, "", str(error)[: redaction.MAX_FOREIGN_TEXT])
     message = next((plain for pattern, plain in PLAIN_MESSAGES if re.search(pattern, text, re.IGNORECASE)), None)
     text = redaction.shorten(text, MAX_DRIVER_TEXT, url.secrets)
-    return DatabaseUnavailable(f"{message or 'The database cannot be inspected'} ({url.display}).", text)
+    sentences = filter(None, (f"{message or 'The database cannot be inspected'} ({url.display}).", remedy))
+    return DatabaseUnavailable(" ".join(sentences), text)
 
 
 def read_url(source: UrlSource) -> DatabaseUrl:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 import zlib
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from gate.database.location import Database
-from gate.database.sessions import Sessions
+if TYPE_CHECKING:
+    from gate.database.location import Database
+    from gate.database.sessions import Sessions
 
 LOCK_CLASS = int.from_bytes(b"gate", "big")
 """The first key of the advisory lock: `gate` in ASCII, so `pg_locks.classid` = 1734440037 identifies gate's locks."""
@@ -117,7 +118,7 @@ class Lock:
 
     key: LockKey
     database: Database
-    sessions: Sessions = field(default_factory=Sessions)
+    sessions: Sessions
     fence: str = ""
     tag: str = ""
     transactional: bool = True

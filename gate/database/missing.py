@@ -24,10 +24,10 @@ MAX_MISSING_SHOWN = 10
 MAX_NAME_LENGTH = 200
 """Characters of one item in a line: schema, table and column have at most 63 bytes each in PostgreSQL."""
 
-_PLAIN_NAME = re.compile(r"[^\W\d][\w$]*")
-"""A name that is readable without quotes."""
+_PLAIN_NAME = r"[^\W\d][\w$]*"
+"""A name that is readable without quotes; compiled only by a check that has something to name."""
 
-_FOLDED_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
+_FOLDED_NAME = r"[a-z_][a-z0-9_$]*"
 """A name that means the same in SQL with and without quotes, unless it is a keyword."""
 
 
@@ -110,12 +110,12 @@ class Shortfall(NamedTuple):
 
 def quoted(name: str) -> str:
     """Make a name printable, in double quotes unless it is readable without."""
-    return name if _PLAIN_NAME.fullmatch(name) else '"' + printable(name.replace('"', '""')) + '"'
+    return name if re.fullmatch(_PLAIN_NAME, name) else '"' + printable(name.replace('"', '""')) + '"'
 
 
 def sql_name(name: str) -> str:
     """Spell a name as SQL does, printable: in double quotes unless the server would fold nothing of it."""
-    return name if _FOLDED_NAME.fullmatch(name) else '"' + printable(name.replace('"', '""')) + '"'
+    return name if re.fullmatch(_FOLDED_NAME, name) else '"' + printable(name.replace('"', '""')) + '"'
 
 
 def listed(items: Sequence[Missing], total: int, separator: str = ", ") -> str:

@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection
 
 from gate.database.generic import GenericEngine, engine_url
 from gate.database.lock import UNKNOWN_MIGRATOR, Lock, LockKey, Migrator
+from gate.database.sessions import Sessions
 from gate.database.stamp import MAX_OTHER_TABLES, TableName
 from gate.errors import BadSettings, DatabaseUnavailable, LockBusy, ResourceShortage
 from gate.files import DanglingLink, NotRegularFile, open_or_create_regular_file, open_regular_file
@@ -75,7 +76,7 @@ class SqliteEngine(GenericEngine):
             _flock(descriptor)
             quoted = path.replace("'", "''")
             fence = f"SELECT file, file = '{quoted}' FROM pragma_database_list WHERE name = 'main'"
-            yield Lock(key, self._database, fence=fence, transactional=False, descriptors=(descriptor,))
+            yield Lock(key, self._database, Sessions(), fence=fence, transactional=False, descriptors=(descriptor,))
         finally:
             os.close(descriptor)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gate.database.missing import MAX_MISSING_SHOWN, Kind, Missing, sql_name
 from gate.drift.comparison import Drift, Verdict
@@ -162,27 +162,62 @@ def _described(item: Missing) -> str:
 
 
 def _missing_remedies(drift: Drift, role: str) -> list[str]:
-    """Say what a person can do about the first missing item of each kind."""
-    grantee = sql_name(role) if role else "the role of the server"
-    first: dict[Kind, Missing] = {}
-    for item in reversed(drift.missing):
-        first[item.kind] = item
-    sentences = [_create_remedy(drift)] if first.keys() & {Kind.TABLE, Kind.COLUMN} else []
-    if usage := first.get(Kind.USAGE):
-        sentences.append(f"GRANT USAGE ON SCHEMA {sql_name(usage.schema or '')} TO {grantee}.")
-    if right := first.get(Kind.SELECT):
-        column = f" ({sql_name(right.column)})" if right.column else ""
-        sentences.append(f"GRANT SELECT{column} ON {right.sql_table} TO {grantee}.")
-    if required := first.get(Kind.DEFAULT):
+    """Say what a person can do about what is missing."""
+    kinds = {item.kind for item in drift.missing}
+    sentences = [_create_remedy(drift)] if kinds & {Kind.TABLE, Kind.COLUMN} else []
+    sentences += _grants(drift.missing, sql_name(role) if role else "the role of the server")
+    if required := next((item for item in drift.missing if item.kind is Kind.DEFAULT), None):
         sentences.append(
             f"Every INSERT of this image into {required.sql_table} fails: give the column a default, or deploy the "
-            "image that knows it."
+            f"image that knows it.{_allow_null_earlier(drift)}"
         )
     return sentences
 
 
+def _grants(missing: Sequence[Missing], grantee: str) -> list[str]:
+    """Return the statements that grant the first of the missing rights."""
+    rights = [item for item in missing if item.kind is Kind.SELECT][:MAX_MISSING_SHOWN]
+    usage = [item for item in missing if item.kind is Kind.USAGE][:MAX_MISSING_SHOWN]
+    schemas = _unique(sql_name(item.schema or "") for item in usage)
+    tables = _unique(item.sql_table for item in rights if item.column is None)
+    statements = [f"GRANT USAGE ON SCHEMA {', '.join(schemas)} TO {grantee}."] if schemas else []
+    statements += [f"GRANT SELECT ON {', '.join(tables)} TO {grantee}."] if tables else []
+    for table in _unique(item.sql_table for item in rights if item.column is not None):
+        columns = (sql_name(item.column) for item in rights if item.column is not None and item.sql_table == table)
+        statements.append(f"GRANT SELECT ({', '.join(columns)}) ON {table} TO {grantee}.")
+    return statements
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return [*dict.fromkeys(names)]
+
+
 def _create_remedy(drift: Drift) -> str:
-    return CREATE_REMEDY.get(drift.stamp_verdict, CREATE_REMEDY[Verdict.CURRENT])
+    remedy = CREATE_REMEDY.get(drift.stamp_verdict, CREATE_REMEDY[Verdict.CURRENT])
+    return f"{_left_out(drift)}{remedy}"
+
+
+def _left_out(drift: Drift) -> str:
+    """Say which revisions are left out on purpose and may create what is missing, "" if there are none."""
+    if drift.stamp_verdict is Verdict.DEFERRED:
+        return (
+            f"If a revision that may wait ({_first_few(drift.deferred)}) creates it, this image needs that revision "
+            "before the deployment: remove post_deploy from it, or run `gate migrate --post-deploy` if no server of an "
+            "earlier image runs. Otherwise: "
+        )
+    if drift.stamp_verdict is Verdict.CURRENT and drift.target != ALL_HEADS:
+        target = printable(truncate(drift.target))
+        return f"If a revision beyond {target} creates it, this image needs it: correct GATE_TARGET. Otherwise: "
+    return ""
+
+
+def _allow_null_earlier(drift: Drift) -> str:
+    if drift.stamp_verdict is not Verdict.DEFERRED:
+        return ""
+    return (
+        f" If a revision that may wait ({_first_few(drift.deferred)}) drops the column, let one that may not wait "
+        "allow NULL in it first."
+    )
 
 
 def redundant_rows(drift: Drift) -> str:

@@ -38,11 +38,16 @@ def tables_of(models: object, engine: str = "") -> tuple[ExpectedTable, ...]:
 
 
 def _mappers(base: Any) -> list[Any]:
-    """Return the mappers of a registry, a base, SQLModel, or Flask-SQLAlchemy's `db`; none of a MetaData."""
+    """Return the mappers of a registry, a base, SQLModel, or Flask-SQLAlchemy's `db`; none of a MetaData.
+
+    `db.registry` is no registry: Flask-SQLAlchemy offers the names of SQLAlchemy as attributes of `db`.
+    """
+    from sqlalchemy.orm import registry  # noqa: PLC0415 - loaded by a caller with models
+
     model = getattr(base, "Model", None)
     holders: list[Any] = [base, *(getattr(base, name, None) for name in ("registry", "_sa_registry"))]
     holders.append(getattr(model, "registry", None))
-    return next(([*holder.mappers] for holder in holders if hasattr(holder, "mappers")), [])
+    return next(([*holder.mappers] for holder in holders if isinstance(holder, registry)), [])
 
 
 def _bases(value: object, depth: int = 0) -> Iterator[Any]:

@@ -20,7 +20,15 @@ from gate.files import read_regular_file
 from gate.image import child_answer
 from gate.image.alembic_config import Configuration
 from gate.image.revision_graph import Revision
-from gate.image.script_parser import MAX_SCRIPT_SIZE, POST_DEPLOY, line_of, not_a_flag, parse
+from gate.image.script_parser import (
+    MAX_SCRIPT_SIZE,
+    POST_DEPLOY,
+    line_of,
+    misspelled,
+    misspelled_flag,
+    not_a_flag,
+    parse,
+)
 from gate.redaction import hide
 from gate.text import truncate
 
@@ -58,16 +66,19 @@ def _ask(*arguments: str) -> dict[str, Any]:
 
 
 def _revision(fields: dict[str, object]) -> Revision:
+    path = str(fields["path"])
+    if name := str(fields.pop("misspelled_flag", "")):
+        raise BadScripts(misspelled(path, _line_of(path, name), name))
     if type_name := fields.pop("post_deploy_type", ""):
-        raise BadScripts(not_a_flag(str(fields["path"]), _line_of_post_deploy(str(fields["path"])), str(type_name)))
+        raise BadScripts(not_a_flag(path, _line_of(path, POST_DEPLOY), str(type_name)))
     tuples = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
     return Revision(**{**fields, **tuples})  # type: ignore[arg-type] # written by `loaded_revisions`
 
 
-def _line_of_post_deploy(path: str) -> int:
-    """Return the line that binds `post_deploy`; 1 where only bytecode is left, or another module binds it."""
+def _line_of(path: str, name: str) -> int:
+    """Return the line that binds a name; 1 where only bytecode is left, or another module binds it."""
     with suppress(OSError, BadScripts):
-        return line_of(parse(read_regular_file(path, MAX_SCRIPT_SIZE), path), POST_DEPLOY)
+        return line_of(parse(read_regular_file(path, MAX_SCRIPT_SIZE), path), name)
     return 1
 
 
@@ -83,11 +94,15 @@ def loaded_revisions(ini: str, toml: str, section: str) -> dict[str, object]:
 
 
 def _to_fields(script: object) -> dict[str, object]:
-    """The fields of a `Revision`, and `post_deploy_type`: what `post_deploy` is instead of a bool, "" if it is one."""
+    """The fields of a `Revision`, and what is wrong with `post_deploy`.
+
+    `post_deploy_type`: what it is instead of a bool, "" if it is one; `misspelled_flag`: a name that must mean it.
+    """
     from alembic.util import to_tuple  # noqa: PLC0415
 
     # Without the module's `__getattr__`, which answers to any name.
-    post_deploy = vars(script.module).get(POST_DEPLOY, False)  # type: ignore[attr-defined]
+    names = vars(script.module)  # type: ignore[attr-defined]
+    post_deploy = names.get(POST_DEPLOY, False)
     is_flag = isinstance(post_deploy, bool)
     revision = Revision(
         id=script.revision,  # type: ignore[attr-defined]
@@ -98,7 +113,8 @@ def _to_fields(script: object) -> dict[str, object]:
         path=script.path,  # type: ignore[attr-defined]
         post_deploy=is_flag and post_deploy,
     )
-    return {**revision._asdict(), "post_deploy_type": "" if is_flag else type(post_deploy).__name__}
+    type_name = "" if is_flag else type(post_deploy).__name__
+    return {**revision._asdict(), "post_deploy_type": type_name, "misspelled_flag": misspelled_flag(names)}
 
 
 def main() -> None:

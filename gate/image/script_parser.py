@@ -10,11 +10,12 @@ from __future__ import annotations
 import ast
 import re
 import symtable
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple, TypeVar
 
 from gate.errors import BadScripts
 from gate.image.revision_graph import Revision
+from gate.text import one_edit_apart, printable
 
 NAMES = ("revision", "down_revision", "depends_on", "branch_labels")
 """The names that Alembic reads; the first three determine the graph."""
@@ -140,10 +141,35 @@ def _down(bound: dict[str, Value | Opaque], path: str) -> tuple[str, ...]:
 
 
 def _post_deploy(bound: dict[str, Value | Opaque], module: ast.Module, path: str) -> bool:
+    if name := misspelled_flag(bound):
+        raise BadScripts(misspelled(path, line_of(module, name), name))
     value = bound.get(POST_DEPLOY, False)
     if isinstance(value, bool):
         return value
     raise BadScripts(not_a_flag(path, line_of(module, POST_DEPLOY), type(value).__name__))
+
+
+def misspelled_flag(names: Mapping[str, object]) -> str:
+    """Return the name of a script that is True and must mean `post_deploy`, "" if there is none.
+
+    Ignoring it would let the revision run before the deployment, and take from the old servers what they use.
+    """
+    if POST_DEPLOY in names:
+        return ""
+    return next((name for name, value in names.items() if value is True and _resembles_flag(name)), "")
+
+
+def _resembles_flag(name: str) -> bool:
+    letters, wanted = name.lower().replace("_", ""), POST_DEPLOY.replace("_", "")
+    return letters in {wanted, f"{wanted}ment"} or one_edit_apart(letters, wanted)
+
+
+def misspelled(path: str, line: int, name: str) -> str:
+    """Say that a name must be `post_deploy`."""
+    return (
+        f"{path}, line {line}: {printable(name)} is not a name that gate reads; did you mean post_deploy? Correct it, "
+        "or rename the variable: without post_deploy the revision does not wait until after the deployment."
+    )
 
 
 def not_a_flag(path: str, line: int, type_name: str) -> str:

@@ -120,9 +120,11 @@ def _upgrade(plan: Plan, lock: Lock, progress: Progress, inspector: Inspector, s
     except DatabaseLost as error:
         remaining = failure_report.remaining_changes(inspector, progress, lock, SERVER_QUERY_TIMEOUT)
         raise DatabaseLost(f"{error} What had committed stays. {remaining} Try again: {RETRY}") from None
-    except Interrupted:
+    except Interrupted as interruption:
         remaining = failure_report.remaining_changes(inspector, progress, lock, CANCELLED_REPORT_TIMEOUT)
-        failure = f"{progress.failure_message} " if progress.failure else ""
+        # `gate.ended` names a failure that gate was handling when the signal came.
+        named_later = isinstance(interruption.__context__, MigrationFailed)
+        failure = f"{progress.failure_message} " if progress.failure and not named_later else ""
         text = f"A signal interrupted gate, which cancelled the upgrade{progress.in_revision}. {failure}{remaining}"
         log.emit("warning", "gate.migration_interrupted", text, revision=progress.revision or None)
         raise
@@ -134,10 +136,11 @@ def _verify(plan: Plan, inspector: Inspector, progress: Progress, lock: Lock) ->
         plan.post_deploy or after.drift.stamp_verdict is not Verdict.DEFERRED
     ):
         raise MigrationFailed(
-            f"The upgrade ended without an error, but the database is {after.drift.verdict} ({after.drift}). gate read "
-            f"{inspector.table.table} in schema {after.stamp.schema} of database {after.stamp.database}. Check that "
-            "env.py commits, and that this is its version table; for another one, set GATE_VERSION_TABLE and "
-            f"GATE_VERSION_TABLE_SCHEMA.{shell_hint(plan.command)}"
+            f"The upgrade ended without an error, but the database is {after.drift.verdict} ({after.drift}). Still "
+            f"pending: {pending_text(plan.planned(after.drift))}. gate read {inspector.table.table} in schema "
+            f"{after.stamp.schema} of database {after.stamp.database}. Check that {_goal_of(plan)}env.py commits, and "
+            "that this is its version table; for another one, set GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA."
+            f"{shell_hint(plan.command)}"
         )
     _warn_of_invalid_indexes(lock)
     log.emit(
@@ -149,6 +152,11 @@ def _verify(plan: Plan, inspector: Inspector, progress: Progress, lock: Lock) ->
         seconds=round(time.time() - progress.since, 1),
     )
     return after
+
+
+def _goal_of(plan: Plan) -> str:
+    """Name what GATE_UPGRADE_COMMAND must upgrade to, for a list of what to check; "" for gate's own upgrade."""
+    return f"GATE_UPGRADE_COMMAND upgrades to {join_ids(plan.targets)}, that " if plan.command else ""
 
 
 def _result(drift: Drift, applied: str) -> str:

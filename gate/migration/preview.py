@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from gate.drift.comparison import Drift
-from gate.redaction import hide_in_message
+from gate.redaction import hide_in_message, hide_in_value
 from gate.text import printable
 
 
@@ -36,9 +36,9 @@ class RevisionPreview(NamedTuple):
     @property
     def title(self) -> str:
         """The revision, its message and its file in one line."""
-        message = " ".join(hide_in_message(self.message).split())
+        message = " ".join(self.message.split())
         phase = f" [{self.phase}]" if self.may_wait else ""
-        return printable(f"{self.revision}{': ' if message else ''}{message} ({self.file}){phase}")
+        return printable(hide_in_message(f"{self.revision}{': ' if message else ''}{message} ({self.file}){phase}"))
 
 
 class Preview(NamedTuple):
@@ -62,7 +62,8 @@ class Preview(NamedTuple):
         """Return the revisions, one a line."""
         number = len(self.revisions)
         lines = [f"  {n}/{number}  {each.title}" for n, each in enumerate(self.revisions, start=1)]
-        return "\n".join([f"{self.drift.verdict} {self.drift}", *self.summary, *lines])
+        head = map(hide_in_message, (f"{self.drift.verdict} {self.drift}", *self.summary))
+        return "\n".join([*head, *lines])
 
     def as_sql(self) -> str:
         """Return one block for each revision: a comment that names it, and its statements or why there are none."""
@@ -83,11 +84,11 @@ class Preview(NamedTuple):
             "database": self.database,
             "summary": " ".join(self.summary),
             "upgrade_command": self.command or None,
-            "revisions": [_as_json(each, with_sql=with_sql) for each in self.revisions],
         }
-        return fields | (
-            {"before": self.before, "after": self.after, "error": self.failure or None} if with_sql else {}
-        )
+        statements = {"before": self.before, "after": self.after} if with_sql else {}
+        error = {"error": self.failure or None} if with_sql else {}
+        revisions = [_as_json(each, with_sql=with_sql) for each in self.revisions]
+        return {**hide_in_value({**fields, **error}), "revisions": revisions, **statements}
 
 
 def as_sql(written: Iterable[str]) -> str:
@@ -116,14 +117,16 @@ def _block(revision: RevisionPreview) -> str:
 
 
 def _comments(lines: Sequence[str]) -> str:
-    return "\n".join(f"-- {printable(line)}" for line in lines)
+    return "\n".join(f"-- {printable(hide_in_message(line))}" for line in lines)
 
 
 def _as_json(revision: RevisionPreview, *, with_sql: bool) -> dict[str, object]:
     fields: dict[str, object] = {
         "revision": revision.revision,
-        "message": hide_in_message(revision.message),
+        "message": revision.message,
         "file": revision.file,
         "phase": revision.phase,
     }
-    return fields | ({"sql": revision.sql, "reason": revision.reason or None} if with_sql else {})
+    if not with_sql:
+        return dict(hide_in_value(fields))
+    return {**hide_in_value({**fields, "reason": revision.reason or None}), "sql": revision.sql}

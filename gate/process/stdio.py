@@ -7,6 +7,7 @@ import os
 import sys
 from contextlib import suppress
 
+from gate.redaction import hide_in_message
 from gate.text import printable
 
 STANDARD_DESCRIPTORS = (0, 1, 2)
@@ -27,10 +28,10 @@ def print_result(text: str) -> bool:
 
 
 def print_error(*lines: str) -> None:
-    """Print lines on standard error, and ignore that it is closed or full."""
+    """Print lines on standard error, redacted, and ignore that it is closed or full."""
     with suppress(OSError):
         for line in lines:
-            print(f"gate: {printable(line)}", file=sys.stderr, flush=True)
+            print(f"gate: {printable(hide_in_message(line))}", file=sys.stderr, flush=True)
 
 
 def open_closed_streams() -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from gate.database.missing import MAX_MISSING_SHOWN
 from gate.drift.comparison import Drift
+from gate.redaction import hide_in_message, hide_in_value
 from gate.text import first_ids
 
 Scope = MutableMapping[str, Any]
@@ -83,7 +84,7 @@ def answer(readiness: Readiness, method: str = "GET", accept: str = "") -> Answe
     status = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
     retry = () if readiness.ready else (("retry-after", str(RETRY_AFTER)),)
     if prefers_text(accept):
-        return make_answer(status, TEXT, f"{readiness.line}\n".encode(), *retry, method=method)
+        return make_answer(status, TEXT, f"{hide_in_message(readiness.line)}\n".encode(), *retry, method=method)
     return make_answer(status, JSON, json.dumps(fields(readiness)).encode(), *retry, method=method)
 
 
@@ -142,4 +143,4 @@ def fields(readiness: Readiness) -> dict[str, object]:
         }
     if readiness.migrating:
         result["migrating"] = readiness.migrating
-    return result
+    return dict(hide_in_value(result))

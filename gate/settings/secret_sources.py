@@ -137,5 +137,6 @@ def _passfile_passwords(text: str) -> Iterator[str]:
 def _read(path: str) -> str:
     """Return the text of a regular file, "" if there is none that can be read."""
     with suppress(OSError, ValueError), open(open_regular_file(path), "rb") as file:
-        return file.read(MAX_FILE_SIZE).decode("utf-8", "surrogateescape")
+        # None: reading would block, as with some files of procfs, although they are called regular.
+        return (file.read(MAX_FILE_SIZE) or b"").decode("utf-8", "surrogateescape")
     return ""

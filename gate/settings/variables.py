@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from gate.text import one_edit_apart
+
 
 class Setting(NamedTuple):
     """One setting: its variable, its default as shown to people, its meaning, and its flag with the flag's metavar.
@@ -53,8 +55,8 @@ SETTINGS = (
     ),
     Setting(
         "GATE_EXPECTED",
-        "`gate-expected.json` beside the Alembic configuration, if it exists",
-        "file with what the code needs, written by `gate expect`; `off` = none",
+        "`gate-expected.json`",
+        "file that `gate expect` has written, beside the Alembic configuration; `off` = none",
         "--expected",
         "FILE",
     ),
@@ -171,16 +173,3 @@ KNOWN = frozenset(setting.variable for setting in SETTINGS)
 def similar_settings(variable: str) -> list[str]:
     """Return the settings that are one edit away from an unknown variable."""
     return sorted(known for known in KNOWN if one_edit_apart(variable, known))
-
-
-def one_edit_apart(one: str, other: str) -> bool:
-    """Return whether one insertion, deletion, substitution or transposition of neighbours turns one into the other."""
-    if len(one) > len(other):
-        one, other = other, one
-    if one == other or len(other) - len(one) > 1:
-        return False
-    start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
-    if len(one) < len(other):
-        return one[start:] == other[start + 1 :]
-    transposed = one[:start] + one[start : start + 2][::-1] + one[start + 2 :]
-    return one[start + 1 :] == other[start + 1 :] or transposed == other

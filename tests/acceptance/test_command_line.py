@@ -62,7 +62,8 @@ def test_a_flag_says_the_unit_of_its_value(gate: GateRunner) -> None:
     usage = gate("run", "--help").out
     assert "--timeout SECONDS" in usage
     flags = {line.split()[0]: line.split()[1] for line in usage.splitlines() if line.startswith("  --")}
-    assert {flags[s.flag] for s in SETTINGS if s.flag} == {s.metavar for s in SETTINGS if s.flag}
+    with_value = [setting for setting in SETTINGS if setting.flag and setting.metavar]
+    assert {flags[s.flag] for s in with_value} == {s.metavar for s in with_value}
 
 
 @pytest.mark.parametrize("line", ["check --jsn", "wait surplus", "serve --ttl 3"])
@@ -99,17 +100,17 @@ def test_help_names_the_variables_that_have_no_flag(gate: GateRunner, command: s
     variables = gate(command, "--help").out.partition("Variables without a flag: ")[2]
     named = {name.strip(" .") for name in " ".join(variables.split()).split(",")} - {""}
     assert named <= {s.variable for s in SETTINGS if not s.flag}
-    assert ("DATABASE_URL" in named) is (command != "heads")
+    assert ("DATABASE_URL" in named) is (command not in {"heads", "expect"})
     assert ("RUN_MIGRATIONS" in named) is (command == "run")
     assert ("GATE_LOCK" in named) is (command in {"run", "migrate"})
 
 
-@pytest.mark.parametrize("command", ["run", "wait", "migrate", "check", "heads"])
+@pytest.mark.parametrize("command", ["run", "wait", "migrate", "plan", "check", "heads", "expect"])
 def test_help_shows_each_flag_with_meaning_default_and_variable_in_one_line(gate: GateRunner, command: str) -> None:
     ended = gate(command, "--help")
     assert (ended.code, ended.err) == (0, "")
     shown = [s for s in SETTINGS if s.flag and f"  {s.flag} {s.metavar} " in ended.out]
-    assert bool(shown) is (command != "heads")
+    assert shown
     for setting in shown:
         line = next(text for text in ended.out.splitlines() if text.startswith(f"  {setting.flag} "))
         assert setting.variable in line
@@ -117,7 +118,7 @@ def test_help_shows_each_flag_with_meaning_default_and_variable_in_one_line(gate
 
 
 def test_no_flag_takes_a_url(gate: GateRunner) -> None:
-    for command in ("run", "wait", "migrate", "check", "heads"):
+    for command in ("run", "wait", "migrate", "plan", "check", "heads", "expect"):
         assert "url" not in gate(command, "--help").out.lower().replace("database_url", "")
 
 
@@ -283,7 +284,12 @@ def test_heads_needs_no_database(gate: GateRunner, project: Project) -> None:
     assert (gate("heads", DATABASE_URL="").code, gate("heads", DATABASE_URL="").out) == (0, "a3\n")
     project.add("b1", None)
     ended = gate("heads", "--json", DATABASE_URL="")
-    assert json.loads(ended.out) == {"heads": ["a3", "b1"], "revisions": 4}
+    assert json.loads(ended.out) == {
+        "heads": ["a3", "b1"],
+        "may_wait": [],
+        "target": "heads",
+        "revisions": 4,
+    }
 
 
 def test_check_as_json_is_one_object_with_the_whole_inspection(gate: GateRunner, database: TestDatabase) -> None:
@@ -299,6 +305,10 @@ def test_check_as_json_is_one_object_with_the_whole_inspection(gate: GateRunner,
         "messages": {"a2": "make a2", "a3": "make a3"},
         "unknown": [],
         "redundant": [],
+        "deferred": [],
+        "target": "heads",
+        "missing": [],
+        "missing_total": 0,
         "database": database.name,
         "schema": "public",
         "migrating": None,

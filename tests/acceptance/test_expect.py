@@ -346,6 +346,14 @@ def test_flask_migrate_runs_and_its_version_table_is_not_recorded(shop: Applicat
     assert "**conf_args" in ended.out
 
 
+def test_env_py_configures_no_logging(shop: Application) -> None:
+    """As the stock env.py does, with an ini that has no section for it."""
+    shop.env_py(before="from logging.config import fileConfig\nfileConfig(context.config.config_file_name)")
+    ended = shop.expect()
+    assert (ended.code, ended.err) == (0, "")
+    assert shop.tables == ITEMS
+
+
 # ---- applications that misbehave
 
 REPLACES_DESCRIPTORS = "import os\nos.closerange(0, 4096)\nfor _ in range(64):\n    os.open('/dev/null', os.O_RDWR)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -317,3 +318,22 @@ def test_a_password_of_a_variable_is_hidden_in_an_error_before_any_setting_is_re
     assert ended.code in {2, 127}
     assert "***" in ended.err
     assert "S3cr3t" not in ended.err + ended.out
+
+
+NAMED = "s3cr@t-w0rd"
+"""A password that a file, a table and a schema can be called."""
+
+RESULTS = (("heads",), ("check",), ("check", "--json"), ("plan",), ("plan", "--json"), ("plan", "--sql"))
+
+
+@pytest.mark.parametrize("command", RESULTS, ids=" ".join)
+def test_a_password_that_is_also_a_name_is_shown_in_no_result(
+    gate: GateRunner, database: TestDatabase, project: Project, command: tuple[str, ...]
+) -> None:
+    project.add("a4", "a3", message=f"as {NAMED}").rename(project.versions / f"{NAMED}.py")
+    table = {"schema": NAMED, "name": NAMED, "columns": [NAMED]}
+    content = {"version": 1, "heads": ["a4"], "version_table": None, "tables": [table]}
+    (project.folder / "gate-expected.json").write_text(json.dumps(content))
+    result = gate(*command, DATABASE_URL=database.create_role(NAMED, *MAY_MIGRATE))
+    assert result.code == (1 if command[0] == "check" else 0)
+    assert betrayed([result.out, result.err], NAMED) == []

@@ -298,6 +298,35 @@ def test_a_command_that_cannot_leave_out_what_may_wait_is_refused_before_it_runs
     assert database.stamped() == {"a4"}
 
 
+def test_a_command_that_stops_short_is_told_what_is_pending_and_where_to_go(
+    gate: GateRunner, database: TestDatabase
+) -> None:
+    ended = gate("migrate", "--post-deploy", GATE_UPGRADE_COMMAND=f"{ALEMBIC} a2")
+    assert ended.code == 65
+    assert "the database is DEFERRED" in ended.failure
+    assert "Still pending: 2 revisions (a3, a4)." in ended.failure
+    assert "Check that GATE_UPGRADE_COMMAND upgrades to heads, that env.py commits" in ended.failure
+    assert database.stamped() == {"a2"}
+
+
+def test_a_misspelled_post_deploy_is_refused_before_it_drops_what_old_servers_use(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    path = add(project, "a3", "a2", post_deploy=True)
+    path.write_text(path.read_text().replace("post_deploy", "post_depoly"))
+    for command in ("heads", "migrate", "plan"):
+        ended = gate(command)
+        assert ended.code == 78
+        assert f"{path}, line 8: post_depoly is not a name that gate reads; did you mean post_deploy?" in ended.err
+    # The same where Alembic has to load the scripts.
+    computed = add(project, "a2", "a1")
+    computed.write_text(computed.read_text().replace("depends_on = None", "depends_on = (None or None)"))
+    ended = gate("heads")
+    assert ended.code == 78
+    assert f"{path}, line 8: post_depoly is not a name that gate reads" in ended.err
+    assert database.tables() == set()
+
+
 def test_a_command_gets_the_target(gate: GateRunner, database: TestDatabase) -> None:
     refused = gate("migrate", GATE_TARGET="a1", GATE_UPGRADE_COMMAND=f"{ALEMBIC} heads")
     assert refused.code == 78

@@ -255,6 +255,41 @@ def test_with_a_transaction_for_each_revision_only_the_one_that_failed_is_repeat
     assert is_applied_once(items)
 
 
+@pytest.mark.parametrize("options", ["", ", transaction_per_migration=True"])
+def test_a_retry_under_post_deploy_goes_on_to_the_revisions_that_may_wait(
+    gate: GateRunner, project: Project, items: TestDatabase, options: str
+) -> None:
+    (project.folder / "migrations" / "env.py").write_text(SYNC_ENV.format(driver="psycopg", options=options))
+    for revision, down, upgrade in (("a4", "a3", LAST), ("a5", "a4", 'op.execute("DROP TABLE t_a1")')):
+        path = project.add(revision, down, upgrade)
+        path.write_text(path.read_text().replace("depends_on =", "post_deploy = True\ndepends_on =", 1))
+    with holder(items):
+        migrating = gate.start("migrate", "--post-deploy", **QUICK)
+        lock_timeouts(migrating, 2)
+    ended = migrating.wait()
+    assert ended.code == 0, ended.err
+    assert ended.event("gate.table_lock_timeout")["revision"] == "a4"
+    started = [e["revision"] for e in ended.events if e["event"] == "gate.revision_started"]
+    assert started[-2:] == ["a4", "a5"]
+    assert started.count("a5") == 1
+    assert items.stamped() == {"a5"}
+    assert items.execute("SELECT * FROM done") == [(1,)]
+    assert "t_a1" not in items.tables()
+    assert gate("check").out.startswith("CURRENT ")
+
+
+def test_without_post_deploy_a_busy_table_does_not_keep_the_required_revisions_waiting(
+    gate: GateRunner, project: Project, items: TestDatabase
+) -> None:
+    path = project.add("a4", "a3", LAST)
+    path.write_text(path.read_text().replace("depends_on =", "post_deploy = True\ndepends_on =", 1))
+    with holder(items):
+        ended = gate("migrate", **QUICK)
+    assert ended.code == 0, ended.err
+    assert "gate.table_lock_timeout" not in ended.names()
+    assert items.stamped() == {"a3"}
+
+
 COMMITTED = {
     "autocommit_block": "with op.get_context().autocommit_block():\n    " + ONCE,
     "a commit": f"{ONCE}\nop.get_bind().commit()",

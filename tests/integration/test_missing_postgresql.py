@@ -8,8 +8,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import NullPool, create_engine
 
 from demo.embedded_postgres import EmbeddedPostgres
+from gate.database.postgresql.engine import PostgresEngine
+from gate.database.stamp import TableName
 from gate.errors import DatabaseUnavailable
 from gate.image.expectations import ExpectedTable
 from tests.conftest import TestDatabase, new_database
@@ -90,6 +93,13 @@ COLUMNS = {
     "its domain may not be NULL and has a default": ("sku required_with_default", False),
     "its domain has a default": ("sku with_default NOT NULL", False),
     "it overrides the default of its domain": ("sku with_default NOT NULL DEFAULT NULL", True),
+    "it overrides the default of a domain of limited length": ("sku short NOT NULL DEFAULT NULL", True),
+    "it overrides the default of a domain of a domain": ("sku nested NOT NULL DEFAULT NULL", True),
+    "it overrides the default of a domain of an array": ("sku tags NOT NULL DEFAULT NULL", True),
+    "it overrides the default of its domain by a cast": ("sku short NOT NULL DEFAULT CAST(NULL AS short)", True),
+    "its domain of limited length has a default beside": ("sku short NOT NULL DEFAULT 'z'", False),
+    "its default calls a function": ("sku short NOT NULL DEFAULT concat(NULL, 'x')", False),
+    "its default chooses a value": ("sku with_default NOT NULL DEFAULT coalesce(NULL, 'x')", False),
     "its domain may be NULL": ("sku plain", False),
     "its domain may be NULL and it may not": ("sku plain NOT NULL", True),
     "it has a default beside that of its domain": ("sku required DEFAULT 'x'", False),
@@ -106,6 +116,9 @@ CREATE DOMAIN required AS text NOT NULL;
 CREATE DOMAIN based_on_required AS required CHECK (VALUE <> 'x');
 CREATE DOMAIN required_with_default AS text DEFAULT 'x' NOT NULL;
 CREATE DOMAIN with_default AS text DEFAULT 'x';
+CREATE DOMAIN short AS varchar(5) DEFAULT 'x';
+CREATE DOMAIN nested AS short DEFAULT 'y';
+CREATE DOMAIN tags AS varchar(5)[] DEFAULT '{}';
 CREATE TYPE mood AS ENUM ('good', 'bad');
 """
 
@@ -125,6 +138,30 @@ def test_a_column_unknown_to_the_models_is_named_if_their_insert_would_leave_it_
     except psycopg.errors.IntegrityError:
         insert_fails = True
     assert insert_fails is (needs_default or "CHECK (sku" in column)
+
+
+def test_the_search_waits_for_no_migration_that_has_locked_the_table(shop: TestDatabase) -> None:
+    columns = "a mood DEFAULT 'good', b required DEFAULT 'x', c with_default NOT NULL DEFAULT NULL, d text NOT NULL"
+    shop.execute(f"{TYPES} CREATE TABLE items (id int, {columns})")
+    with psycopg.connect(shop.url) as migration:
+        migration.execute("ALTER TABLE items ADD name text")
+        assert missing(shop.url, ITEMS) == ["items.name", "items.c(NOT NULL)", "items.d(NOT NULL)"]
+
+
+@pytest.mark.parametrize("lacks", ["EXECUTE ON FUNCTION jsonb_array_elements(jsonb)", "SELECT ON pg_trigger"])
+def test_a_server_that_rejects_the_search_is_reported_with_the_setting_that_skips_it(
+    lacks: str, shop: TestDatabase
+) -> None:
+    role = shop.create_role("secret", "GRANT SELECT ON alembic_version TO {role}")
+    shop.execute(f"REVOKE {lacks} FROM public")
+    with pytest.raises(DatabaseUnavailable, match="what the code needs, which GATE_EXPECTED=off skips"):
+        search(role, needs(ITEMS))
+    through_sqlalchemy = create_engine(role.replace("postgresql:", "postgresql+psycopg:", 1), poolclass=NullPool)
+    with (
+        through_sqlalchemy.connect() as connection,
+        pytest.raises(DatabaseUnavailable, match="what the code needs, which GATE_EXPECTED=off skips"),
+    ):
+        PostgresEngine.read_stamp_through(connection, TableName(), needs(ITEMS))
 
 
 FUNCTION = "CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.sku := 'x'; RETURN NEW; END$$;"

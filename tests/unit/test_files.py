@@ -12,8 +12,13 @@ import pytest
 
 from gate import files
 from gate.database.location import MAX_URL_FILE_SIZE, Database, read_url
-from gate.database.postgresql.connection import connect
-from gate.errors import BadSettings
+from gate.database.postgresql.connection import (
+    LIBPQ_DEFAULT_FILES,
+    LIBPQ_FILES,
+    MAX_LIBPQ_FILE_SIZE,
+    connect,
+)
+from gate.errors import BadSettings, DatabaseUnavailable
 from gate.image import alembic_config
 from gate.settings import database_url
 from gate.settings.database_url import UrlSource
@@ -117,11 +122,51 @@ def test_a_url_file_that_is_too_large_is_named(path: Path) -> None:
         read_url(UrlSource("DATABASE_URL_FILE", path=str(path)))
 
 
-@pytest.mark.parametrize("name", ["servicefile", "sslrootcert", "sslcert", "sslcrl"])
-def test_a_pipe_that_libpq_would_wait_for_is_named(path: Path, name: str) -> None:
+LIBPQ_PARAMETERS = pytest.mark.parametrize("name", sorted(LIBPQ_FILES.values()))
+
+
+@LIBPQ_PARAMETERS
+@pytest.mark.parametrize("given_by", ["parameter", "variable"])
+def test_a_pipe_that_libpq_would_wait_for_is_named(
+    path: Path, name: str, given_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     os.mkfifo(path)
-    url = database_url.parse(f"postgresql://127.0.0.1:1/d?{name}={path}", "DATABASE_URL")
-    with pytest.raises(BadSettings, match=f"{name} names {path}, which is a named pipe"):
+    variable = next(variable for variable, parameter in LIBPQ_FILES.items() if parameter == name)
+    if given_by == "variable":
+        monkeypatch.setenv(variable, str(path))
+    parameters = f"?{name}={path}" if given_by == "parameter" else ""
+    url = database_url.parse(f"postgresql://127.0.0.1:1/d{parameters}", "DATABASE_URL")
+    named = name if given_by == "parameter" else variable
+    with pytest.raises(BadSettings, match=f"{named} names {path}, which is a named pipe"):
+        connect(Database(None, url, 1, 1))
+
+
+@pytest.mark.parametrize("name", LIBPQ_DEFAULT_FILES)
+def test_a_pipe_that_libpq_would_find_by_itself_is_named(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    pipe = Path(name).expanduser()
+    pipe.parent.mkdir(exist_ok=True)
+    os.mkfifo(pipe)
+    url = database_url.parse("postgresql://127.0.0.1:1/d", "DATABASE_URL")
+    with pytest.raises(BadSettings, match=f"{pipe}, which libpq reads, is a named pipe"):
+        connect(Database(None, url, 1, 1))
+
+
+@LIBPQ_PARAMETERS
+def test_a_device_or_a_huge_file_that_libpq_would_read_without_end_is_named(path: Path, name: str) -> None:
+    path.touch()
+    os.truncate(path, MAX_LIBPQ_FILE_SIZE + 1)
+    for each, reason in (("/dev/zero", "is a device"), (path, "is larger than 64 MB")):
+        url = database_url.parse(f"postgresql://127.0.0.1:1/d?{name}={each}", "DATABASE_URL")
+        with pytest.raises(BadSettings, match=f"{name} names {each}, which {reason}"):
+            connect(Database(None, url, 1, 1))
+
+
+def test_dev_null_is_an_empty_passfile_as_it_is_for_libpq() -> None:
+    url = database_url.parse("postgresql://127.0.0.1:1/d?passfile=/dev/null", "DATABASE_URL")
+    with pytest.raises(DatabaseUnavailable):
         connect(Database(None, url, 1, 1))
 
 

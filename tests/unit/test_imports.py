@@ -21,7 +21,7 @@ MODULES = {
         for module in (
             "__main__ cli cli.arguments cli.check cli.main database database.engine database.location database.lock "
             "database.missing database.postgresql database.postgresql.connection database.postgresql.engine "
-            "database.postgresql.sql database.postgresql.stamp database.sessions database.stamp drift drift.comparison "
+            "database.postgresql.sql database.postgresql.stamp database.stamp drift drift.comparison "
             "drift.inspector "
             "drift.messages drift.project errors files image image.alembic_config image.env_py image.plain_script "
             "image.revision_graph image.script_directory image.script_parser process process.gc_tuning process.stdio "

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gate.errors import BadSettings, GateError
-from gate.text import MAX_ID_LENGTH, MAX_IDS, first_ids, join_ids, printable
+from gate.text import MAX_ID_LENGTH, MAX_IDS, first_ids, join_ids, one_edit_apart, printable
 from tests.support.hostile_text import HOSTILE
 
 ANY_TEXT = st.text(st.characters(), max_size=300)
@@ -51,3 +51,20 @@ def test_an_errors_message_has_a_line_for_each_mistake_and_no_other(mistakes: li
     said = str(BadSettings(*mistakes))
     assert said.split("\n")[1:] == [printable(each) for each in mistakes[1:]]
     assert GateError(mistakes[0]).args[0].isprintable()
+
+
+def _distance(one: str, other: str) -> int:
+    """Compute the optimal string alignment distance by dynamic programming."""
+    rows = [[i + j if not i * j else 0 for j in range(len(other) + 1)] for i in range(len(one) + 1)]
+    for i, a in enumerate(one, start=1):
+        for j, b in enumerate(other, start=1):
+            rows[i][j] = min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + (a != b))
+            if i > 1 and j > 1 and (a, b) == (other[j - 2], one[i - 2]):
+                rows[i][j] = min(rows[i][j], rows[i - 2][j - 2] + 1)
+    return rows[-1][-1]
+
+
+@given(st.text("ab_", max_size=6), st.text("ab_", max_size=6))
+def test_one_edit_apart_agrees_with_the_optimal_string_alignment_distance(one: str, other: str) -> None:
+    assert one_edit_apart(one, other) == (_distance(one, other) == 1)
+    assert one_edit_apart(one, other) == one_edit_apart(other, one)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gate.database.location import Database, explain
 from gate.errors import BadSettings, DatabaseUnavailable
-from gate.files import is_pipe
+from gate.files import why_refused
 from gate.process.threads import BackgroundCall
 from gate.settings.database_url import POSTGRESQL
 
@@ -48,7 +48,7 @@ def connect(database: Database, application_name: str = "gate") -> Connection:
     url = database.url()
     if url.engine not in POSTGRESQL:  # the file of the URL has changed; libpq would connect where PG* points
         raise DatabaseUnavailable(f"{url.display} does not speak PostgreSQL.")
-    _reject_pipes(url.conninfo)
+    _reject_unreadable_files(url.conninfo)
     limits = {
         "application_name": application_name,
         "client_encoding": "utf8",
@@ -69,21 +69,40 @@ def connect(database: Database, application_name: str = "gate") -> Connection:
         raise explain(error, url) from None
 
 
+LOST_SERVER = ("08", "57P")
+"""How an SQLSTATE begins that is about the connection, or about a server that stops or starts."""
+
 LIBPQ_FILES = {
+    "PGPASSFILE": "passfile",
     "PGSERVICEFILE": "servicefile",
     "PGSSLROOTCERT": "sslrootcert",
     "PGSSLCERT": "sslcert",
     "PGSSLCRL": "sslcrl",
 }
-"""Variables and parameters of files that libpq opens whatever they are; it skips a passfile or key that is a pipe."""
+"""Variables and parameters of files that libpq opens whatever they are; libpq 18 also a passfile. It checks a key."""
+
+LIBPQ_DEFAULT_FILES = (
+    "~/.pgpass", "~/.pg_service.conf", "~/.postgresql/root.crt", "~/.postgresql/postgresql.crt",
+    "~/.postgresql/root.crl",
+)  # fmt: skip
+"""The files that libpq opens without being told to (PostgreSQL documentation, 32.16, 32.17 and 32.19)."""
+
+MAX_LIBPQ_FILE_SIZE = 64 << 20
+"""Bytes; the certificates of all public authorities take a quarter of a megabyte, a list of revoked ones a few."""
 
 
-def _reject_pipes(parameters: Mapping[str, str]) -> None:
-    """Raise `BadSettings` for a named pipe: libpq would wait for its other end, beyond every limit."""
+def _reject_unreadable_files(parameters: Mapping[str, str]) -> None:
+    """Raise `BadSettings` for a file over which libpq would wait beyond every limit, and gate ignore signals.
+
+    libpq reads it before the time limit of the connection begins, and psycopg holds Python's lock meanwhile.
+    """
     for variable, parameter in LIBPQ_FILES.items():
         for name, path in ((variable, os.environ.get(variable)), (parameter, parameters.get(parameter))):
-            if path and is_pipe(path):
-                raise BadSettings(f"{name} names {path}, which is a named pipe; put a regular file there.")
+            if path and (reason := why_refused(path, MAX_LIBPQ_FILE_SIZE)):
+                raise BadSettings(f"{name} names {path}, which {reason}; put a regular file there.")
+    for path in map(os.path.expanduser, LIBPQ_DEFAULT_FILES):
+        if reason := why_refused(path, MAX_LIBPQ_FILE_SIZE):
+            raise BadSettings(f"{path}, which libpq reads, {reason}; put a regular file there, or delete it.")
 
 
 SHUTDOWN_TIMEOUT = 0.5
@@ -128,11 +147,15 @@ def _shut_down(connection: Connection) -> None:
 
 
 @contextmanager
-def explained(database: Database) -> Iterator[None]:
-    """Convert psycopg's errors in the block to `DatabaseUnavailable`."""
+def explained(database: Database, remedy: str = "") -> Iterator[None]:
+    """Convert psycopg's errors in the block to `DatabaseUnavailable`.
+
+    `remedy`: a sentence for an error of the statement, and not of the connection or the server as a whole.
+    """
     import psycopg  # noqa: PLC0415 - as above
 
     try:
         yield
     except psycopg.Error as error:
-        raise explain(error, database.url()) from None
+        is_rejected = error.sqlstate and not error.sqlstate.startswith(LOST_SERVER)
+        raise explain(error, database.url(), remedy if is_rejected else "") from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from gate.database.postgresql import stamp
 from gate.database.postgresql.connection import connect, load_driver
+from gate.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from gate.database.location import Database
@@ -46,8 +47,14 @@ class PostgresEngine:
 
         def run_with_needs(statement: str, names: str) -> Sequence[Any] | None:
             from sqlalchemy import text  # noqa: PLC0415 - loaded by a caller with a connection
+            from sqlalchemy.exc import ProgrammingError  # noqa: PLC0415 - likewise
 
-            row: Sequence[Any] | None = connection.execute(text(statement), {"needs": names}).first()
+            try:
+                row: Sequence[Any] | None = connection.execute(text(statement), {"needs": names}).first()
+            except ProgrammingError as error:  # asyncpg's and psycopg's class for a right or a function that is missing
+                raise DatabaseUnavailable(
+                    f"The database cannot be inspected ({type(error).__name__}). {stamp.SEARCH_REMEDY}"
+                ) from None
             return row
 
         return stamp.read_all(run, run_with_needs, table, needs)

@@ -27,6 +27,16 @@ FIRST_USER_OID = 16384
 TABLE_KINDS = "('r','p','v','m','f')"
 """pg_class.relkind of what a query can read: tables, partitioned and foreign tables, and views."""
 
+NULL_DEFAULT = (
+    "^([{](COERCETODOMAIN|RELABELTYPE|ARRAYCOERCEEXPR|COERCEVIAIO) .arg "
+    "|[{]FUNCEXPR [^{}]*funcformat [12] [^{}]*args [(])*"
+    "[{]CONST [^{}]*constisnull true"
+)
+"""How pg_attrdef.adbin begins for DEFAULT NULL: casts, and a NULL (primnodes.h).
+
+pg_get_expr would show it, and would wait for a migration that has locked the table. A colon would be a parameter.
+"""
+
 BEFORE_ROW_INSERT = 7
 """Bits of pg_trigger.tgtype: a trigger BEFORE INSERT FOR EACH ROW, which may replace a NULL."""
 
@@ -98,18 +108,19 @@ SELECT (SELECT count(*) FROM items), (SELECT CAST(json_agg(json_build_array(i.ki
 def _schemas_queries() -> str:
     """The needed tables, and the schemas that they or the search_path name.
 
-    A cast to `name` truncates as the server truncates an identifier. `is_written`: the search_path names the schema,
-    which the server skips if this role may not use it.
+    MATERIALIZED: computed once, not once for each table, since a database may have thousands of schemas. A cast to
+    `name` truncates as the server truncates an identifier. `is_written`: the search_path names the schema, which the
+    server skips if this role may not use it.
     """
     return """\
 needed AS (
   SELECT x.n, CAST(x.t->>0 AS name) AS schema, CAST(x.t->>1 AS name) AS name, CAST(x.t->>3 AS bool) AS read_only,
-    ARRAY(SELECT CAST(k.name AS name) FROM json_array_elements_text(x.t->2) k(name)) AS columns
-  FROM json_array_elements(CAST(CAST(:needs AS text) AS json)) WITH ORDINALITY x(t, n)
-), path AS (
+    ARRAY(SELECT CAST(k.name AS name) FROM jsonb_array_elements_text(x.t->2) k(name)) AS columns
+  FROM jsonb_array_elements(CAST(CAST(:needs AS text) AS jsonb)) WITH ORDINALITY x(t, n)
+), path AS MATERIALIZED (
   SELECT current_schemas(false) AS used, regexp_split_to_array(replace(replace(
     current_setting('search_path'), '"', ''), '$user', CAST(current_user AS text)), ', *') AS written
-), schemas AS (
+), schemas AS MATERIALIZED (
   SELECT v.oid, v.nspname AS name, has_schema_privilege(v.oid, 'USAGE') AS usable,
     array_position(p.used, v.nspname) AS position, v.nspname = ANY (p.written) AS is_written
   FROM pg_catalog.pg_namespace v CROSS JOIN path p
@@ -118,29 +129,35 @@ needed AS (
 
 
 def _tables_query(*, rights: bool) -> str:
-    """Each needed table with the columns that it has, and with those that an INSERT may have to name.
+    """The needed tables that are missing or may lack something, with their columns.
 
-    A table in a schema that this role may not use comes last. Temporary tables never count. NOT NULL is not enforced on
-    foreign tables, and what a view needs is unknown, so no column of theirs is `required`.
+    `required`: the columns that an INSERT may have to name. A table in a schema that this role may not use comes last.
+    Temporary tables never count. NOT NULL is not enforced on foreign tables, and what a view needs is unknown, so no
+    column of theirs is `required`. Most tables lack nothing, and only the others are stored for the next queries.
     """
+    readable = "has_table_privilege(r.oid, 'SELECT')" if rights else "true"
     return f"""\
-tables AS (
-  SELECT e.n, e.columns, r.oid, r.schema, r.usable, a.names,
-    CASE WHEN r.kind IN ('r','p') AND NOT e.read_only THEN a.required END AS required, r.kind,
-    {"has_table_privilege(r.oid, 'SELECT')" if rights else "true"} AS readable
-  FROM needed e
-  LEFT JOIN LATERAL (
-    SELECT c.oid, c.relkind AS kind, s.name AS schema, {"s.usable" if rights else "true AS usable"}
-    FROM schemas s JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid AND c.relname = e.name
-      AND c.relkind IN {TABLE_KINDS} AND c.relpersistence <> 't'
-    WHERE CASE WHEN e.schema IS NULL THEN s.position IS NOT NULL OR s.is_written AND NOT s.usable
-      ELSE s.name = e.schema END
-    ORDER BY s.usable DESC, s.position LIMIT 1) r ON true
-  LEFT JOIN LATERAL (
-    SELECT coalesce(array_agg(a.attname), '{{}}') AS names, array_agg(a.attname) FILTER (
-      WHERE a.attnum > 0 AND a.attidentity = ''
-        AND (a.attnotnull AND NOT a.atthasdef OR a.atttypid >= {FIRST_USER_OID})) AS required
-    FROM pg_catalog.pg_attribute a WHERE a.attrelid = r.oid AND NOT a.attisdropped) a ON true
+candidates AS (
+  SELECT e.n, e.name, s.oid, s.name AS schema, s.usable, s.position FROM needed e JOIN schemas s ON s.name = e.schema
+  UNION ALL SELECT e.n, e.name, s.oid, s.name, s.usable, s.position FROM needed e CROSS JOIN schemas s
+    WHERE e.schema IS NULL AND (s.position IS NOT NULL OR s.is_written AND NOT s.usable)
+), relations AS (
+  SELECT DISTINCT ON (k.n) k.n, c.oid, c.relkind AS kind, k.schema, {"k.usable" if rights else "true AS usable"}
+  FROM candidates k JOIN pg_catalog.pg_class c ON c.relnamespace = k.oid AND c.relname = k.name
+    AND c.relkind IN {TABLE_KINDS} AND c.relpersistence <> 't'
+  ORDER BY k.n, k.usable DESC, k.position
+), tables AS (
+  SELECT * FROM (
+    SELECT e.n, e.columns, r.oid, r.kind, r.schema, r.usable, {readable} AS readable, a.names,
+      CASE WHEN r.kind IN ('r','p') AND NOT e.read_only THEN a.required END AS required
+    FROM needed e
+    LEFT JOIN relations r USING (n)
+    LEFT JOIN LATERAL (
+      SELECT coalesce(array_agg(a.attname), '{{}}') AS names, array_agg(a.attname) FILTER (
+        WHERE a.attnum > 0 AND a.attidentity = ''
+          AND (a.attnotnull AND NOT a.atthasdef OR a.atttypid >= {FIRST_USER_OID})) AS required
+      FROM pg_catalog.pg_attribute a WHERE a.attrelid = r.oid AND NOT a.attisdropped) a ON true) t
+  WHERE t.oid IS NULL OR NOT t.usable OR NOT t.readable OR NOT t.columns <@ t.names OR NOT t.required <@ t.columns
 )"""
 
 
@@ -162,7 +179,7 @@ denied AS (
   SELECT 0 AS kind, t.n, 0 AS m, CAST('' AS name) AS name FROM tables t WHERE t.oid IS NULL
   UNION ALL SELECT 1, t.n, 0, t.schema FROM tables t WHERE NOT t.usable
   UNION ALL SELECT 2, t.n, k.m, '' FROM tables t CROSS JOIN LATERAL unnest(t.columns) WITH ORDINALITY k(name, m)
-    WHERE t.usable AND NOT t.columns <@ t.names AND k.name <> ALL (t.names)
+    WHERE t.usable AND k.name <> ALL (t.names)
   UNION ALL SELECT 3, d.n, CASE WHEN d.whole THEN 0 ELSE d.m END, '' FROM denied d
     WHERE d.denied AND (d.first = 1 OR NOT d.whole)
   UNION ALL SELECT 4, t.n, 0, r.name FROM tables t CROSS JOIN LATERAL unnest(t.required) r(name)
@@ -183,7 +200,7 @@ EXISTS (
   LEFT JOIN pg_catalog.pg_type y ON y.oid = a.atttypid AND y.typtype = 'd'
   LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
   WHERE a.attrelid = {table} AND a.attname = {column}
-    AND CASE WHEN a.atthasdef THEN pg_get_expr(d.adbin, d.adrelid) LIKE 'NULL::%' ELSE y.typdefault IS NULL END
+    AND CASE WHEN a.atthasdef THEN CAST(d.adbin AS text) ~ '{NULL_DEFAULT}' ELSE y.typdefault IS NULL END
     AND (y.typnotnull OR EXISTS (
       WITH RECURSIVE base AS (
         SELECT y.typbasetype AS oid, false AS required

@@ -128,6 +128,45 @@ def test_what_is_missing_is_named_with_its_likely_cause(stamp: Drift, finding: s
     assert messages.remedy(drift).endswith("`gate run` starts the server nevertheless.")
 
 
+def test_all_rights_that_are_missing_are_granted_at_once() -> None:
+    columns = [Missing(Kind.SELECT, None, "posts", column) for column in ("title", "Body")]
+    tables = [Missing(Kind.SELECT, None, "authors"), Missing(Kind.SELECT, "log", "entries")]
+    schemas = [Missing(Kind.USAGE, schema, "t") for schema in ("a", "b", "a")]
+    said = messages.remedy(incomplete(CURRENT, (*columns, *tables, *schemas)), role="web")
+    assert said.startswith(
+        "GRANT USAGE ON SCHEMA a, b TO web. GRANT SELECT ON authors, log.entries TO web. "
+        'GRANT SELECT (title, "Body") ON posts TO web.'
+    )
+
+
+DEFERRED = Drift(Verdict.DEFERRED, ("a2",), ("a2",), outstanding=("a3",))
+
+
+def test_what_a_revision_that_may_wait_would_create_is_not_called_a_fault_of_the_stamp() -> None:
+    said = messages.remedy(incomplete(DEFERRED))
+    assert said.startswith("If a revision that may wait (a3) creates it, ")
+    assert (
+        "remove post_deploy from it, or run `gate migrate --post-deploy` if no server of an earlier image runs." in said
+    )
+    unknown = messages.remedy(incomplete(replace(UNKNOWN, outstanding=("a3",))))
+    assert "may wait" not in unknown
+
+
+def test_a_column_that_a_revision_that_may_wait_drops_must_allow_null_before() -> None:
+    said = messages.remedy(incomplete(DEFERRED, RIGHTS[3:]))
+    assert (
+        "If a revision that may wait (a3) drops the column, let one that may not wait allow NULL in it first." in said
+    )
+    assert "post_deploy" not in said
+    assert "allow NULL" not in messages.remedy(incomplete(CURRENT, RIGHTS[3:]))
+
+
+def test_what_a_revision_beyond_the_target_would_create_is_a_matter_of_the_target() -> None:
+    said = messages.remedy(incomplete(replace(CURRENT, target="expand@head")))
+    assert said.startswith("If a revision beyond expand@head creates it, this image needs it: correct GATE_TARGET.")
+    assert "GATE_TARGET" not in messages.remedy(incomplete(CURRENT))
+
+
 def test_a_server_that_starts_anyway_is_not_offered_the_setting_for_that() -> None:
     assert "GATE_ON_INCOMPLETE" not in messages.remedy(incomplete(CURRENT), starting=True)
 

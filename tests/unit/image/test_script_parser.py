@@ -545,3 +545,27 @@ def test_a_computed_post_deploy_needs_alembics_loader(line: str) -> None:
 def test_a_post_deploy_that_is_no_flag_is_refused_with_its_line(value: str) -> None:
     with pytest.raises(BadScripts, match=f"^{PATH}, line 3: post_deploy is of type "):
         read(f'revision = "b"\ndown_revision = "a"\npost_deploy = {value}\n')
+
+
+@pytest.mark.parametrize(
+    "name", ["POST_DEPLOY", "Post_Deploy", "postdeploy", "post_depoly", "post_deplo", "post_deployment"]
+)
+def test_a_misspelled_post_deploy_is_refused_since_the_revision_would_not_wait(name: str) -> None:
+    script = f'revision = "b"\ndown_revision = "a"\n{name}: bool = True\n'
+    with pytest.raises(BadScripts, match=f"^{PATH}, line 3: {name} is not a name .* did you mean post_deploy"):
+        read(script)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "post_depoly = False",
+        "post_depoly = 'True'",
+        "post_deploy = False\nPOST_DEPLOY = True",
+        "post_deploy_note = True",
+        "def post_depoly(): pass",
+        "def upgrade():\n    post_depoly = True",
+    ],
+)
+def test_a_name_like_post_deploy_that_cannot_mean_it_is_the_scripts_own(line: str) -> None:
+    assert not revision(f'revision = "b"\ndown_revision = "a"\n{line}\n').post_deploy

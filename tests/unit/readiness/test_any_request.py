@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gate import redaction
 from gate.asgi import Ready
 from gate.cli.serve import Sidecar
 from gate.database.stamp import Stamp
@@ -87,3 +88,14 @@ def test_any_request_through_wsgi_is_answered(request: dict[str, Any], inspectio
     assert status.split()[0] in {"200", "405", "503"}
     if body and dict(headers)["content-type"] == "application/json":
         assert json.loads(body)["verdict"] == inspection.drift.verdict
+
+
+def test_a_password_that_is_also_a_row_is_shown_in_no_http_answer() -> None:
+    password = "s3cr@t-w0rd"
+    redaction.remember({password})
+    try:
+        readiness = answer.Readiness(comparison.compare(IMAGE, [password]), age=0.0, migrating=f"{password} at a1")
+        for accept in ("", "text/plain"):
+            assert password.encode() not in answer.answer(readiness, accept=accept).body
+    finally:
+        redaction.forget({password})
