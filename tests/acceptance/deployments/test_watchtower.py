@@ -159,7 +159,7 @@ def test_a_container_that_migrates_is_left_to_finish(updated: Updated, tmp_path:
     said = changed.watchtower()
     assert "EX_TEMPFAIL" in said, said
     assert "gate.migration_interrupted" not in changed.web.logs()
-    ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%'"
+    ended = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%'"
     updated.containers.execute(updated.url, f"{ended} AND datname = current_database() AND pid <> pg_backend_pid()")
     changed.web.await_event("gate.staying")
     assert "Updated=1" in changed.watchtower()

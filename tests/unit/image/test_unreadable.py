@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import importlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ def another_user() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
+        importlib.invalidate_caches()  # folders that this user could not read were cached as empty
 
 
 @pytest.fixture
