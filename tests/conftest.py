@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,7 @@ from urllib.parse import quote
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
+from tests.support.mariadb import MariaDb
 from tests.support.programs import GATE_COMMAND, ProgramResult, RunningProgram, kill_seed, start
 from tests.support.projects import Project, make_project
 
@@ -53,6 +55,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         build = config.rootpath / "build"
         build.mkdir(exist_ok=True)
         (build / "kills.md").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDb]:
+    """One server for all tests of a worker."""
+    if not shutil.which("mariadbd"):
+        pytest.skip("MariaDB is not installed")
+    server = MariaDb().start()
+    yield server
+    server.remove()
 
 
 @dataclass

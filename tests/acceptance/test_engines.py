@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import random
-import shutil
 import signal
 import sqlite3
 import time
@@ -42,15 +41,6 @@ with create_engine(os.environ["DATABASE_URL"], poolclass=pool.NullPool).connect(
         context.run_migrations()
 """
 _numbers = count(1)
-
-
-@pytest.fixture(scope="session")
-def mariadb() -> Iterator[MariaDb]:
-    if not shutil.which("mariadbd"):
-        pytest.skip("MariaDB is not installed")
-    server = MariaDb().start()
-    yield server
-    server.remove()
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -81,15 +79,6 @@ def test_sqlite_names_a_column_that_an_insert_would_leave_null(case: str, sqlite
     except sqlite3.IntegrityError:
         fails = True
     assert fails is needs_default
-
-
-@pytest.fixture(scope="module")
-def mariadb() -> Iterator[MariaDb]:
-    if not shutil.which("mariadbd"):
-        pytest.skip("MariaDB is not installed")
-    server = MariaDb().start()
-    yield server
-    server.remove()
 
 
 @pytest.fixture
