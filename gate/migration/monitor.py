@@ -105,17 +105,13 @@ class _UpgradeMonitor:
             raise MigrationFailed(f"{error} {cause}".rstrip(), error.revision) from None
 
     def _has_exited(self) -> bool:
-        """Receive reports; return whether the process has exited and all its reports have been received.
-
-        The process is polled before its reports are read, since what an exited process wrote is complete.
-        """
-        exited = self._process.has_exited
-        reports = list(self._process.reports(timeout=0 if exited else POLL_INTERVAL))
+        """Receive reports; return whether the process has exited and all its reports have been received."""
+        reports, ended = self._process.receive(POLL_INTERVAL)
         for report in reports:
             if self._progress.receive(report):
                 self._plan.on_progress(self._progress)
                 self._lock_check.soon()
-        return exited and not reports
+        return ended
 
     def _check_time_limit(self, elapsed: float) -> None:
         if self._plan.timeout and elapsed > self._plan.timeout:

@@ -165,6 +165,15 @@ class SupervisedProcess:
                 if isinstance(report := json.loads(line), dict) and "type" in report:
                     yield report
 
+    def receive(self, timeout: float) -> tuple[list[dict[str, Any]], bool]:
+        """Return the reports that arrive within `timeout` seconds, and whether they and the process have ended.
+
+        The process is polled before its reports are read, since what an exited process wrote is complete.
+        """
+        exited = self.has_exited
+        reports = list(self.reports(timeout=0 if exited else timeout))
+        return reports, exited and not reports
+
     def wait(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for the supervisor to exit."""
         with suppress(subprocess.TimeoutExpired):

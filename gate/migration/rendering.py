@@ -144,11 +144,10 @@ def _render_once(
 
 def _receive(rendering: Rendering, process: SupervisedProcess, deadline: float) -> bool:
     while time.monotonic() < deadline:
-        exited = process.has_exited  # before its reports are read: what an exited process wrote is complete
-        reports = list(process.reports(timeout=0 if exited else POLL_INTERVAL))
+        reports, ended = process.receive(POLL_INTERVAL)
         for report in reports:
             rendering.receive(report)
-        if exited and not reports:
+        if ended:
             return True
     return False
 
