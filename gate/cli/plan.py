@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Sequence
 
 from gate.cli.check import load, report_failure
 from gate.drift import messages
@@ -136,18 +136,14 @@ def _summary(inspection: Inspection, pending: Sequence[str], decision: Decision,
     elif command:
         yield f"gate migrate would run GATE_UPGRADE_COMMAND ({command}), not Alembic's upgrade. Pending:"
     else:
-        yield f"gate migrate would apply {_count(pending)}:"
-
-
-def _count(revisions: Sized) -> str:
-    return f"{len(revisions)} revision{'' if len(revisions) == 1 else 's'}"
+        yield f"gate migrate would apply {messages.revision_count(len(pending))}:"
 
 
 def _report_gaps(preview: Preview) -> None:
     """Say on standard error which revisions have no SQL: a linter that reads the SQL would pass them."""
     gaps = [each.revision for each in preview.revisions if each.reason]
     if gaps:
-        print_error(f"{len(gaps)} of {_count(preview.revisions)} have no SQL: {join_ids(gaps)}.")
+        print_error(f"{len(gaps)} of {messages.revision_count(len(preview.revisions))} have no SQL: {join_ids(gaps)}.")
 
 
 def _print_bypassed(arguments: Arguments) -> int:

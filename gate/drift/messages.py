@@ -245,7 +245,7 @@ def _and_deferred(drift: Drift) -> str:
 def pending_text(drift: Drift) -> str:
     """Render the number of pending revisions and the first few of their ids."""
     number = len(drift.pending)
-    return f"{_revisions(number)} ({_first_few(drift.pending)})" if number else "no revision"
+    return f"{revision_count(number)} ({_first_few(drift.pending)})" if number else "no revision"
 
 
 def deferred_text(drift: Drift) -> str:
@@ -255,7 +255,7 @@ def deferred_text(drift: Drift) -> str:
 
 def may_wait_text(ids: Sequence[str]) -> str:
     """Say that these revisions may wait."""
-    return f"{_revisions(len(ids))} may wait until after the deployment ({_first_few(ids)})"
+    return f"{revision_count(len(ids))} may wait until after the deployment ({_first_few(ids)})"
 
 
 def needed_post_deploy(revision: Revision, needed_by: str) -> str:
@@ -266,7 +266,8 @@ def needed_post_deploy(revision: Revision, needed_by: str) -> str:
     )
 
 
-def _revisions(number: int) -> str:
+def revision_count(number: int) -> str:
+    """Render a number of revisions."""
     return f"{number} revision{'' if number == 1 else 's'}"
 
 
