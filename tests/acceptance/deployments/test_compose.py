@@ -139,7 +139,7 @@ def test_a_restart_of_the_database_kills_no_server(compose: Compose) -> None:
     before = podman_output("inspect", "--format={{.State.StartedAt}}", web.name)
     assert len(json.loads(web.get("/items"))) == 2
     podman_output("restart", "--time=1", compose.service("db").name)
-    assert compose.healthy("web")
+    await_true(lambda: compose.healthy("web"), web.logs)
     assert podman_output("inspect", "--format={{.State.StartedAt}}", web.name) == before
 
 

@@ -69,12 +69,14 @@ def test_a_valid_file_is_read(tmp_path: Path) -> None:
     assert found.path.endswith("gate-expected.json")
 
 
-NAMES = st.text(min_size=1, max_size=12).filter(lambda name: not name_error(name))
+# Names that are allowed, and few and short ones: Hypothesis fails a test that discards or draws much.
+CHARACTERS = st.characters(exclude_categories=["C", "Z"], exclude_characters="'\"`") | st.sampled_from("\u3000 ")
+NAMES = st.text(CHARACTERS, min_size=1, max_size=6)
 TABLES = st.lists(
     st.builds(
-        ExpectedTable, st.none() | NAMES, NAMES, st.lists(NAMES, max_size=5, unique=True).map(tuple), st.booleans()
+        ExpectedTable, st.none() | NAMES, NAMES, st.lists(NAMES, max_size=3, unique=True).map(tuple), st.booleans()
     ),
-    max_size=8,
+    max_size=5,
     unique_by=lambda table: table[:2],
 )
 EXPECTATIONS = st.builds(
