@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from gate.database.stamp import VersionTableLocked
 from gate.drift import messages
-from gate.drift.comparison import Drift, Verdict
+from gate.drift.comparison import Drift, SchemaCounts, Verdict
 from gate.drift.inspector import Inspection, SchemaState
 from gate.drift.project import Project, load_project
-from gate.drift.schema_counts import SchemaCounts
 from gate.errors import GateError
 from gate.image.revision_graph import RevisionGraph
 from gate.process.stdio import print_error, print_result

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gate.database.missing import MAX_MISSING_SHOWN, Kind, Missing, sql_name
-from gate.drift.comparison import Drift, Verdict
-from gate.drift.schema_counts import SchemaCounts, short_name
+from gate.drift.comparison import Drift, SchemaCounts, Verdict, short_name
 from gate.image.revision_graph import ALL_HEADS, Revision
 from gate.text import join_ids, printable, truncate
 

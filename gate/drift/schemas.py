@@ -15,9 +15,8 @@ from gate.database.location import Database
 from gate.database.missing import Needs, Shortfall
 from gate.database.stamp import Stamp, TableName
 from gate.drift import comparison
-from gate.drift.comparison import Drift, Verdict
+from gate.drift.comparison import MAX_SCHEMAS_SHOWN, Drift, SchemaCounts, SchemaGroup, Verdict
 from gate.drift.inspector import Inspection, Inspector, SchemaState
-from gate.drift.schema_counts import MAX_SHOWN, SchemaCounts, SchemaGroup
 from gate.drift.version_table import verify
 from gate.errors import BadSettings
 from gate.image.revision_graph import RevisionGraph
@@ -165,5 +164,5 @@ def _groups(states: Iterable[SchemaState]) -> Iterable[SchemaGroup]:
     ordered = sorted(states, key=lambda state: (-_severity(state), state.drift.stamp_verdict))
     for (verdict, stamp_verdict), group in groupby(ordered, lambda s: (s.drift.verdict, s.drift.stamp_verdict)):
         members = [*group]
-        first = tuple((state.name, state.drift.stamped) for state in members[:MAX_SHOWN])
+        first = tuple((state.name, state.drift.stamped) for state in members[:MAX_SCHEMAS_SHOWN])
         yield SchemaGroup(verdict, stamp_verdict, len(members), first)
