@@ -6,14 +6,14 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 
-from gate.cli.check import load, report_failure
+from gate.cli.check import Report, load, report_failure
 from gate.drift import messages
 from gate.drift.decision import decide_for
 from gate.drift.inspector import Inspection, Inspector
 from gate.drift.project import Project
 from gate.errors import BadSettings, GateError, Refused
 from gate.image.revision_graph import RevisionGraph
-from gate.migration.plan import Plan, upgrade_targets
+from gate.migration.plan import Plan, command_for, upgrade_targets
 from gate.migration.preview import Preview, RevisionPreview, as_sql
 from gate.migration.progress import command_line
 from gate.migration.rendering import Rendering, render
@@ -35,16 +35,25 @@ def plan(arguments: Arguments) -> int:
     """Print the plan. Return 0, or the exit code with which `gate migrate` would end before it began."""
     if settings.bypassed(os.environ):
         return _print_bypassed(arguments)
+    if len(arguments.histories) > 1:
+        from gate.cli.several import plan_all  # noqa: PLC0415 - most images have one history
+
+        return plan_all(arguments)
     try:
-        project = load(arguments, whole=True)
-        inspector = project.inspector(migrating=True)
-        reject_unmigratable(project, inspector.database)
-        return _show(project, inspector, arguments)
+        report = report_plan(load(arguments, whole=True), arguments)
     except GateError as error:
         return report_failure(error, arguments)
+    printed = print_result(json.dumps(report.fields) if arguments.json else report.text)
+    return report.code if printed else report.code or GateError.exit_code
 
 
-def _show(project: Project, inspector: Inspector, arguments: Arguments) -> int:
+def report_plan(project: Project, arguments: Arguments, section: str = "") -> Report:
+    """Report what `gate migrate` would do with one history; `section`: which, "" = there is only one.
+
+    The report has no password. Its SQL is as Alembic has written it.
+    """
+    inspector = project.inspector(migrating=True)
+    reject_unmigratable(project, inspector.database)
     inspection = inspector.inspect()
     for warning in inspection.warnings.values():
         print_error(warning)
@@ -52,7 +61,7 @@ def _show(project: Project, inspector: Inspector, arguments: Arguments) -> int:
     decision = decide_for(inspection.drift, policy)
     if decision is Decision.REFUSE:
         raise Refused(refusal(Outcome(inspection, decision), policy))
-    options = _options(project, arguments)
+    options = _options(project, arguments, section)
     if decision is Decision.UPGRADE:
         options = options.with_target(inspection.drift)
     rendering = Rendering()
@@ -60,24 +69,21 @@ def _show(project: Project, inspector: Inspector, arguments: Arguments) -> int:
         rendering = _render(options, inspector, inspection._replace(drift=options.planned(inspection.drift)))
     learn()
     preview = _preview(project.image.graph, options, inspection, decision, rendering)
-    if arguments.json:
-        printed = print_result(json.dumps(preview.as_json(with_sql=arguments.sql)))
-    else:
-        printed = print_result(preview.as_sql() if arguments.sql else preview.as_text())
     _report_gaps(preview)
     if rendering.failure:
         print_error(rendering.failure)
-        return BadSettings.exit_code
-    return 0 if printed else GateError.exit_code
+    text = preview.as_sql() if arguments.sql else preview.as_text()
+    code = BadSettings.exit_code if rendering.failure else 0
+    return Report(preview.as_json(with_sql=arguments.sql), text, code)
 
 
-def _options(project: Project, arguments: Arguments) -> Plan:
+def _options(project: Project, arguments: Arguments, section: str) -> Plan:
     current = project.settings
     return Plan(
         project.configuration,
         project.table.table,
         arguments.x,
-        current.upgrade_command,
+        command_for(current.upgrade_command, section),
         current.migration_timeout,
         dedicated=project.has_migration_url,
         targets=upgrade_targets(project.image.graph, post_deploy=current.post_deploy),

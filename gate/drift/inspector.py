@@ -52,7 +52,7 @@ class Inspector:
     """Inspects one database for one image repeatedly, each time on a new connection.
 
     `needs`: what the code of the image needs, None if that is not known; `migrating`: this gate may migrate that
-    database.
+    database; `siblings`: the other histories of the image, by their names.
     """
 
     def __init__(
@@ -63,9 +63,10 @@ class Inspector:
         needs: Needs | None = None,
         *,
         migrating: bool = False,
+        siblings: Mapping[str, RevisionGraph] = {},
     ) -> None:
         self.graph, self.table, self.database, self.needs = graph, table, database, needs
-        self.migrating = migrating
+        self.migrating, self.siblings = migrating, siblings
         self._frozen: FrozenCalls[BackgroundCall[Stamp]] = FrozenCalls()
 
     def inspect(self, limit: float | None = None) -> Inspection:
@@ -77,7 +78,12 @@ class Inspector:
             self.database.host_count() * self.database.connect_timeout + self.database.query_timeout + TIMEOUT_MARGIN
         )
         stamp = self._read_in_thread(min(limit or timeout, timeout))
-        return compare(self.graph, self.table, stamp, migrating=self.migrating)
+        inspection = compare(self.graph, self.table, stamp, migrating=self.migrating)
+        if inspection.drift.unknown and self.siblings:
+            from gate.drift.histories import reject_sibling_rows  # noqa: PLC0415 - most images have one history
+
+            reject_sibling_rows(inspection, self.siblings)
+        return inspection
 
     def _read_in_thread(self, timeout: float) -> Stamp:
         """Read in a thread, since name resolution blocks in C, where Python handles no signal."""
