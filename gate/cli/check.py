@@ -44,10 +44,6 @@ class Report(NamedTuple):
 
 def heads(arguments: Arguments) -> int:
     """Print the heads that the image expects, without a database; return the exit code."""
-    if len(arguments.histories) > 1:
-        from gate.cli.several import heads_of_all  # noqa: PLC0415 - most images have one history
-
-        return heads_of_all(arguments)
     try:
         report = report_heads(load(arguments, whole=True, with_expectations=False))
     except GateError as error:
@@ -84,10 +80,6 @@ def check(arguments: Arguments) -> int:
     """Inspect once. Return 0 if the schema fits, 1 on drift, 69 or 78 if the database could not be inspected."""
     if arguments.busy:
         return _check_busy(arguments)
-    if len(arguments.histories) > 1:
-        from gate.cli.several import check_all  # noqa: PLC0415 - most images have one history
-
-        return check_all(arguments)
     try:
         report = report_check(load(arguments))
     except GateError as error:
@@ -159,10 +151,6 @@ def _check_busy(arguments: Arguments) -> int:
 
     An updater runs this as its pre-update hook. An error is 0, too, so that a broken image is updated (hazards.md 8).
     """
-    if len(arguments.histories) > 1:
-        from gate.cli.several import check_busy_all  # noqa: PLC0415 - most images have one history
-
-        return check_busy_all(arguments)
     try:
         report = report_busy(load(arguments, defaults=BUSY_TIMEOUTS))
     except GateError as error:

@@ -102,21 +102,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
-    parser.add_argument(
-        "-c",
-        "--config",
-        action="append",
-        metavar="FILE",
-        help="Alembic's configuration file (ALEMBIC_CONFIG); several ini files are several histories",
-    )
-    parser.add_argument(
-        "-n",
-        "--name",
-        action="append",
-        dest="section",
-        metavar="SECTION",
-        help="section of alembic.ini to use (default: alembic); several sections are several histories",
-    )
+    _add_configuration_options(parser)
     if name in {"run", "migrate", "plan", "expect"}:
         parser.add_argument("-x", action="append", metavar="ARG", help="argument for env.py, as for `alembic -x`")
     if name == "plan":
@@ -146,6 +132,24 @@ def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
             )
     others = [s.variable for s in settings if not s.flag and s.variable != "ALEMBIC_CONFIG"]
     parser.epilog = f"Variables without a flag: {', '.join(others)}." if others else None
+
+
+def _add_configuration_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-c",
+        "--config",
+        action="append",
+        metavar="FILE",
+        help="Alembic's configuration file (ALEMBIC_CONFIG); several ini files are several histories",
+    )
+    parser.add_argument(
+        "-n",
+        "--name",
+        action="append",
+        dest="section",
+        metavar="SECTION",
+        help="section of alembic.ini to use (default: alembic); several sections are several histories",
+    )
 
 
 def _add_expect_options(parser: argparse.ArgumentParser) -> None:

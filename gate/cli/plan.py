@@ -34,11 +34,7 @@ COMMAND_REASON = "GATE_UPGRADE_COMMAND runs the upgrade, and gate does not know 
 def plan(arguments: Arguments) -> int:
     """Print the plan. Return 0, or the exit code with which `gate migrate` would end before it began."""
     if settings.bypassed(os.environ):
-        return _print_bypassed(arguments)
-    if len(arguments.histories) > 1:
-        from gate.cli.several import plan_all  # noqa: PLC0415 - most images have one history
-
-        return plan_all(arguments)
+        return print_bypassed(arguments)
     try:
         report = report_plan(load(arguments, whole=True), arguments)
     except GateError as error:
@@ -152,7 +148,8 @@ def _report_gaps(preview: Preview) -> None:
         print_error(f"{len(gaps)} of {messages.revision_count(len(preview.revisions))} have no SQL: {join_ids(gaps)}.")
 
 
-def _print_bypassed(arguments: Arguments) -> int:
+def print_bypassed(arguments: Arguments) -> int:
+    """Print that `gate migrate` would do nothing; return the exit code."""
     if arguments.json:
         text = json.dumps({"verdict": None, "summary": BYPASSED, "revisions": []})
     else:

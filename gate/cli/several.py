@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from gate.errors import GateError, about
 from gate.process import stdio
 from gate.process.stdio import print_error, print_result
 from gate.redaction import hide_in_message, hide_in_value, learn
+from gate.settings import settings
 from gate.settings.arguments import Arguments
 from gate.text import printable
 
@@ -47,6 +49,8 @@ class SectionReport(NamedTuple):
 
 def check_all(arguments: Arguments) -> int:
     """Inspect each database once, and print each verdict; return the exit code of the worst."""
+    if arguments.busy:
+        return _check_busy_all(arguments)
     try:
         reports = _report_each(arguments, lambda _, project: _hidden(report_check(project)))
     except GateError as error:
@@ -55,7 +59,7 @@ def check_all(arguments: Arguments) -> int:
     return max(each.report.code for each in reports)
 
 
-def check_busy_all(arguments: Arguments) -> int:
+def _check_busy_all(arguments: Arguments) -> int:
     """Return 75 while a migration of any history is running, else 0."""
     try:
         reports = _report_each(arguments, lambda _, project: _hidden(report_busy(project)), defaults=BUSY_TIMEOUTS)
@@ -91,8 +95,10 @@ def _all_heads(each: Sequence[Mapping[str, Any]]) -> dict[str, object]:
 
 def plan_all(arguments: Arguments) -> int:
     """Print the plan of each history; return the exit code of the first with which `gate migrate` would fail."""
-    from gate.cli.plan import report_plan  # noqa: PLC0415 - the other commands load none of it
+    from gate.cli.plan import print_bypassed, report_plan  # noqa: PLC0415 - the other commands load none of it
 
+    if settings.bypassed(os.environ):
+        return print_bypassed(arguments)
     try:
         reports = _report_each(
             arguments, lambda section, project: report_plan(project, arguments, section), whole=True, migrating=True
@@ -170,6 +176,8 @@ def _print(reports: Sequence[SectionReport], fields: Mapping[str, object], argum
 
 
 def _titled(each: SectionReport, *, as_comment: bool) -> str:
-    """Return the text with the name of the history in front of it."""
+    """Return the text with the name of the history in front of each line, or in a comment of SQL above it."""
     title = f"[{printable(each.section)}]"
-    return f"-- {title}\n{each.report.text}\n" if as_comment else f"{title} {each.report.text}"
+    if as_comment:
+        return f"-- {title}\n{each.report.text}\n"
+    return "\n".join(f"{title} {line}" for line in each.report.text.splitlines())

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from gate.database.location import Database
 from gate.drift.comparison import Verdict
-from gate.drift.inspector import Inspection
 from gate.drift.project import Project, expected_file, load_project, read_expectations_of
 from gate.errors import BadSettings, GateError, about
-from gate.image.revision_graph import RevisionGraph
 from gate.settings.arguments import History
 from gate.settings.settings import Settings
-from gate.text import join_ids, printable
+from gate.text import printable
 
 SEVERITY = (
     Verdict.DIVERGED,
@@ -163,15 +161,3 @@ def _shared_table(project: Project, database: Database, other: str, label: str) 
         f"{text} Let env.py pass another version_table or version_table_schema to context.configure for one of them, "
         "or give them different databases (sqlalchemy.url of each section, without DATABASE_URL)."
     )
-
-
-def reject_sibling_rows(inspection: Inspection, siblings: Mapping[str, RevisionGraph]) -> None:
-    """Raise if the version table of one history holds rows of another one of this image."""
-    for label, graph in siblings.items():
-        if rows := [row for row in inspection.drift.unknown if row in graph.revisions]:
-            raise BadSettings(
-                f"The version table {printable(inspection.table)} of database {printable(inspection.stamp.database)} "
-                f"holds {join_ids(rows)}, a revision of [{label}], which needs a version table of its own. Let env.py "
-                "pass another version_table or version_table_schema to context.configure for one of them, and remove "
-                "what is not its own from the table; or correct GATE_VERSION_TABLE and the URLs."
-            )

@@ -80,9 +80,9 @@ class Inspector:
         stamp = self._read_in_thread(min(limit or timeout, timeout))
         inspection = compare(self.graph, self.table, stamp, migrating=self.migrating)
         if inspection.drift.unknown and self.siblings:
-            from gate.drift.histories import reject_sibling_rows  # noqa: PLC0415 - most images have one history
+            from gate.drift.version_table import reject_sibling_rows  # noqa: PLC0415 - most images have one history
 
-            reject_sibling_rows(inspection, self.siblings)
+            reject_sibling_rows(stamp, inspection.table, inspection.drift, self.siblings)
         return inspection
 
     def _read_in_thread(self, timeout: float) -> Stamp:
