@@ -11,6 +11,7 @@ from gate.drift import messages
 from gate.drift.decision import decide_for
 from gate.drift.inspector import Inspection, Inspector
 from gate.drift.project import Project
+from gate.drift.schemas import SchemasInspector
 from gate.errors import BadSettings, GateError, Refused
 from gate.image.revision_graph import RevisionGraph
 from gate.migration.plan import Plan, command_for, upgrade_targets
@@ -43,12 +44,25 @@ def plan(arguments: Arguments) -> int:
     return report.code if printed else report.code or GateError.exit_code
 
 
+def _of_one_schema(inspector: Inspector) -> Inspector:
+    """Return the inspector of the one schema that GATE_SCHEMAS names; raises `BadSettings` if it names several."""
+    if not isinstance(inspector, SchemasInspector):
+        return inspector
+    schemas = inspector.inspect().schemas or ()
+    if len(schemas) != 1:
+        raise BadSettings(
+            f"gate plan shows one schema, and GATE_SCHEMAS ({inspector.source}) names {len(schemas)}. Name one of "
+            "them: gate plan --schemas NAME."
+        )
+    return inspector.of(schemas[0].name)
+
+
 def report_plan(project: Project, arguments: Arguments, section: str = "") -> Report:
     """Report what `gate migrate` would do with one history; `section`: which, "" = there is only one.
 
     The report has no password. Its SQL is as Alembic has written it.
     """
-    inspector = project.inspector(migrating=True)
+    inspector = _of_one_schema(project.inspector(migrating=True))
     reject_unmigratable(project, inspector.database)
     inspection = inspector.inspect()
     for warning in inspection.warnings.values():

@@ -15,8 +15,9 @@ from prometheus_client.registry import Collector
 from gate import log
 from gate.asgi import Ready
 from gate.drift.comparison import Drift, Verdict
-from gate.drift.histories import SEVERITY, load_each
+from gate.drift.histories import load_each
 from gate.drift.project import Project
+from gate.drift.schemas import SEVERITY
 from gate.errors import GateError
 from gate.process import gc_tuning
 from gate.process.log_thread import LogThread
@@ -55,15 +56,20 @@ class Metrics(Collector):
         verdicts = GaugeMetricFamily(
             "gate_schema_verdict", "1 for the verdict of the last check", labels=[*labels, "verdict"]
         )
+        schemas = GaugeMetricFamily("gate_schemas", "Schemas with this verdict", labels=[*labels, "verdict"])
         for section, cache in self._each.items():
             own = [section] if labels else []
             values = _values(cache)
             for gauge in gauges:
                 gauge.add_metric(own, values[gauge.name])
             drift = cache.current().drift
+            numbers = drift.schemas.by_verdict() if drift and drift.schemas else {}
             for verdict in Verdict:
                 verdicts.add_metric([*own, verdict], float(drift is not None and drift.verdict is verdict))
-        yield from (*gauges[:VERDICTS_AFTER], verdicts, *gauges[VERDICTS_AFTER:])
+                if drift and drift.schemas is not None:
+                    schemas.add_metric([*own, verdict], float(numbers.get(verdict, 0)))
+        yield from (*gauges[:VERDICTS_AFTER], verdicts, *([schemas] if schemas.samples else []))
+        yield from gauges[VERDICTS_AFTER:]
 
 
 class Sidecar:
@@ -161,7 +167,7 @@ def load_one(arguments: Arguments, history: History) -> Project:
 
 def severity(readiness: Readiness) -> tuple[bool, int]:
     """Sort the worst first: what is not ready, then by the verdict; none at all is the worst."""
-    return readiness.ready, SEVERITY.index(readiness.drift.verdict) if readiness.drift else -1
+    return readiness.ready, -SEVERITY.index(readiness.drift.verdict) if readiness.drift else -len(SEVERITY)
 
 
 GAUGES = {

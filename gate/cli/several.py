@@ -18,8 +18,9 @@ from gate.cli.check import (
     report_failure,
     report_heads,
 )
-from gate.drift.histories import SEVERITY, load_each
+from gate.drift.histories import load_each
 from gate.drift.project import Project
+from gate.drift.schemas import SEVERITY
 from gate.errors import GateError, about
 from gate.process import stdio
 from gate.process.stdio import print_error, print_result
@@ -44,7 +45,7 @@ class SectionReport(NamedTuple):
     def severity(self) -> tuple[int, int]:
         """Sorts the worst first: errors by their exit codes, then verdicts."""
         verdict = self.report.fields.get("verdict")
-        return (-self.report.code, -1) if verdict is None else (0, SEVERITY.index(verdict))
+        return (-self.report.code, 0) if verdict is None else (0, -SEVERITY.index(verdict))
 
 
 def check_all(arguments: Arguments) -> int:

@@ -6,25 +6,11 @@ import os
 from collections.abc import Sequence
 
 from gate.database.location import Database
-from gate.drift.comparison import Verdict
 from gate.drift.project import Project, expected_file, load_project, read_expectations_of
 from gate.errors import BadSettings, GateError, about
 from gate.settings.arguments import History
 from gate.settings.settings import Settings
 from gate.text import printable
-
-SEVERITY = (
-    Verdict.DIVERGED,
-    Verdict.EMPTY,
-    Verdict.BEHIND,
-    Verdict.INCOMPLETE,
-    Verdict.UNKNOWN,
-    Verdict.UNSTAMPED,
-    Verdict.AHEAD,
-    Verdict.DEFERRED,
-    Verdict.CURRENT,
-)
-"""The verdicts, the worst first: those that keep a server from starting, then those that a person should know."""
 
 OWN_GATES = "give each history a gate of its own: gate run -n A --version-table A_TABLE -- gate run -n B … -- CMD"
 

@@ -83,7 +83,20 @@ class Project(NamedTuple):
         database = self.database(migrating=migrating)
         engine_of(database).load_driver()
         needs = self.needs(migrating=migrating)
-        return Inspector(self.image.graph, self.table, database, needs, migrating=migrating, siblings=self.siblings)
+        if self.settings.schemas is None:
+            return Inspector(self.image.graph, self.table, database, needs, migrating=migrating, siblings=self.siblings)
+        from gate.drift.schemas import SchemasInspector  # noqa: PLC0415 - most images have one version table
+
+        return SchemasInspector(
+            self.image.graph,
+            self.table._replace(schema=None),
+            database,
+            needs,
+            migrating=migrating,
+            siblings=self.siblings,
+            source=self.settings.schemas,
+            may_be_empty=self.settings.schemas_may_be_empty,
+        )
 
     def database(self, *, migrating: bool = False) -> Database:
         """Return the database of the server or, if `migrating`, the one of a migration; raises `BadSettings`."""

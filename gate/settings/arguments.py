@@ -39,8 +39,9 @@ class Arguments(NamedTuple):
     print JSON (`--json`); `sql`: print SQL (`--sql`); `busy`: report a running migration (`--busy`);
     `listen`: host ("" = all addresses) and port of `gate serve`; `models`: each MODULE:ATTRIBUTE, `exclude`: patterns
     of names, `verify`: only compare with the file (`--check`), `no_env_py`: do not run env.py, and `python`: the
-    application's interpreter, of `gate expect`; `server`: the command after `--`; `flags`: settings given as flags, by
-    variable.
+    application's interpreter, of `gate expect`; `jobs`: how many schemas to migrate at once, `first`: the schema to
+    migrate before the others, `keep_going`: go on with the others after one has failed; `server`: the command after
+    `--`; `flags`: settings given as flags, by variable.
     """
 
     command: str
@@ -55,5 +56,8 @@ class Arguments(NamedTuple):
     verify: bool = False
     no_env_py: bool = False
     python: str | None = None
+    jobs: int = 1
+    first: str | None = None
+    keep_going: bool = False
     server: tuple[str, ...] = ()
     flags: dict[str, str] = {}  # noqa: RUF012 - the parser always passes its own dict; nothing mutates the default
