@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from gate.database.missing import MAX_MISSING_SHOWN
 from gate.drift.comparison import Drift
 from gate.redaction import hide_in_message, hide_in_value
-from gate.text import first_ids
+from gate.text import first_ids, printable
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -40,7 +40,8 @@ class Readiness(NamedTuple):
 
     `drift`: the last verdict, None if no check has succeeded yet. `age`: seconds since that verdict. `away`: seconds
     for which checks have failed since then, None if the last one succeeded. `reason`: why there is no verdict.
-    `migrating`: who migrates, in words. `server_started`: false while gate still waits or migrates.
+    `migrating`: who migrates, in words. `section`: the history that this is about, where gate guards several, "" =
+    there is only one. `server_started`: false while gate still waits or migrates.
     """
 
     drift: Drift | None = None
@@ -48,6 +49,7 @@ class Readiness(NamedTuple):
     away: float | None = None
     reason: str = "the schema has not been checked yet"
     migrating: str | None = None
+    section: str = ""
     server_started: bool = True
 
     @property
@@ -58,10 +60,11 @@ class Readiness(NamedTuple):
     @property
     def line(self) -> str:
         """The verdict in one line, for people and for probes that ask for plain text."""
+        section = f"[{printable(self.section)}] " if self.section else ""
         if self.drift is None:
-            return f"not ready: {self.reason}"
+            return f"{section}not ready: {self.reason}"
         away = f" (database away for {self.away:.0f} s; this is the last verdict)" if self.away is not None else ""
-        return f"{self.drift.public_line}{away}"
+        return f"{section}{self.drift.public_line}{away}"
 
 
 def last_seen(migrator: str, age: float) -> str:
@@ -129,6 +132,8 @@ def fields(readiness: Readiness) -> dict[str, object]:
     """The fields of the answer in JSON."""
     drift = readiness.drift
     result: dict[str, object] = {"status": "ready" if readiness.ready else "not ready", "detail": readiness.line}
+    if readiness.section:
+        result["section"] = readiness.section
     if drift is not None:
         result |= {
             "verdict": drift.verdict,
