@@ -104,9 +104,9 @@ class Drift:
 
     `stamped`: the rows of the version table; `expected`: the effective heads of what the image requires, which are the
     rows that Alembic leaves after an upgrade to it; `pending`: the required revisions that are not applied, in the
-    order of Alembic's upgrade; `unknown`: rows without a script in the image; `redundant`: rows that Alembic rejects as
-    overlapping, because a descendant is stamped, too; `messages`: the first paragraph of each unapplied revision's
-    docstring, by its id.
+    order of Alembic's upgrade, () where the stamp is UNKNOWN, since a newer image may have applied them all; `unknown`:
+    rows without a script in the image; `redundant`: rows that Alembic rejects as overlapping, because a descendant is
+    stamped, too; `messages`: the first paragraph of each unapplied revision's docstring, by its id.
 
     `missing`: the first things that the code of the image needs and the database lacks, and `missing_total` the number
     of all; `replaced`: the verdict of the stamp alone, where INCOMPLETE or AHEAD replaces it.
@@ -220,8 +220,9 @@ def _compare_stamp(image: RevisionGraph, rows: Collection[str] | None, *, other_
     known = {id_ for id_ in resolved.values() if id_}
     unknown = tuple(row for row, id_ in resolved.items() if not id_)
     if unknown:
-        verdict = Verdict.DIVERGED if _lacks_descendant(image, known) else Verdict.UNKNOWN
-        return _drift(image, verdict, stamped, known, unknown=unknown)
+        if not _lacks_descendant(image, known):
+            return Drift(Verdict.UNKNOWN, stamped, image.expected, unknown=unknown, target=image.target)
+        return _drift(image, Verdict.DIVERGED, stamped, known, unknown=unknown)
     if half_applied(image, known):
         return _drift(image, Verdict.DIVERGED, stamped, known)
     overlapping = _overlapping(image, known)

@@ -272,6 +272,11 @@ def pending_text(drift: Drift) -> str:
     return f"{revision_count(number)} ({_first_few(drift.pending)})" if number else "no revision"
 
 
+def stamped_unknown(drift: Drift) -> str:
+    """Say with what the database is stamped that the image does not know."""
+    return f"the database is stamped with {join_ids(drift.unknown)}, which this image does not know"
+
+
 def deferred_text(drift: Drift) -> str:
     """Say which revisions may wait: their number and the first few of their ids."""
     return may_wait_text(drift.deferred)
