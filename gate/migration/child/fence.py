@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from gate.drift.messages import SEVERAL_TABLES_REMEDY
 from gate.migration.plan import UpgradeRequest
 from gate.text import join_ids
 
@@ -158,7 +159,5 @@ def several_tables(locations: Iterable[Location]) -> str:
         found = f"{len(locations)} version tables of database {databases[0][0]} ({names})"
     return (
         f"env.py upgrades {found} in one run, as a loop over tenants or Alembic's multidb template does. gate locks "
-        "and verifies one version table in each run, and cannot guard many schemas in one run yet. Give each a section "
-        "of its own in the Alembic configuration, let env.py upgrade only the one of its section, and run gate once "
-        "for each: gate migrate -n SECTION, with GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA if they differ."
+        f"and verifies one version table in each run. {SEVERAL_TABLES_REMEDY}"
     )
