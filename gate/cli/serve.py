@@ -18,7 +18,6 @@ from gate.process import gc_tuning
 from gate.process.log_thread import LogThread
 from gate.readiness.answer import (
     READINESS_PATH,
-    TEXT,
     Readiness,
     Receive,
     Scope,
@@ -30,6 +29,7 @@ from gate.readiness.answer import (
 from gate.readiness.bug_report import BugReports
 from gate.readiness.http_server import Server
 from gate.readiness.listener import listen
+from gate.readiness.negotiation import TEXT
 from gate.settings import settings
 from gate.settings.arguments import Arguments
 

@@ -41,8 +41,8 @@ class Settings(NamedTuple):
     """All settings, validated. Times are in seconds; 0 = no limit.
 
     `migration_lock_timeout` is None where it is not set, since its default depends on the command. `placeholder` is
-    the host ("" = all addresses) and the port to listen on, None = no placeholder. `expected` is a file, `off`, or
-    None for the default file.
+    the host ("" = all addresses) and the port to listen on, None = no placeholder. `placeholder_page` is a file, None =
+    gate's own page. `expected` is a file, `off`, or None for the default file.
     """
 
     run_migrations: bool = False
@@ -69,6 +69,7 @@ class Settings(NamedTuple):
     target: str = "heads"
     post_deploy: bool = False
     placeholder: tuple[str, int] | None = None
+    placeholder_page: str | None = None
     health_path: str = DEFAULT_HEALTH_PATH
     ttl: float = 10
     log_format: str = "auto"
@@ -106,6 +107,7 @@ def read(environment: Mapping[str, str], flags: Mapping[str, str] | None = None)
         target=reader.identifier("GATE_TARGET") or "heads",
         post_deploy=reader.boolean("GATE_POST_DEPLOY"),
         placeholder=reader.address("GATE_PLACEHOLDER"),
+        placeholder_page=reader.text("GATE_PLACEHOLDER_PAGE"),
         health_path=reader.url_path("GATE_HEALTH_PATH", DEFAULT_HEALTH_PATH),
         ttl=reader.seconds("GATE_TTL", 10),
         log_format=reader.choice("GATE_LOG_FORMAT", "auto json console"),

@@ -63,7 +63,7 @@ class Attempt:
         current = settings.read(os.environ, self.arguments.flags)
         log.configure(current.log_format, current.log_level)
         self.deadline = replace(self.deadline, timeout=current.timeout)
-        self.placeholder.start(current.placeholder, current.health_path)
+        self.placeholder.start(current.placeholder, current.health_path, current.placeholder_page)
         migrates = may_migrate(self.arguments, current)
         project = load_project(
             current,
