@@ -54,6 +54,21 @@ SETTINGS = (
         "NAME",
     ),
     Setting(
+        "GATE_SCHEMAS",
+        "",
+        "schemas with a version table each: names separated by commas, a pattern such as `tenant_*`, or a SELECT",
+        "--schemas",
+        "LIST",
+    ),
+    Setting(
+        "GATE_SCHEMA_ARGUMENT",
+        "schema",
+        "name of the argument by which env.py receives its schema, as in `alembic -x schema=NAME`",
+        "--schema-argument",
+        "NAME",
+    ),
+    Setting("GATE_SCHEMAS_MAY_BE_EMPTY", "off", "accept that `GATE_SCHEMAS` names no schema at all"),
+    Setting(
         "GATE_EXPECTED",
         "`gate-expected.json`",
         "file that `gate expect` has written, beside the Alembic configuration; `off` = none",
