@@ -23,7 +23,6 @@ from gate.process import gc_tuning
 from gate.process.log_thread import LogThread
 from gate.readiness.answer import (
     READINESS_PATH,
-    TEXT,
     Readiness,
     Receive,
     Scope,
@@ -38,6 +37,7 @@ from gate.readiness.bug_report import BugReports
 from gate.readiness.cache import VerdictCache
 from gate.readiness.http_server import Server
 from gate.readiness.listener import listen
+from gate.readiness.negotiation import TEXT
 from gate.settings import settings
 from gate.settings.arguments import Arguments, History
 from gate.settings.settings import Settings

@@ -70,7 +70,7 @@ class Attempt:
         current = settings.read(os.environ, self.arguments.flags)
         log.configure(current.log_format, current.log_level)
         self.deadline = replace(self.deadline, timeout=current.timeout)
-        self.placeholder.start(current.placeholder, current.health_path)
+        self.placeholder.start(current.placeholder, current.health_path, current.placeholder_page)
         migrates = may_migrate(self.arguments, current)
         histories = self.arguments.histories
         projects = load_projects(
