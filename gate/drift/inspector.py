@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from gate.database.engine import engine_of
+from gate.database.engine import Engine, engine_of
 from gate.database.location import Database
 from gate.database.missing import Needs
 from gate.database.stamp import Stamp, TableName
@@ -68,6 +68,11 @@ class Inspector:
         self.migrating = migrating
         self._frozen: FrozenCalls[BackgroundCall[Stamp]] = FrozenCalls()
 
+    @property
+    def engine(self) -> Engine:
+        """The engine of the database; raises `BadSettings` if the URL cannot be read."""
+        return engine_of(self.database)
+
     def inspect(self, limit: float | None = None) -> Inspection:
         """Inspect once, within `limit` seconds or the time-outs of connecting and reading, whichever is less.
 
@@ -107,7 +112,7 @@ class Inspector:
 
     def _read(self, deadline: float) -> Stamp:
         try:
-            return engine_of(self.database).read_stamp(self.table, deadline, self.needs)
+            return self.engine.read_stamp(self.table, deadline, self.needs)
         except BadSettings as error:
             if self.database.source is None or not self.database.source.path:
                 raise

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from gate import log
 from gate.database import sessions
-from gate.database.engine import acquire_nothing, engine_of
+from gate.database.engine import acquire_nothing
 from gate.database.lock import Lock
 from gate.database.stamp import VersionTableLocked
 from gate.drift.comparison import Drift, Verdict
@@ -45,7 +45,7 @@ def migrate(plan: Plan, inspector: Inspector, should_upgrade: Callable[[Drift], 
     for a signal.
     """
     database, key = inspector.database, inspector.table.key
-    with engine_of(database).acquire(key) if plan.locking else acquire_nothing(database, key) as lock:
+    with inspector.engine.acquire(key) if plan.locking else acquire_nothing(database, key) as lock:
         _terminate_orphans(lock)
         before = _inspect(inspector)
         if not should_upgrade(before.drift):
