@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gate.database.stamp import VersionTableLocked
 from gate.drift import messages
 from gate.drift.comparison import Drift, Verdict
-from gate.drift.inspector import Inspection
+from gate.drift.inspector import Inspection, SchemaState
 from gate.drift.project import Project, load_project
+from gate.drift.schema_counts import SchemaCounts
 from gate.errors import GateError
 from gate.image.revision_graph import RevisionGraph
 from gate.process.stdio import print_error, print_result
 from gate.redaction import hide_in_message, hide_in_value, learn
 from gate.settings import settings
 from gate.settings.arguments import Arguments
-from gate.text import printable
+from gate.text import first_ids, printable
 
 MAX_MISSING_LINES = 20
 """Missing items that `gate check` prints."""
 
 MAX_PENDING_LINES = 20
 """Pending revisions that `gate check` prints; an empty database may have hundreds."""
+
+MAX_SCHEMAS_LISTED = 100
+"""Schemas that `gate check --json` lists."""
 
 BUSY_TIMEOUTS = {"GATE_CONNECT_TIMEOUT": "20", "GATE_QUERY_TIMEOUT": "20"}
 """Defaults for `--busy`, in seconds: an answer that is late is better than a wrong one on a busy machine."""
@@ -94,7 +98,24 @@ def as_json(inspection: Inspection) -> dict[str, object]:
         "database": stamp.database,
         "schema": stamp.schema,
         "migrating": str(stamp.migrator) if stamp.migrator else None,
+        **(_schemas_as_json(drift.schemas, inspection.schemas or ()) if drift.schemas else {}),
     }
+
+
+def _schemas_as_json(counts: SchemaCounts, states: Sequence[SchemaState]) -> dict[str, object]:
+    """Count the schemas, and list the first that are not at the head; the other fields are those of `example`."""
+    rest = [state for state in states if state.drift.verdict not in {Verdict.CURRENT, Verdict.DEFERRED}]
+    listed = [
+        {"schema": state.name, "verdict": state.drift.verdict, "stamped": first_ids(state.drift.stamped)}
+        for state in rest[:MAX_SCHEMAS_LISTED]
+    ]
+    fields = {
+        "total": counts.total,
+        "by_verdict": counts.by_verdict(),
+        "example": counts.example,
+        "not_current": listed,
+    }
+    return {"schemas": fields}
 
 
 def _as_text(inspection: Inspection) -> str:

@@ -11,6 +11,7 @@ from gate.drift import messages
 from gate.drift.decision import decide_for
 from gate.drift.inspector import Inspection, Inspector
 from gate.drift.project import Project
+from gate.drift.schemas import SchemasInspector
 from gate.errors import BadSettings, GateError, Refused
 from gate.image.revision_graph import RevisionGraph
 from gate.migration.plan import Plan, upgrade_targets
@@ -37,11 +38,24 @@ def plan(arguments: Arguments) -> int:
         return _print_bypassed(arguments)
     try:
         project = load(arguments, whole=True)
-        inspector = project.inspector(migrating=True)
+        inspector = _of_one_schema(project.inspector(migrating=True))
         reject_unmigratable(project, inspector.database)
         return _show(project, inspector, arguments)
     except GateError as error:
         return report_failure(error, arguments)
+
+
+def _of_one_schema(inspector: Inspector) -> Inspector:
+    """Return the inspector of the one schema that GATE_SCHEMAS names; raises `BadSettings` if it names several."""
+    if not isinstance(inspector, SchemasInspector):
+        return inspector
+    schemas = inspector.inspect().schemas or ()
+    if len(schemas) != 1:
+        raise BadSettings(
+            f"gate plan shows one schema, and GATE_SCHEMAS ({inspector.source}) names {len(schemas)}. Name one of "
+            "them: gate plan --schemas NAME."
+        )
+    return inspector.of(schemas[0].name)
 
 
 def _show(project: Project, inspector: Inspector, arguments: Arguments) -> int:

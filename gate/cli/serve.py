@@ -50,6 +50,12 @@ class Metrics(Collector):
         for verdict in Verdict:
             verdicts.add_metric([verdict], float(drift is not None and drift.verdict is verdict))
         yield verdicts
+        if drift is not None and drift.schemas is not None:
+            schemas = GaugeMetricFamily("gate_schemas", "Schemas with this verdict", labels=["verdict"])
+            numbers = drift.schemas.by_verdict()
+            for verdict in Verdict:
+                schemas.add_metric([verdict], float(numbers.get(verdict, 0)))
+            yield schemas
         pending = _or_nan(_runnable_revisions(drift) if drift else None)
         yield _gauge("gate_pending_revisions", "Revisions that an upgrade would run", pending)
         deferred = _or_nan(len(drift.deferred) if drift else None)

@@ -118,16 +118,26 @@ class ApplicationInspector:
                 f"The database cannot be reached: {error.strerror or type(error).__name__}."
             ) from None
 
-    def _compare(self, stamp: Stamp) -> Inspection:
-        return compare(self.project.image.graph, self.project.table, stamp)
+    def _compare(self, stamps: Stamp | tuple[Stamp, ...]) -> Inspection:
+        """Compare the stamp, or with GATE_SCHEMAS those of all schemas."""
+        graph, table, settings = self.project.image.graph, self.project.table, self.project.settings
+        if isinstance(stamps, Stamp):
+            return compare(graph, table, stamps)
+        from gate.drift.schemas import compare_schemas  # noqa: PLC0415 - most images have one version table
 
-    def _read(self, connection: Connection) -> Stamp:
+        assert settings.schemas
+        return compare_schemas(graph, table, stamps, settings.schemas, may_be_empty=settings.schemas_may_be_empty)
+
+    def _read(self, connection: Connection) -> Stamp | tuple[Stamp, ...]:
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - loaded by a caller with a connection
 
         begins_here = not connection.in_transaction()
         try:
             needs = _translated(self.project.needs(), connection)
-            return engine_class(connection.dialect.name).read_stamp_through(connection, self.project.table, needs)
+            engine, schemas = engine_class(connection.dialect.name), self.project.settings.schemas
+            if schemas is not None:
+                return engine.read_schemas_through(connection, schemas, self.project.table, needs)
+            return engine.read_stamp_through(connection, self.project.table, needs)
         except (SQLAlchemyError, UnicodeError) as error:  # a database may hold bytes that are not text
             raise DatabaseUnavailable(f"The database cannot be inspected ({type(error).__name__}).") from None
         finally:
@@ -150,7 +160,7 @@ async def _in_thread(function: Callable[[], _T]) -> _T:
     return await asyncio.wrap_future(BackgroundCall(function))
 
 
-def _read_through(source: Any, read: Callable[[Connection], Stamp], *, detach: bool) -> Stamp:
+def _read_through(source: Any, read: Callable[[Connection], _T], *, detach: bool) -> _T:
     """Read through a connection, or through one of an engine."""
     if not hasattr(source, "connect"):
         return read(source)

@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from gate.database.missing import Missing, Shortfall, listed
 from gate.image.revision_graph import ALL_HEADS, RevisionGraph
 from gate.text import join_ids
+
+if TYPE_CHECKING:
+    from gate.drift.schema_counts import SchemaCounts
 
 
 class Verdict(StrEnum):
@@ -43,6 +47,9 @@ class Drift:
 
     `outstanding`: what `alembic upgrade TARGET` would run if that is more than `pending`, since revisions may wait
     until after the deployment, else (); `target`: GATE_TARGET.
+
+    `schemas`: the counts of all schemas of GATE_SCHEMAS, None without that setting. The other fields are then those of
+    one schema with the worst verdict.
     """
 
     verdict: Verdict
@@ -57,6 +64,7 @@ class Drift:
     replaced: Verdict | None = None
     outstanding: tuple[str, ...] = ()
     target: str = ALL_HEADS
+    schemas: SchemaCounts | None = None
 
     @property
     def stamp_verdict(self) -> Verdict:
@@ -87,10 +95,20 @@ class Drift:
         return self.fits or self.stamp_verdict is Verdict.UNKNOWN
 
     def __str__(self) -> str:
-        """Render the drift line, which every log line and HTTP answer contains verbatim."""
+        """Render the drift line, which every log line contains verbatim."""
+        return self._line(with_names=True)
+
+    @property
+    def public_line(self) -> str:
+        """The drift line for an HTTP answer: anybody may read it, and a schema can have the name of a customer."""
+        return self._line(with_names=False)
+
+    def _line(self, *, with_names: bool) -> str:
         stamped, expected = (join_ids(ids, ",") or "none" for ids in (self.stamped, self.expected))
         missing = f" missing={listed(self.missing, self.missing_total, ',')}" if self.missing else ""
-        return f"drift: db={stamped} expected={expected}{missing}"
+        if self.schemas is None:
+            return f"drift: db={stamped} expected={expected}{missing}"
+        return f"drift: {self.schemas.line(expected, with_names=with_names)}{missing}"
 
 
 def compare(

@@ -81,7 +81,19 @@ class Project(NamedTuple):
         database = self._locate(source or self.settings.database_url)
         engine_of(database).load_driver()
         needs = self.needs(migrating=migrating)
-        return Inspector(self.image.graph, self.table, database, needs, migrating=migrating)
+        if self.settings.schemas is None:
+            return Inspector(self.image.graph, self.table, database, needs, migrating=migrating)
+        from gate.drift.schemas import SchemasInspector  # noqa: PLC0415 - most images have one version table
+
+        return SchemasInspector(
+            self.image.graph,
+            self.table._replace(schema=None),
+            database,
+            needs,
+            migrating=migrating,
+            source=self.settings.schemas,
+            may_be_empty=self.settings.schemas_may_be_empty,
+        )
 
     def needs(self, *, migrating: bool = False) -> Needs | None:
         """Return what to search for, None without expectations.

@@ -155,6 +155,16 @@ def _tag_variables(plan: Plan, lock: Lock) -> dict[str, str]:
     """Variables by which libpq tags its connections, so that the next migrator finds what a killed one left."""
     if not plan.command:
         return {"PGAPPNAME": lock.environment["PGAPPNAME"]} if lock.environment else {}
+    if not plan.tenant:
+        log_upgrade_command(plan)
+    variables = {"PYTHONUNBUFFERED": os.environ.get("PYTHONUNBUFFERED") or "1", **lock.environment}
+    if os.environ.get("PGOPTIONS") and "PGOPTIONS" in variables:
+        variables["PGOPTIONS"] = f"{os.environ['PGOPTIONS']} {variables['PGOPTIONS']}"
+    return variables
+
+
+def log_upgrade_command(plan: Plan) -> None:
+    """Say what gate does not see of a migration by GATE_UPGRADE_COMMAND."""
     log.emit(
         "info",
         "gate.upgrade_command",
@@ -163,10 +173,6 @@ def _tag_variables(plan: Plan, lock: Lock) -> dict[str, str]:
         "cannot find the sessions that a killed upgrade leaves."
         + (" GATE_TABLE_LOCK_TIMEOUT has no effect on it." if plan.table_lock_timeout else ""),
     )
-    variables = {"PYTHONUNBUFFERED": os.environ.get("PYTHONUNBUFFERED") or "1", **lock.environment}
-    if os.environ.get("PGOPTIONS") and "PGOPTIONS" in variables:
-        variables["PGOPTIONS"] = f"{os.environ['PGOPTIONS']} {variables['PGOPTIONS']}"
-    return variables
 
 
 @dataclass(slots=True)

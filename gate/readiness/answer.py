@@ -61,7 +61,7 @@ class Readiness(NamedTuple):
         if self.drift is None:
             return f"not ready: {self.reason}"
         away = f" (database away for {self.away:.0f} s; this is the last verdict)" if self.away is not None else ""
-        return f"{self.drift}{away}"
+        return f"{self.drift.public_line}{away}"
 
 
 def last_seen(migrator: str, age: float) -> str:
@@ -138,6 +138,7 @@ def fields(readiness: Readiness) -> dict[str, object]:
             "deferred": len(drift.deferred),
             "missing": [str(item) for item in drift.missing[:MAX_MISSING_SHOWN]],
             "missing_total": drift.missing_total,
+            **({"schemas": drift.schemas.by_verdict()} if drift.schemas else {}),
             "seen_seconds_ago": None if readiness.age is None else round(readiness.age, 1),
             "database_away_seconds": None if readiness.away is None else round(readiness.away, 1),
         }

@@ -12,27 +12,24 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from gate import log
 from gate.database.postgresql.connection import ReusedConnection
 from gate.database.postgresql.engine import PostgresEngine
 from gate.database.postgresql.lock import CONNECTIONS
 from gate.drift.comparison import Drift
-from gate.drift.inspector import Inspection
+from gate.drift.inspector import Inspection, Inspector
+from gate.drift.schemas import SchemasInspector, with_drifts
 from gate.errors import BadSettings, DatabaseUnavailable, GateError, LockBusy, MigrationFailed
-from gate.migration.migrate import migrate
+from gate.migration.migrate import migrate, warn_of_invalid_indexes
 from gate.migration.plan import Plan
-from gate.migration.process import migration_environment
+from gate.migration.process import log_upgrade_command, migration_environment
 from gate.migration.progress import Progress
 from gate.process.threads import BackgroundCall
 from gate.tenants.progress_bar import ProgressBar
 from gate.tenants.schema_inspector import SchemaDropped, SchemaInspector, SchemasProgress
 from gate.tenants.summary import Summary, short_name
 from gate.tenants.templates import Templates
-
-if TYPE_CHECKING:
-    from gate.drift.schemas import SchemasInspector
 
 POLL_INTERVAL = 0.1
 """Seconds to wait for the end of an upgrade before anything else is attended to."""
@@ -49,19 +46,20 @@ CANCEL_TIMEOUT = 2.0
 Upgrades = Callable[[Drift], bool]
 
 
-def migrate_schemas(
-    plan: Plan, inspector: SchemasInspector, inspection: Inspection, should_upgrade: Upgrades
-) -> Inspection:
+def migrate_schemas(plan: Plan, inspector: Inspector, inspection: Inspection, should_upgrade: Upgrades) -> Inspection:
     """Migrate all schemas that need it and whose lock nobody else holds; return the inspection that finds none left.
 
     `inspection`: of all schemas, just made. Raises `LockBusy` if schemas are left, which another gate migrates or which
     have come meanwhile; `MigrationFailed` if any has failed, else the gravest of their errors; `BadSettings` if
-    `plan.first` is not one of them; `Interrupted` for a signal.
+    `plan.first` is not one of them; `Interrupted` for a signal. What the code needs is searched for in what was
+    migrated, too.
     """
-    if plan.first is not None and plan.first not in {state.name for state in inspection.schemas}:
+    assert isinstance(inspector, SchemasInspector)
+    names = {state.name for state in inspection.schemas or ()}
+    if plan.first is not None and plan.first not in names:
         raise BadSettings(
-            f"--first names {short_name(plan.first)}, which is none of the {len(inspection.schemas):,} schemas of "
-            "GATE_SCHEMAS. Correct the name, or leave --first out. Nothing was applied."
+            f"--first names {short_name(plan.first)}, which is none of the {len(names):,} schemas of GATE_SCHEMAS. "
+            "Correct the name, or leave --first out. Nothing was applied."
         )
     call = _Call(plan, inspector, inspection, should_upgrade)
     try:
@@ -104,11 +102,14 @@ class _Call:
         self._is_shared = bool(self._summary.busy)
         self._next_refresh = 0.0
         self._is_stopped = False
+        self._incomplete: dict[str, Drift] = {}
         self._progress = SchemasProgress(inspection.drift, self._summary.total)
         self._bar = ProgressBar(self._summary.total)
         self._templates = Templates(plan, migration_environment(inspector.database, dedicated=plan.dedicated))
 
     def run(self) -> Inspection:
+        if self._plan.command and self._queue:
+            log_upgrade_command(self._plan)
         try:
             self._run_first()
             self._templates.start(len(self._queue))
@@ -118,6 +119,8 @@ class _Call:
             raise
         finally:
             self._log_summary()
+        sessions = self._inspector.engine.sessions(self._inspector.table.key)
+        warn_of_invalid_indexes(sessions.invalid_indexes_not_being_built)
         return self._result()
 
     def close(self) -> None:
@@ -129,7 +132,7 @@ class _Call:
     def _take(self, inspection: Inspection) -> None:
         """Put the schemas that need an upgrade into the queue, and those whose lock is held aside."""
         done = {*self._summary.migrated, *self._summary.failures, *(each.name for each in self._running.values())}
-        left = [s for s in inspection.schemas if self._should_upgrade(s.drift) and s.name not in done]
+        left = [s for s in inspection.schemas or () if self._should_upgrade(s.drift) and s.name not in done]
         locked = {state.name for state in left if state.migrator and self._plan.locking}
         self._existing = {state.name: state.exists for state in left}
         self._queue = [state.name for state in left if state.name not in locked]
@@ -183,7 +186,7 @@ class _Call:
         if progress:
             self._templates.learn(progress, name)
         try:
-            call.result()
+            after = call.result()
         except LockBusy:
             self._is_shared = True
             self._summary.busy.add(name)
@@ -193,6 +196,8 @@ class _Call:
         except GateError as error:
             self._record_failure(name, error)
         else:
+            if after.drift.missing:
+                self._incomplete[name] = after.drift
             if progress is None:
                 self._is_shared = True
                 self._summary.by_others.append(name)
@@ -254,9 +259,9 @@ class _Call:
         if error := self._summary.error(keep_going=self._plan.keep_going):
             raise error
         inspection = self._inspector.inspect()
-        if any(self._should_upgrade(state.drift) for state in inspection.schemas):
+        if any(self._should_upgrade(state.drift) for state in inspection.schemas or ()):
             raise LockBusy
-        return inspection
+        return with_drifts(inspection, self._incomplete)
 
 
 def _migrate_one(plan: Plan, inspector: SchemaInspector, should_upgrade: Upgrades) -> Inspection:

@@ -40,7 +40,7 @@ def may_migrate(arguments: Arguments, settings: Settings) -> bool:
     return arguments.command == "migrate" or (arguments.command == "run" and settings.run_migrations)
 
 
-def migrate_policy(settings: Settings) -> Policy:
+def migrate_policy(settings: Settings, *, keep_going: bool = False) -> Policy:
     """Return the policy of `gate migrate`, which does not wait for what is missing: only another image creates it."""
     return Policy(
         migrating=True,
@@ -48,6 +48,7 @@ def migrate_policy(settings: Settings) -> Policy:
         on_unstamped=settings.on_unstamped,
         on_incomplete=Decision.REFUSE,
         post_deploy=settings.post_deploy,
+        keep_going=keep_going,
     )
 
 
@@ -84,10 +85,10 @@ class LoopBuilder(NamedTuple):
         """In stay mode, wait instead of refusing; after a failed upgrade, wait until the database is stamped."""
         settings = self.project.settings
         if self.arguments.command == "migrate":
-            return migrate_policy(settings)
+            return migrate_policy(settings, keep_going=self.arguments.keep_going)
         chosen = (settings.on_unknown, settings.on_unstamped, settings.on_incomplete)
         if not self.inspect_only:
-            return Policy(migrating, *chosen, settings.post_deploy)
+            return Policy(migrating, *chosen, settings.post_deploy, self.arguments.keep_going)
         unknown, unstamped, incomplete = (Decision.WAIT if each is Decision.REFUSE else each for each in chosen)
         return Policy(migrating, unknown, Decision.WAIT if wanted else unstamped, incomplete)
 
@@ -122,6 +123,10 @@ class LoopBuilder(NamedTuple):
             post_deploy=settings.post_deploy,
             table_lock_timeout=settings.table_lock_timeout,
             table_lock_retries=settings.table_lock_retries,
+            schema_argument=settings.schema_argument,
+            jobs=self.arguments.jobs,
+            first=self.arguments.first,
+            keep_going=self.arguments.keep_going,
         )
 
 

@@ -52,7 +52,9 @@ class Outcome:
         if isinstance(self.finding, GateError):
             return type(self.finding), self.finding.topic
         drift = self.finding.drift
-        return str(drift), drift.verdict, self.migrator and self.migrator.revision, self.locked_out
+        # With many schemas the line changes at each one that somebody migrates.
+        line = str(drift) if drift.schemas is None else str(drift.expected)
+        return line, drift.verdict, self.migrator and self.migrator.revision, self.locked_out
 
     @property
     def description(self) -> str:

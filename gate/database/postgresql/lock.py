@@ -139,8 +139,8 @@ def _check_connection_limits(connection: Connection, needed: int) -> None:
         assert isinstance(limit, int)
         if 0 <= limit < needed:
             raise BadSettings(
-                f"gate needs {needed} connections to migrate (for {use}), and the {kind} {name} has a CONNECTION LIMIT of "
-                f"{limit}. Raise it: ALTER {str(kind).upper()} {name} CONNECTION LIMIT {needed}; or let "
+                f"gate needs {needed} connections to migrate (for {use}), and the {kind} {name} has a CONNECTION LIMIT "
+                f"of {limit}. Raise it: ALTER {str(kind).upper()} {name} CONNECTION LIMIT {needed}; or let "
                 "MIGRATION_DATABASE_URL name another role."
             )
 
