@@ -132,8 +132,8 @@ class PostgresSessions(Sessions):
 
     def _indexes(self, condition: str) -> list[str]:
         rows = self.query(
-            f"SELECT indexrelid::regclass::text FROM pg_catalog.pg_index WHERE NOT indisvalid AND {condition} ORDER BY 1"
-            f" LIMIT {MAX_INDEXES}"
+            "SELECT indexrelid::regclass::text FROM pg_catalog.pg_index"
+            f" WHERE NOT indisvalid AND {condition} ORDER BY 1 LIMIT {MAX_INDEXES}"
         )
         return [str(name) for (name,) in rows]
 

@@ -173,9 +173,9 @@ def several_tables(locations: Iterable[Location], schema_argument: str = "") -> 
             f"`-x {schema_argument}=NAME` and in the variable {TENANT_VARIABLE}."
         )
     return subject + (
-        "gate locks and verifies one version table in each run. If these are schemas of one database, set GATE_SCHEMAS, "
-        f"and let env.py upgrade only the one that it gets with `-x schema=NAME` and in the variable {TENANT_VARIABLE}. "
-        "Else give each a section of its own in the Alembic configuration, let env.py upgrade only the one of its "
-        "section, and run gate once for each: gate migrate -n SECTION, with GATE_VERSION_TABLE and "
+        "gate locks and verifies one version table in each run. If these are schemas of one database, set "
+        "GATE_SCHEMAS, and let env.py upgrade only the one that it gets with `-x schema=NAME` and in the variable "
+        f"{TENANT_VARIABLE}. Else give each a section of its own in the Alembic configuration, let env.py upgrade only "
+        "the one of its section, and run gate once for each: gate migrate -n SECTION, with GATE_VERSION_TABLE and "
         "GATE_VERSION_TABLE_SCHEMA if they differ."
     )
