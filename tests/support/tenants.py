@@ -8,6 +8,7 @@ from typing import Protocol
 import psycopg
 from psycopg import sql
 
+from tests.support.programs import ProgramResult
 from tests.support.projects import Project
 
 COOKBOOK_ENV = """
@@ -87,3 +88,14 @@ def applied(database: HasUrl) -> Sequence[tuple[str, str]]:
     """Return what has run, each as revision and schema, sorted."""
     with psycopg.connect(database.url, autocommit=True) as connection:
         return sorted(connection.execute("SELECT revision, schema FROM public.applied").fetchall())
+
+
+def migrated(result: ProgramResult) -> list[str]:
+    """Return the schemas that a gate has migrated, in order."""
+    return [event["schema"] for event in result.events if event["event"] == "gate.schema_migrated"]
+
+
+def only_in(schema: str, statements: str) -> str:
+    """Return statements of a revision that run in one schema only."""
+    lines = "\n".join(f"    {line}" for line in statements.strip().splitlines())
+    return f'if op.get_bind().exec_driver_sql("SELECT current_schema()").scalar() == {schema!r}:\n{lines}'

@@ -3,50 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from tests.conftest import GateRunner, TestDatabase
-from tests.support.programs import ProgramResult, RunningProgram, descendants
-from tests.support.projects import Project, make_project
-from tests.support.tenants import add_logged, applied, create_tenants, stamps, use_cookbook_env
+from tests.support.projects import Project
+from tests.support.tenants import add_logged, applied, create_tenants, migrated, stamps
 
 TENANTS = [f"t{number:03}" for number in range(30)]
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    """Revisions a1 and a2, where a2 records each schema in which it ran."""
-    project = make_project(tmp_path / "project").chain("a1")
-    use_cookbook_env(project)
-    add_logged(project, "a2", "a1")
-    return project
-
-
-@pytest.fixture
-def gate(project: Project, database: TestDatabase) -> Iterator[GateRunner]:
-    """gate in `project`; SCHEMAS are those of this module unless a test names others."""
-    runner = GateRunner(project.folder, database.url)
-    with runner.running:
-        yield runner
-
-
-def migrated(result: ProgramResult) -> list[str]:
-    """Return the schemas that this gate has migrated, in order."""
-    return [event["schema"] for event in result.events if event["event"] == "gate.schema_migrated"]
-
-
-def processes_of(program: RunningProgram) -> dict[int, str]:
-    """Return the command lines of the program's descendants."""
-    found = {}
-    for pid in descendants(program.pid):
-        try:
-            found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
 
 
 def test_each_schema_is_migrated_once_with_one_line_and_again_none(gate: GateRunner, database: TestDatabase) -> None:
@@ -83,14 +45,14 @@ def test_the_details_of_each_schema_are_logged_at_level_debug(gate: GateRunner, 
     assert {event["level"] for event in details} == {"debug"}
 
 
-BREAKS_IN_T007 = (
+BREAKS = (
     'if op.get_bind().exec_driver_sql("SELECT current_schema()").scalar() in {names!r}:\n    raise ValueError("broken")'
 )
 
 
 def break_in(project: Project, *names: str) -> None:
     """Let the revision a2 fail in these schemas."""
-    add_logged(project, "a2", "a1", BREAKS_IN_T007.format(names=set(names)))
+    add_logged(project, "a2", "a1", BREAKS.format(names=set(names)))
 
 
 def test_a_failing_schema_stops_what_has_not_begun_and_another_run_continues(
