@@ -32,6 +32,7 @@ _schema: ContextVar[str] = ContextVar("schema", default="")
 
 _on_terminal = False
 _progress_shown = False
+_section = ""
 
 
 def configure(style: str = "auto", level: str = "info") -> None:
@@ -44,6 +45,7 @@ def configure(style: str = "auto", level: str = "info") -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _add_section,
             _redact,
             _console_line if console else structlog.processors.JSONRenderer(),
         ],
@@ -86,13 +88,29 @@ def about_schema(name: str) -> Iterator[None]:
         _schema.reset(token)
 
 
+@contextmanager
+def about(section: str) -> Iterator[None]:
+    """Name the history that each event in this block is about, also one of another thread; "" = there is only one."""
+    global _section  # noqa: PLW0603 - gate works on one history at a time
+    before, _section = _section, section
+    try:
+        yield
+    finally:
+        _section = before
+
+
+def with_section(text: str) -> str:
+    """Return the text with the history that it is about in front of it."""
+    return f"[{_section}] {text}" if _section else text
+
+
 def progress(text: str) -> None:
     """Show a text on a terminal, in a line that the next line replaces."""
     global _progress_shown  # noqa: PLW0603 - there is one terminal
     if _on_terminal and not _schema.get():
         _progress_shown = True
         with suppress(OSError):
-            os.write(2, f"{ERASE_LINE}{printable(text)}".encode())
+            os.write(2, f"{ERASE_LINE}{printable(with_section(text))}".encode())
 
 
 def emit(level: str, event: str, message: str, **fields: object) -> None:
@@ -116,6 +134,11 @@ class _Stderr:
         _write(line.encode("utf-8", "backslashreplace") + b"\n")
 
     debug = info = warning = error = critical = msg
+
+
+def _add_section(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Name the history in a field, for programs, and in the message, for people."""
+    return {**event, "section": _section, "message": with_section(event["message"])} if _section else event
 
 
 def _redact(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

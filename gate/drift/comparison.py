@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from gate.database.missing import Missing, Shortfall, listed
 from gate.image.revision_graph import ALL_HEADS, RevisionGraph
-from gate.text import join_ids
+from gate.text import join_ids, printable, truncate
 
-if TYPE_CHECKING:
-    from gate.drift.schema_counts import SchemaCounts
+MAX_SCHEMAS_SHOWN = 5
+"""Schemas of one verdict that a line names."""
+
+MAX_SCHEMA_LENGTH = 64
+"""Characters of a schema's name in a line."""
 
 
 class Verdict(StrEnum):
@@ -32,15 +35,78 @@ class Verdict(StrEnum):
     AHEAD = "AHEAD"
 
 
+class SchemaGroup(NamedTuple):
+    """The schemas with one verdict.
+
+    `stamp_verdict`: the verdict of the stamp alone, as in `Drift`; `first`: the names and the stamped revisions of the
+    first few.
+    """
+
+    verdict: Verdict
+    stamp_verdict: Verdict
+    number: int
+    first: tuple[tuple[str, tuple[str, ...]], ...]
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether these schemas are at the heads that the image requires."""
+        return self.verdict in {Verdict.CURRENT, Verdict.DEFERRED}
+
+    def names(self) -> str:
+        """Name the first schemas: `t7 (0002), t19 (none) and 3 more`."""
+        shown = [
+            f"{short_name(name)} ({join_ids(stamped, ',') or 'none'})"
+            for name, stamped in self.first[:MAX_SCHEMAS_SHOWN]
+        ]
+        more = self.number - len(shown)
+        return ", ".join(shown) + (f" and {more:,} more" if more else "")
+
+
+class SchemaCounts(NamedTuple):
+    """How many schemas have which verdict, the worst verdict first.
+
+    `example`: the schema whose drift stands for all, since it lacks the most; "" without any schema;
+    `example_exists`: whether the database has it.
+    """
+
+    total: int
+    groups: tuple[SchemaGroup, ...]
+    example: str = ""
+    example_exists: bool = True
+
+    @property
+    def reached(self) -> int:
+        """The number of schemas at the heads that the image requires."""
+        return sum(group.number for group in self.groups if group.is_reached)
+
+    @property
+    def all_reached(self) -> bool:
+        """Whether every schema is there."""
+        return self.reached == self.total
+
+    def by_verdict(self) -> dict[str, int]:
+        """Return the number of schemas with each verdict that occurs, the worst first."""
+        numbers: dict[str, int] = {}
+        for group in self.groups:
+            numbers[group.verdict] = numbers.get(group.verdict, 0) + group.number
+        return numbers
+
+    def line(self, expected: str, *, with_names: bool = True) -> str:
+        """Render the drift line behind `drift: `."""
+        rest = [group for group in self.groups if not group.is_reached]
+        parts = [f"; {group.verdict} {group.names() if with_names else f'{group.number:,}'}" for group in rest]
+        return f"{self.reached:,} of {self.total:,} schemas expected={expected}{''.join(parts)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Drift:
     """The result of a comparison.
 
     `stamped`: the rows of the version table; `expected`: the effective heads of what the image requires, which are the
     rows that Alembic leaves after an upgrade to it; `pending`: the required revisions that are not applied, in the
-    order of Alembic's upgrade; `unknown`: rows without a script in the image; `redundant`: rows that Alembic rejects as
-    overlapping, because a descendant is stamped, too; `messages`: the first paragraph of each unapplied revision's
-    docstring, by its id.
+    order of Alembic's upgrade, () where the stamp is UNKNOWN, since a newer image may have applied them all; `unknown`:
+    rows without a script in the image; `redundant`: rows that Alembic rejects as overlapping, because a descendant is
+    stamped, too; `messages`: the first paragraph of each unapplied revision's docstring, by its id.
 
     `missing`: the first things that the code of the image needs and the database lacks, and `missing_total` the number
     of all; `replaced`: the verdict of the stamp alone, where INCOMPLETE or AHEAD replaces it.
@@ -154,8 +220,9 @@ def _compare_stamp(image: RevisionGraph, rows: Collection[str] | None, *, other_
     known = {id_ for id_ in resolved.values() if id_}
     unknown = tuple(row for row, id_ in resolved.items() if not id_)
     if unknown:
-        verdict = Verdict.DIVERGED if _lacks_descendant(image, known) else Verdict.UNKNOWN
-        return _drift(image, verdict, stamped, known, unknown=unknown)
+        if not _lacks_descendant(image, known):
+            return Drift(Verdict.UNKNOWN, stamped, image.expected, unknown=unknown, target=image.target)
+        return _drift(image, Verdict.DIVERGED, stamped, known, unknown=unknown)
     if half_applied(image, known):
         return _drift(image, Verdict.DIVERGED, stamped, known)
     overlapping = _overlapping(image, known)
@@ -216,3 +283,8 @@ def _drift(
         outstanding=outstanding,
         target=image.target,
     )
+
+
+def short_name(name: str) -> str:
+    """Make the name of a schema printable and short."""
+    return truncate(printable(truncate(name, MAX_SCHEMA_LENGTH)), MAX_SCHEMA_LENGTH)

@@ -18,6 +18,14 @@ def decide_for(drift: Drift, policy: Policy) -> Decision:
     return Decision.UPGRADE if upgrades else max(decisions - {Decision.UPGRADE}, key=STRICTNESS.index)
 
 
+def refused_verdict(drift: Drift, policy: Policy) -> Verdict:
+    """Return the verdict of the stamp that the policy refuses; with many schemas, it need not be the worst one."""
+    for group in drift.schemas.groups if drift.schemas else ():
+        if decide(group.verdict, policy, group.stamp_verdict) is Decision.REFUSE:
+            return group.stamp_verdict
+    return drift.stamp_verdict
+
+
 def decide(verdict: Verdict, policy: Policy, stamp_verdict: Verdict = Verdict.CURRENT) -> Decision:
     """Return the entry of the decision table in the documentation for this verdict and policy.
 

@@ -69,7 +69,7 @@ class Inspector:
     """Inspects one database for one image repeatedly, each time on a new connection.
 
     `needs`: what the code of the image needs, None if that is not known; `migrating`: this gate may migrate that
-    database.
+    database; `siblings`: the other histories of the image, by their names.
     """
 
     def __init__(
@@ -80,9 +80,10 @@ class Inspector:
         needs: Needs | None = None,
         *,
         migrating: bool = False,
+        siblings: Mapping[str, RevisionGraph] = {},
     ) -> None:
         self.graph, self.table, self.database, self.needs = graph, table, database, needs
-        self.migrating = migrating
+        self.migrating, self.siblings = migrating, siblings
         self._frozen: FrozenCalls[BackgroundCall[Any]] = FrozenCalls()
 
     @property
@@ -102,7 +103,12 @@ class Inspector:
         Raises `DatabaseUnavailable` if the stamp cannot be read, and `BadSettings` if the settings are the cause.
         """
         stamp = self._in_thread(lambda deadline: self.engine.read_stamp(self.table, deadline, self.needs), limit)
-        return compare(self.graph, self.table, stamp, migrating=self.migrating)
+        inspection = compare(self.graph, self.table, stamp, migrating=self.migrating)
+        if self.siblings and inspection.drift.unknown:
+            from gate.drift.version_table import reject_sibling_rows  # noqa: PLC0415 - most images have one history
+
+            reject_sibling_rows(stamp, inspection.table, inspection.drift, self.siblings)
+        return inspection
 
     def _in_thread(self, read: Callable[[float], _T], limit: float | None) -> _T:
         """Read in a thread, since name resolution blocks in C, where Python handles no signal.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gate.database.missing import MAX_MISSING_SHOWN, Kind, Missing, sql_name
-from gate.drift.comparison import Drift, Verdict
-from gate.drift.schema_counts import SchemaCounts, short_name
+from gate.drift.comparison import Drift, SchemaCounts, Verdict, short_name
 from gate.image.revision_graph import ALL_HEADS, Revision
 from gate.text import join_ids, printable, truncate
 
@@ -40,6 +39,12 @@ CREATE_REMEDY = {
 """What to do about a missing table or column, by the verdict of the stamp."""
 
 START_ANYWAY = "With GATE_ON_INCOMPLETE=go, `gate run` starts the server nevertheless."
+
+SEVERAL_TABLES_REMEDY = (
+    "Give each history a section of its own in the Alembic configuration, let env.py configure only the one of its "
+    "section, and name them all: gate migrate -n SECTION -n SECTION. For a schema for each tenant, set GATE_SCHEMAS."
+)
+"""What to do where one run of env.py configures several version tables."""
 
 MAX_PENDING_SHOWN = 5
 """The number of pending revisions that a line names."""
@@ -265,6 +270,11 @@ def pending_text(drift: Drift) -> str:
     """Render the number of pending revisions and the first few of their ids."""
     number = len(drift.pending)
     return f"{revision_count(number)} ({_first_few(drift.pending)})" if number else "no revision"
+
+
+def stamped_unknown(drift: Drift) -> str:
+    """Say with what the database is stamped that the image does not know."""
+    return f"the database is stamped with {join_ids(drift.unknown)}, which this image does not know"
 
 
 def deferred_text(drift: Drift) -> str:

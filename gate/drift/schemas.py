@@ -14,10 +14,9 @@ from gate.database.location import Database
 from gate.database.missing import Needs, Shortfall
 from gate.database.stamp import Stamp, TableName
 from gate.drift import comparison
-from gate.drift.comparison import Drift, Verdict
+from gate.drift.comparison import MAX_SCHEMAS_SHOWN, Drift, SchemaCounts, SchemaGroup, Verdict
 from gate.drift.inspector import Inspection, Inspector, SchemaState
-from gate.drift.schema_counts import MAX_SHOWN, SchemaCounts, SchemaGroup
-from gate.drift.version_table import verify
+from gate.drift.version_table import reject_sibling_rows, verify
 from gate.errors import BadSettings
 from gate.image.revision_graph import RevisionGraph
 from gate.settings.schema_source import SchemaSource
@@ -55,10 +54,11 @@ class SchemasInspector(Inspector):
         needs: Needs | None = None,
         *,
         migrating: bool = False,
+        siblings: Mapping[str, RevisionGraph] = {},
         source: SchemaSource,
         may_be_empty: bool = False,
     ) -> None:
-        super().__init__(graph, table, database, needs, migrating=migrating)
+        super().__init__(graph, table, database, needs, migrating=migrating, siblings=siblings)
         self.source, self.may_be_empty = source, may_be_empty
 
     @property
@@ -71,14 +71,19 @@ class SchemasInspector(Inspector):
         stamps = self._in_thread(
             lambda deadline: self.engine.read_schemas(self.source, self.table, deadline, self.needs), limit
         )
-        return compare_schemas(
+        inspection = compare_schemas(
             self.graph, self.table, stamps, self.source, migrating=self.migrating, may_be_empty=self.may_be_empty
         )
+        for stamp, state in zip(stamps, inspection.schemas or (), strict=True) if self.siblings else ():
+            if state.drift.unknown:
+                reject_sibling_rows(stamp, f"{state.name}.{self.table.table}", state.drift, self.siblings)
+        return inspection
 
     def of(self, schema: str) -> Inspector:
         """Return the inspector of one schema."""
         needs = self.needs and self.needs._replace(home=schema)
-        return Inspector(self.graph, table_in(self.table, schema), self.database, needs, migrating=self.migrating)
+        table = table_in(self.table, schema)
+        return Inspector(self.graph, table, self.database, needs, migrating=self.migrating, siblings=self.siblings)
 
 
 def table_in(table: TableName, schema: str) -> TableName:
@@ -163,7 +168,7 @@ def _groups(states: Iterable[SchemaState]) -> Iterable[SchemaGroup]:
     ordered = sorted(states, key=lambda state: (-_severity(state), state.drift.stamp_verdict))
     for (verdict, stamp_verdict), group in groupby(ordered, lambda s: (s.drift.verdict, s.drift.stamp_verdict)):
         members = [*group]
-        first = tuple((state.name, state.drift.stamped) for state in members[:MAX_SHOWN])
+        first = tuple((state.name, state.drift.stamped) for state in members[:MAX_SCHEMAS_SHOWN])
         yield SchemaGroup(verdict, stamp_verdict, len(members), first)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from gate.database.lock import Lock
 from gate.drift.comparison import Drift, Verdict
 from gate.drift.inspector import Inspector
-from gate.drift.messages import MAX_PENDING_SHOWN, pending_text, redundant_rows
+from gate.drift.messages import MAX_PENDING_SHOWN, pending_text, redundant_rows, stamped_unknown
 from gate.errors import GateError
 from gate.migration.progress import STAMP_REMEDY, Progress
 from gate.text import join_ids
@@ -23,14 +23,17 @@ def remaining_changes(inspector: Inspector, progress: Progress, lock: Lock, time
 
     `timeout`: seconds for the check that finds the committed revisions.
     """
+    pending = set(progress.planned.pending)
     try:
         after = progress.unapplied(inspector.inspect(limit=timeout).drift)
     except GateError:
         committed = "gate could not check whether anything was committed."
-        pending = set(progress.planned.pending)
     else:
-        pending = set(after.pending)
-        committed = _committed(after, pending, progress)
+        if after.stamp_verdict is Verdict.UNKNOWN:
+            committed = f"gate cannot tell what was committed: {stamped_unknown(after)}."
+        else:
+            pending = set(after.pending)
+            committed = _committed(after, pending, progress)
     return committed + _partial_changes(lock, progress, pending)
 
 

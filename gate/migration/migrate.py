@@ -16,7 +16,7 @@ from gate.database.lock import Lock
 from gate.database.stamp import VersionTableLocked
 from gate.drift.comparison import Drift, Verdict
 from gate.drift.inspector import Inspection, Inspector
-from gate.drift.messages import MAX_PENDING_SHOWN, deferred_text, pending_text
+from gate.drift.messages import MAX_PENDING_SHOWN, deferred_text, pending_text, stamped_unknown
 from gate.errors import DatabaseLost, DatabaseUnavailable, Interrupted, LockLost, MigrationFailed
 from gate.migration import failure_report
 from gate.migration.plan import Plan
@@ -137,8 +137,8 @@ def _verify(plan: Plan, inspector: Inspector, progress: Progress, lock: Lock) ->
         plan.post_deploy or after.drift.stamp_verdict is not Verdict.DEFERRED
     ):
         raise MigrationFailed(
-            f"The upgrade ended without an error, but the database is {after.drift.verdict} ({after.drift}). Still "
-            f"pending: {pending_text(plan.planned(after.drift))}. gate read {inspector.table.table} in schema "
+            f"The upgrade ended without an error, but the database is {after.drift.verdict} ({after.drift}). "
+            f"{_left(plan.planned(after.drift))}. gate read {inspector.table.table} in schema "
             f"{after.stamp.schema} of database {after.stamp.database}. Check that {_goal_of(plan)}env.py commits, and "
             "that this is its version table; for another one, set GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA."
             f"{shell_hint(plan.command)}"
@@ -154,6 +154,12 @@ def _verify(plan: Plan, inspector: Inspector, progress: Progress, lock: Lock) ->
         seconds=round(time.time() - progress.since, 1),
     )
     return after
+
+
+def _left(after: Drift) -> str:
+    if after.stamp_verdict is Verdict.UNKNOWN:
+        return f"gate cannot tell what is pending: {stamped_unknown(after)}"
+    return f"Still pending: {pending_text(after)}"
 
 
 def _goal_of(plan: Plan) -> str:

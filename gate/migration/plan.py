@@ -113,6 +113,25 @@ USE_PLACEHOLDER = (
 )
 
 
+SECTION_PLACEHOLDER = "{section}"
+"""gate replaces it in GATE_UPGRADE_COMMAND by the history to upgrade, where it guards several."""
+
+
+def command_for(command: Sequence[str], section: str) -> tuple[str, ...]:
+    """Return GATE_UPGRADE_COMMAND for one history; `section`: which, "" = there is only one.
+
+    Raises `BadSettings` if the command cannot know which of several it upgrades: gate would run it for each.
+    """
+    if command and section and not any(SECTION_PLACEHOLDER in word for word in command):
+        raise BadSettings(
+            f"GATE_UPGRADE_COMMAND would run for each history, and does not name the one that it upgrades. Write "
+            f"{SECTION_PLACEHOLDER} where the command names it, as in `alembic -n {SECTION_PLACEHOLDER} upgrade "
+            "heads`, or give each history a gate of its own: gate run -n A --upgrade-command … -- gate run -n B "
+            "--upgrade-command … -- CMD."
+        )
+    return tuple(word.replace(SECTION_PLACEHOLDER, section) if section else word for word in command)
+
+
 def upgrade_targets(graph: RevisionGraph, *, post_deploy: bool) -> tuple[str, ...]:
     """Return what to upgrade to: GATE_TARGET as it is, unless some revisions on the way to it may wait."""
     if post_deploy or graph.expected == graph.targets:

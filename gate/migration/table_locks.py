@@ -9,6 +9,7 @@ from typing import NamedTuple
 from gate import log
 from gate.database.lock import Lock
 from gate.database.sessions import join_blockers
+from gate.drift.comparison import Verdict
 from gate.drift.inspector import Inspector
 from gate.errors import GateError, LockLost, MigrationFailed, TableLockConflict
 from gate.migration.failure_report import partially_committed
@@ -78,9 +79,12 @@ def _remains(inspector: Inspector, progress: Progress, lock: Lock) -> Remains:
     if not candidates and progress.step <= 1:
         return Remains([])
     try:
-        pending = progress.unapplied(inspector.inspect(limit=INSPECTION_TIMEOUT).drift).pending
+        after = progress.unapplied(inspector.inspect(limit=INSPECTION_TIMEOUT).drift)
     except GateError:
         return Remains(None if candidates else [])
+    if after.stamp_verdict is Verdict.UNKNOWN:
+        return Remains(None if candidates else [])
+    pending = after.pending
     repeats = progress.step - 1 if lock.transactional and progress.rolled_back(pending) else 0
     return Remains(partially_committed(progress, pending), repeats)
 

@@ -28,7 +28,12 @@ class SchemaInspector(Inspector):
 
     def __init__(self, inspector: Inspector, engine: PostgresEngine, *, exists: bool) -> None:
         super().__init__(
-            inspector.graph, inspector.table, inspector.database, inspector.needs, migrating=inspector.migrating
+            inspector.graph,
+            inspector.table,
+            inspector.database,
+            inspector.needs,
+            migrating=inspector.migrating,
+            siblings=inspector.siblings,
         )
         self._engine, self._exists = engine, exists
 

@@ -154,6 +154,40 @@ def test_stay_starts_no_server_while_the_migrator_that_it_waited_for_still_works
     assert (staying.process.poll(), staying.out) == (None, [])
 
 
+def test_a_failure_beside_a_stamp_of_another_image_does_not_claim_what_was_committed(
+    gate: GateRunner, database: TestDatabase, tmp_path: Path
+) -> None:
+    project = make_project(tmp_path / "each", options=", transaction_per_migration=True").chain("a1", "a2")
+    stamp = (
+        "with op.get_context().autocommit_block():\n    op.execute(\"UPDATE alembic_version SET version_num = 'zz99'\")"
+    )
+    project.add("a3", "a2", f"{stamp}\n1 / 0")
+    gate.folder = project.folder
+    ended = gate("migrate")
+    assert ended.code == 65
+    assert "gate cannot tell what was committed: the database is stamped with zz99" in ended.failure
+    assert "Committed:" not in ended.failure
+    assert "Still pending" not in ended.failure
+    assert database.stamped() == {"zz99"}
+
+
+def test_an_upgrade_that_ends_with_a_stamp_of_another_image_does_not_claim_what_is_pending(
+    gate: GateRunner, database: TestDatabase
+) -> None:
+    script = gate.folder / "upgrade.py"
+    script.write_text(
+        "import os, psycopg\n"
+        "with psycopg.connect(os.environ['DATABASE_URL']) as connection:\n"
+        "    connection.execute('CREATE TABLE alembic_version (version_num text PRIMARY KEY)')\n"
+        "    connection.execute(\"INSERT INTO alembic_version VALUES ('zz99')\")\n"
+    )
+    ended = gate("migrate", GATE_UPGRADE_COMMAND=f"{sys.executable} {script}")
+    assert ended.code == 65
+    assert "gate cannot tell what is pending: the database is stamped with zz99" in ended.failure
+    assert "Still pending" not in ended.failure
+    assert database.stamped() == {"zz99"}
+
+
 @pytest.mark.parametrize("how", ["its own", "a command"])
 def test_where_tables_exist_without_a_stamp_the_remedy_is_to_stamp(
     gate: GateRunner, database: TestDatabase, how: str

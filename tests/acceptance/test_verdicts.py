@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 
+from demo.embedded_postgres import free_port
 from tests.conftest import SERVER, GateRunner, TestDatabase
 from tests.support.projects import Project, make_project
 
@@ -122,6 +124,33 @@ def test_an_unknown_revision_is_no_drift_for_check(gate: GateRunner, database: T
     ended = gate("check")
     assert ended.code == 0
     assert ended.out.startswith("UNKNOWN drift: db=zz99 expected=a3\n")
+
+
+@pytest.mark.parametrize("post_deploy", [False, True])
+def test_beside_an_unknown_revision_nothing_is_said_to_be_pending(
+    gate: GateRunner, project: Project, database: TestDatabase, *, post_deploy: bool
+) -> None:
+    if post_deploy:
+        path = project.add("a4", "a3")
+        path.write_text(f"{path.read_text()}\npost_deploy = True\n")
+    database.stamp("zz99")
+    found = json.loads(gate("check", "--json").out)
+    assert (found["verdict"], found["unknown"]) == ("UNKNOWN", ["zz99"])
+    assert (found["pending"], found["deferred"], found["messages"]) == ([], [], {})
+    plan = json.loads(gate("plan", "--json").out)
+    assert (plan["revisions"], plan["deferred"]) == ([], [])
+    port = free_port()
+    waiting = gate.start("run", "--", *SERVER, GATE_ON_UNKNOWN="wait", GATE_PLACEHOLDER=f"127.0.0.1:{port}")
+    event = waiting.await_event("gate.waiting")
+    assert (event["pending"], event.get("next_revisions"), event.get("deferred")) == (0, None, None)
+    answers = [httpx.get(f"http://127.0.0.1:{port}/health/ready").json()]
+    serving = gate.start("serve", "--listen", f"127.0.0.1:{(other := free_port())}")
+    serving.await_event("gate.serving")
+    answers.append(httpx.get(f"http://127.0.0.1:{other}/health/ready").json())
+    assert [(a["verdict"], a["pending"], a["deferred"]) for a in answers] == [("UNKNOWN", 0, 0)] * 2
+    metrics = httpx.get(f"http://127.0.0.1:{other}/metrics").text
+    assert "gate_pending_revisions 0.0" in metrics
+    assert "gate_deferred_revisions 0.0" in metrics
 
 
 @pytest.mark.parametrize("migrating", ["", "1"])

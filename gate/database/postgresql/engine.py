@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from gate.database.postgresql import stamp
 from gate.database.postgresql.connection import ReusedConnection, connect, explained, load_driver
-from gate.database.postgresql.psycopg_runner import SEARCH_REMEDY, PsycopgRunner
+from gate.database.postgresql.stamp import SEARCH_REMEDY, PsycopgRunner
 from gate.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:

@@ -54,6 +54,9 @@ MAX_SCHEMAS = 100_000
 MAX_OTHER_TABLES_READ = 20
 """Tables with a column version_num that are read in schemas without a version table."""
 
+MAX_RETRIES = 20
+"""How many version tables may be dropped and created again while they are read."""
+
 DROPPED = frozenset({"42P01", "3F000", "42703"})
 """SQLSTATEs of a table, a schema and a column that were dropped after the catalog was read."""
 
@@ -217,10 +220,19 @@ def _read_catalog(run: Run, names: Sequence[str], table: TableName) -> tuple[_Se
         for number, pid, name in json.loads(holders or "[]")
     }
     server = _Server(database, role, standby, search_path, migrators)
-    found = [_Schema(*each) for each in json.loads(schemas)]
+    found = [_without_dropped(_Schema(*each)) for each in json.loads(schemas)]
     for schema in found:
         _reject_unreadable(run, server, schema, table)
     return server, found
+
+
+def _without_dropped(schema: _Schema) -> _Schema:
+    """Leave out what was dropped while the statement ran: a function about a privilege returns NULL then."""
+    if schema.exists and schema.usable is None:
+        return schema._replace(exists=False, kind=None, other_tables=False, others=None)
+    if schema.has_column and schema.readable is None:
+        return schema._replace(kind=None)
+    return schema
 
 
 def _catalog_statement(names: Sequence[str], table: TableName) -> str:
@@ -274,38 +286,50 @@ def _read_rows(
     run: Run, server: _Server, schemas: Sequence[_Schema], table: TableName
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, _Schema]]:
     """Read the rows of the version tables; return also the schemas from which one was dropped meanwhile."""
-    stamped = [schema for schema in schemas if schema.kind is not None]
     rows: dict[str, tuple[str, ...]] = {}
     dropped: dict[str, _Schema] = {}
+    stamped = [schema for schema in schemas if schema.kind is not None]
     batches = [stamped[start : start + BATCH_SIZE] for start in range(0, len(stamped), BATCH_SIZE)]
+    retries = MAX_RETRIES
     while batches:
         batch = batches.pop()
-        try:
-            found = _union_rows(run, [(schema.name, table.table) for schema in batch])
-        except Exception as error:
-            _reject_locked(error, server, table)
-            if sqlstate_of(error) not in DROPPED:
-                raise
-            if len(batch) > 1:
-                batches += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
-                continue
-            dropped[batch[0].name] = _read_again(run, batch[0], table, error)
-            continue
-        for schema, values in zip(batch, found, strict=True):
-            name = f"{schema.name}.{table.table}"
-            rows[schema.name] = stamped_rows(values, name, server.database)
-            reject_empty_view(_catalog_of(server, schema), table, rows[schema.name])
+        found = _try_batch(run, server, batch, table)
+        if found is not None:
+            rows.update(found)
+        elif len(batch) > 1:
+            middle = len(batch) // 2
+            batches += [batch[:middle], batch[middle:]]
+        else:
+            _, [schema] = _read_catalog(run, [batch[0].name], table)
+            retries -= schema.kind is not None
+            if schema.kind is None:
+                dropped[schema.name] = schema
+            elif retries:
+                batches.append([schema])  # it was created again
+            else:
+                raise DatabaseUnavailable(
+                    f"The schemas of database {server.database} change faster than gate can read them: the version "
+                    f"table of schema {schema.name} was dropped and created again. gate tries again."
+                )
     return rows, dropped
 
 
-def _read_again(run: Run, schema: _Schema, table: TableName, error: Exception) -> _Schema:
-    """Read the catalog of a schema again whose version table was dropped; raises the error if it was not."""
-    _, [found] = _read_catalog(run, [schema.name], table)
-    if found.kind is not None:
-        raise DatabaseUnavailable(
-            f"The version table of schema {schema.name} cannot be read: {shorten(str(error), 200)}"
-        )
-    return found
+def _try_batch(
+    run: Run, server: _Server, batch: Sequence[_Schema], table: TableName
+) -> dict[str, tuple[str, ...]] | None:
+    """Read the rows of each schema; return None if one of the tables was dropped meanwhile."""
+    try:
+        found = _union_rows(run, [(schema.name, table.table) for schema in batch])
+    except Exception as error:
+        _reject_locked(error, server, table)
+        if sqlstate_of(error) not in DROPPED:
+            raise
+        return None
+    rows = {}
+    for schema, values in zip(batch, found, strict=True):
+        rows[schema.name] = stamped_rows(values, f"{schema.name}.{table.table}", server.database)
+        reject_empty_view(_catalog_of(server, schema), table, rows[schema.name])
+    return rows
 
 
 def _reject_locked(error: Exception, server: _Server, table: TableName) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from gate.drift.messages import SEVERAL_TABLES_REMEDY
 from gate.migration.plan import TENANT_VARIABLE, UpgradeRequest
 from gate.text import join_ids
 
@@ -166,16 +167,10 @@ def several_tables(locations: Iterable[Location], schema_argument: str = "") -> 
     else:
         names = join_ids([f"{each.schema}.{each.table}" for each in locations])
         found = f"{len(locations)} version tables of database {databases[0][0]} ({names})"
-    subject = f"env.py upgrades {found} in one run, as a loop over tenants or Alembic's multidb template does. "
+    subject = f"env.py upgrades {found} in one run, as a loop over tenants or Alembic's multidb template does."
     if schema_argument:
-        return subject + (
-            "gate runs env.py once for each schema. Let env.py upgrade only the one that it gets with "
+        return (
+            f"{subject} gate runs env.py once for each schema. Let env.py upgrade only the one that it gets with "
             f"`-x {schema_argument}=NAME` and in the variable {TENANT_VARIABLE}."
         )
-    return subject + (
-        "gate locks and verifies one version table in each run. If these are schemas of one database, set "
-        "GATE_SCHEMAS, and let env.py upgrade only the one that it gets with `-x schema=NAME` and in the variable "
-        f"{TENANT_VARIABLE}. Else give each a section of its own in the Alembic configuration, let env.py upgrade only "
-        "the one of its section, and run gate once for each: gate migrate -n SECTION, with GATE_VERSION_TABLE and "
-        "GATE_VERSION_TABLE_SCHEMA if they differ."
-    )
+    return f"{subject} gate locks and verifies one version table in each run. {SEVERAL_TABLES_REMEDY}"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,23 @@ from tests.support.programs import await_true
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
 
 
+SLEEPS_ONCE = 'op.execute("SELECT pg_sleep(600 * (to_regclass($$go_on$$) IS NULL)::int)")'
+"""A statement of a migration that sleeps until a table exists."""
+
+GO_ON = "CREATE TABLE IF NOT EXISTS go_on ()"
+TERMINATE = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE state = 'active' AND query LIKE '%pg_sleep(600%' AND pid <> pg_backend_pid()"
+)
+
+
 @dataclass
 class Compose:
     """One Compose project."""
 
     project: str
     files: tuple[Path, ...]
+    image: str
 
     def __call__(self, *arguments: str, **environment: str) -> str:
         files = [f"--file={file}" for file in self.files]
@@ -55,6 +67,15 @@ class Compose:
 
     def service(self, name: str) -> Container:
         return Container(f"{self.project}_{name}_1")
+
+    def execute(self, statement: str) -> str:
+        return podman_output("exec", self.service("db").name, "psql", "-h", "/tmp", "-U", "shop", "-tAc", statement)
+
+    def start_one_shot(self, image: str) -> Container:
+        """Start the service that migrates, with another image than the example's."""
+        podman_output("tag", image, self.image)
+        self("up", "--detach", "--no-build", "db", "migrate")
+        return self.service("migrate")
 
     def healthy(self, name: str) -> bool:
         """What the service's own health check says now; podman runs it by itself only where there is systemd."""
@@ -74,7 +95,8 @@ def compose(containers: Containers, tmp_path: Path, request: pytest.FixtureReque
             images[service]["build"] = {"context": told["build"], "args": {"PYTHON_IMAGE": PYTHON_IMAGE}}
     database = {"image": POSTGRES_IMAGE, "environment": {"LC_ALL": UTF8}}
     (tmp_path / "standins.yaml").write_text(json.dumps({"services": {"db": database, **images}}))  # JSON is YAML
-    project = Compose(f"gate-test-{secrets.token_hex(4)}", (ROOT / request.param, tmp_path / "standins.yaml"))
+    files = (ROOT / request.param, tmp_path / "standins.yaml")
+    project = Compose(f"gate-test-{secrets.token_hex(4)}", files, tag)
     yield project
     project("--profile=migrate", "--profile=post-deploy", "down", "--volumes", "--timeout=2")
 
@@ -130,6 +152,36 @@ def test_what_may_wait_is_applied_by_a_service_of_its_own(
     done = podman_output("exec", web.name, "gate", "check")
     assert done.startswith("CURRENT drift: db=0004 expected=0003")
     assert len(json.loads(web.get("/items"))) == 2
+
+
+@pytest.mark.parametrize("compose", ["compose.yaml"], indirect=True)
+def test_the_one_shot_is_tried_again_after_the_database_went_away(
+    compose: Compose, containers: Containers, tmp_path: Path
+) -> None:
+    migrate = compose.start_one_shot(containers.build_changed(SLEEPS_ONCE, tmp_path))
+    migrate.await_event("gate.revision_started", lambda event: event["revision"] == "0003")
+    compose.execute(GO_ON)
+    await_true(lambda: compose.execute(TERMINATE) == "t", migrate.logs)
+    migrate.await_event("gate.migrated")
+    await_true(lambda: (migrate.state("Status"), migrate.state("ExitCode")) == ("exited", "0"), migrate.logs)
+    assert [event["kind"] for event in migrate.events() if event["event"] == "gate.failed"] == ["DatabaseLost"]
+    assert compose.execute("SELECT version_num FROM alembic_version") == "0003"
+
+
+@pytest.mark.parametrize("compose", ["compose.yaml"], indirect=True)
+def test_a_one_shot_that_fails_is_repeated_three_times_and_then_given_up(
+    compose: Compose, containers: Containers, tmp_path: Path
+) -> None:
+    migrate = compose.start_one_shot(containers.build_changed('raise RuntimeError("broken")', tmp_path))
+
+    def failures() -> list[str]:
+        return [event["kind"] for event in migrate.events() if event["event"] == "gate.failed"]
+
+    for tries in range(1, 5):
+        await_true(partial(lambda tries: len(failures()) >= tries, tries), migrate.logs)
+    await_true(lambda: migrate.state("Status") == "exited", migrate.logs)
+    assert migrate.state("ExitCode") == "65"
+    assert failures() == ["MigrationFailed"] * 4
 
 
 @pytest.mark.parametrize("compose", ["compose.yaml"], indirect=True)

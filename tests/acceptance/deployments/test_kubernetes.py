@@ -1,7 +1,8 @@
 """k8s/: the pods of each overlay, played.
 
-`podman kube play` is no cluster. What it cannot do is changed before (`playable`): a Deployment becomes a Pod that
-ends, the Secret a folder with the same owner and mode, the native sidecar an ordinary container; probes and ports go.
+`podman kube play` is no cluster (tests/cluster has one). What it cannot do is changed before (`playable`): a Deployment
+becomes a Pod that ends, the Secret a folder with the same owner and mode, the native sidecar an ordinary container;
+probes, ports and preStop go.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Player:
         for container in containers_of(pod):
             container["image"] = f"{self.image or self.containers.image}:latest"
             # podman would publish the ports on this machine, and has no timer for the probes.
-            for left_out in ("ports", "livenessProbe", "readinessProbe", "startupProbe"):
+            for left_out in ("ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"):
                 container.pop(left_out, None)
         return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "annotations": KEPT}, "spec": pod}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from copy import deepcopy
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import kubernetes_validate
 import pytest
+import yaml
 
-from gate.errors import BadScripts, BadSettings, MigrationFailed, Refused
+from gate.errors import BadScripts, BadSettings, DatabaseLost, LockTimeout, MigrationFailed, Refused
 from tests.support.containers import ROOT
 from tests.support.manifests import (
     Resource,
@@ -33,6 +35,7 @@ JOBS = {"job": "shop-migrate", "post-deploy": "shop-post-deploy"}
 """Overlay -> the name of its Job before the tag."""
 
 NATIVE_SIDECARS = "1.29"
+WEEK = 7 * 24 * 60 * 60
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -96,8 +99,45 @@ def test_no_liveness_probe_asks_for_the_schema_and_a_readiness_probe_does(name: 
     (pod,) = (pod for pod in pod_specs(overlay(name)) if "restartPolicy" not in pod)
     ready = [container["readinessProbe"]["httpGet"]["path"] for container in probed(pod, "readinessProbe")]
     assert "/health/ready" in ready
-    for kind in ("livenessProbe", "startupProbe"):
-        assert {container[kind]["httpGet"]["path"] for container in probed(pod, kind)} <= {"/health"}
+    assert {container["livenessProbe"]["httpGet"]["path"] for container in probed(pod, "livenessProbe")} == {"/health"}
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_liveness_begins_when_the_server_answers_and_no_probe_ends_a_wait(name: str) -> None:
+    web = server_of(name)
+    probe = web["startupProbe"]
+    # The placeholder answers /health while gate waits, and /health/ready with 503.
+    assert probe["httpGet"]["path"] == ("/health/ready" if placeholder_of(web) else "/health")
+    assert probe["httpGet"]["port"] == "http"
+    assert probe["periodSeconds"] * probe["failureThreshold"] == WEEK
+    assert probe["periodSeconds"] <= 5
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_a_server_is_asked_for_five_more_seconds_and_then_has_time_to_end(name: str) -> None:
+    assert server_of(name)["lifecycle"] == {"preStop": {"sleep": {"seconds": 5}}}
+    (pod,) = (pod for pod in pod_specs(overlay(name)) if "restartPolicy" not in pod)
+    assert pod["terminationGracePeriodSeconds"] >= 5 + 20
+
+
+def test_the_pause_of_kubernetes_1_29_is_a_command_and_valid_there() -> None:
+    comment = re.search(r"For 1\.29: +(exec: .*)", (ROOT / "k8s" / "base" / "deployment.yaml").read_text())
+    assert comment
+    assert comment[1] in (ROOT / "docs" / "kubernetes.md").read_text()
+    deployment = deepcopy(resource_of_kind(overlay("job"), "Deployment"))
+    (web,) = deployment["spec"]["template"]["spec"]["containers"]
+    web["lifecycle"]["preStop"] = yaml.safe_load(comment[1])
+    kubernetes_validate.validate(deployment, NATIVE_SIDECARS, strict=True)
+
+
+def server_of(name: str) -> Resource:
+    web: Resource
+    (web,) = resource_of_kind(overlay(name), "Deployment")["spec"]["template"]["spec"]["containers"]
+    return web
+
+
+def placeholder_of(container: Resource) -> str | None:
+    return next((each["value"] for each in container["env"] if each["name"] == "GATE_PLACEHOLDER"), None)
 
 
 def probed(pod: Resource, kind: str) -> list[Resource]:
@@ -108,6 +148,8 @@ def probed(pod: Resource, kind: str) -> list[Resource]:
 def test_a_pod_may_wait_and_takes_no_older_one_away(name: str) -> None:
     deployment = resource_of_kind(overlay(name), "Deployment")["spec"]
     assert deployment["replicas"] > 1
+    # Without its type every identical `apply` would report a change.
+    assert deployment["strategy"]["type"] == "RollingUpdate"
     assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     for pod in pod_specs(overlay(name)):
         assert pod["terminationGracePeriodSeconds"] == 30
@@ -136,11 +178,14 @@ def test_the_second_job_is_the_first_one_with_an_option() -> None:
 def test_job_is_not_tried_again_after_what_only_a_person_can_mend(name: str) -> None:
     job = resource_of_kind(overlay(name), "Job")["spec"]
     assert "activeDeadlineSeconds" not in job
+    assert job["backoffLimit"] >= 3
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
     failing = next(rule["onExitCodes"] for rule in job["podFailurePolicy"]["rules"] if rule["action"] == "FailJob")
     assert failing["containerName"] == job["template"]["spec"]["containers"][0]["name"]
     assert failing["values"] == sorted(
         {error.exit_code for error in (MigrationFailed, Refused, BadSettings, BadScripts)}
     )
+    assert not {DatabaseLost.exit_code, LockTimeout.exit_code} & {*failing["values"]}
 
 
 def test_sidecar_is_a_native_one() -> None:
