@@ -60,7 +60,7 @@ class Project(NamedTuple):
             settings.version_table or in_env_py.table or DEFAULT_TABLE,
             settings.version_table_schema or in_env_py.schema,
             table_is_set=settings.version_table is not None,
-            schema_is_set=settings.version_table_schema is not None,
+            schema_is_set=settings.version_table_schema is not None or settings.schemas is not None,
             env_py=in_env_py,
         )
 
