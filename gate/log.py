@@ -11,12 +11,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import structlog
 
 from gate import redaction
-from gate.text import printable
+from gate.text import printable, truncate
 
 ERASE_LINE = "\r\x1b[K"
 """Return to the beginning of the line and erase it (ECMA-48: CR, EL)."""
@@ -25,6 +26,9 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
 OWN_FIELDS = frozenset({"timestamp", "level", "event", "verdict", "kind"})
 """Fields whose values are words of gate, by which people search and alert."""
+
+_schema: ContextVar[str] = ContextVar("schema", default="")
+"""The schema that this thread migrates, one of GATE_SCHEMAS; "" = none."""
 
 _on_terminal = False
 _progress_shown = False
@@ -69,6 +73,21 @@ def write_with(writer: Callable[[bytes], None]) -> None:
     _write = writer
 
 
+def is_on_terminal() -> bool:
+    """Whether people read the log while it is written: a progress bar makes sense only then."""
+    return _on_terminal
+
+
+@contextmanager
+def about_schema(name: str) -> Iterator[None]:
+    """Name this schema in all events of the block: it is one of many, so what is `info` otherwise is `debug`."""
+    token = _schema.set(name)
+    try:
+        yield
+    finally:
+        _schema.reset(token)
+
+
 @contextmanager
 def about(section: str) -> Iterator[None]:
     """Name the history that each event in this block is about, also one of another thread; "" = there is only one."""
@@ -88,7 +107,7 @@ def with_section(text: str) -> str:
 def progress(text: str) -> None:
     """Show a text on a terminal, in a line that the next line replaces."""
     global _progress_shown  # noqa: PLW0603 - there is one terminal
-    if _on_terminal:
+    if _on_terminal and not _schema.get():
         _progress_shown = True
         with suppress(OSError):
             os.write(2, f"{ERASE_LINE}{printable(with_section(text))}".encode())
@@ -96,6 +115,9 @@ def progress(text: str) -> None:
 
 def emit(level: str, event: str, message: str, **fields: object) -> None:
     """Log one event at a level of `LEVELS`; fields that are None are left out."""
+    if schema := _schema.get():
+        level = "debug" if level == "info" else level
+        message, fields = f"Schema {truncate(schema)}: {message}", {"schema": schema, **fields}
     present = {key: value for key, value in fields.items() if value is not None}
     getattr(structlog.get_logger(), level)(event, message=message, **present)
 

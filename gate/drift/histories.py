@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from gate.database.location import Database
-from gate.drift.project import Project, expected_file, load_project, read_expectations_of
+from gate.drift.project import Project, expected_file, inspectable, load_project
 from gate.errors import BadSettings, GateError, about
 from gate.settings.arguments import History
 from gate.settings.settings import Settings
@@ -81,12 +81,12 @@ class Claims:
     def complete(self, project: Project, label: str) -> Project:
         """Read what `gate expect` has recorded; raises `BadSettings` if another history has this file or this table."""
         if not label:
-            return project._replace(expectations=read_expectations_of(project))
+            return inspectable(project)
         if (project.settings.expected or "").lower() != "off":
             path = expected_file(project.settings, project.configuration)
             if project.settings.expected or os.path.lexists(path):
                 self.claim_file(project, label)
-        project = project._replace(expectations=read_expectations_of(project))
+        project = inspectable(project)
         self._claim_table(project, label)
         return project
 

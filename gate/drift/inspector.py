@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
-from gate.database.engine import engine_of
+from gate.database.engine import Engine, engine_of
 from gate.database.location import Database
 from gate.database.lock import Migrator
 from gate.database.missing import Needs
@@ -92,13 +92,17 @@ class Inspector:
         connecting = self.database.host_count() * self.database.connect_timeout
         return connecting + self.database.query_timeout + TIMEOUT_MARGIN
 
+    @property
+    def engine(self) -> Engine:
+        """The engine of the database; raises `BadSettings` if the URL cannot be read."""
+        return engine_of(self.database)
+
     def inspect(self, limit: float | None = None) -> Inspection:
         """Inspect once, within `limit` seconds or the time-outs of connecting and reading, whichever is less.
 
         Raises `DatabaseUnavailable` if the stamp cannot be read, and `BadSettings` if the settings are the cause.
         """
-        engine = engine_of(self.database)
-        stamp = self._in_thread(lambda deadline: engine.read_stamp(self.table, deadline, self.needs), limit)
+        stamp = self._in_thread(lambda deadline: self.engine.read_stamp(self.table, deadline, self.needs), limit)
         inspection = compare(self.graph, self.table, stamp, migrating=self.migrating)
         if self.siblings and inspection.drift.unknown:
             from gate.drift.version_table import reject_sibling_rows  # noqa: PLC0415 - most images have one history

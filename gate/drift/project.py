@@ -15,6 +15,7 @@ from gate.database.engine import engine_of
 from gate.database.location import Database
 from gate.database.missing import Needs
 from gate.database.stamp import TableName
+from gate.drift import messages
 from gate.drift.inspector import Inspector
 from gate.errors import BadScripts, BadSettings
 from gate.image import alembic_config, script_directory
@@ -58,7 +59,7 @@ class Project(NamedTuple):
             settings.version_table or in_env_py.table or DEFAULT_TABLE,
             settings.version_table_schema or in_env_py.schema,
             table_is_set=settings.version_table is not None,
-            schema_is_set=settings.version_table_schema is not None,
+            schema_is_set=settings.version_table_schema is not None or settings.schemas is not None,
             env_py=in_env_py,
         )
 
@@ -126,6 +127,13 @@ class Project(NamedTuple):
             warnings["gate.asked_alembic"] = (
                 f"{self.image.asked_alembic}; gate loaded the scripts through Alembic, which runs them."
             )
+        if self.image.version_table.several and self.settings.schemas is None:
+            warnings["gate.several_version_tables"] = (
+                f"env.py configures several version tables, or several databases, in one run "
+                f"({self.image.version_table.several}). gate checks only {self.table.table}"
+                f"{f' in schema {self.table.schema}' if self.table.schema else ''}, since a setting names it, and "
+                "nothing of the others."
+            )
         if self.table.is_computed:
             env_py = self.table.env_py
             places = "; ".join(str(place) for place in (env_py.computed_table, env_py.computed_schema) if place)
@@ -159,7 +167,22 @@ def load_project(
     if not image.graph.expected and not post_deploy:
         _reject_nothing_required(image.graph)
     project = Project(settings, configuration, image)
-    return project._replace(expectations=read_expectations_of(project)) if with_expectations else project
+    return inspectable(project) if with_expectations else project
+
+
+def inspectable(project: Project) -> Project:
+    """Return the project for a command that inspects a database, with what `gate expect` has recorded.
+
+    Raises `BadSettings` if env.py configures several version tables in one run, and no setting says which one counts.
+    """
+    settings, several = project.settings, project.image.version_table.several
+    if several and not (settings.schemas or settings.version_table or settings.version_table_schema):
+        raise BadSettings(
+            f"env.py configures several version tables, or several databases, in one run: {several}. None of them can "
+            f"stand for the others. {messages.SEVERAL_TABLES_REMEDY} If only one of them counts, name it with "
+            "GATE_VERSION_TABLE or GATE_VERSION_TABLE_SCHEMA."
+        )
+    return project._replace(expectations=_read_expectations(project))
 
 
 def _reject_nothing_required(graph: RevisionGraph) -> NoReturn:
@@ -186,7 +209,7 @@ def expected_file(settings: Settings, configuration: Configuration) -> str:
     return os.path.join(os.path.dirname(beside), f"{name}{section}{extension}")
 
 
-def read_expectations_of(project: Project) -> Expectations | None:
+def _read_expectations(project: Project) -> Expectations | None:
     """Read the file that the setting names, or the default file if it exists.
 
     Raises `BadSettings` if it cannot be used, and `BadScripts` if it was recorded for other migration scripts.

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from gate.database.engine import engine_of
 from gate.database.location import Database
 from gate.database.missing import Needs, Shortfall
 from gate.database.stamp import Stamp, TableName
@@ -69,9 +68,8 @@ class SchemasInspector(Inspector):
 
     def inspect(self, limit: float | None = None) -> Inspection:
         """Inspect all schemas once, within `limit` seconds or the time-outs, whichever is less."""
-        engine = engine_of(self.database)
         stamps = self._in_thread(
-            lambda deadline: engine.read_schemas(self.source, self.table, deadline, self.needs), limit
+            lambda deadline: self.engine.read_schemas(self.source, self.table, deadline, self.needs), limit
         )
         inspection = compare_schemas(
             self.graph, self.table, stamps, self.source, migrating=self.migrating, may_be_empty=self.may_be_empty
@@ -172,3 +170,22 @@ def _groups(states: Iterable[SchemaState]) -> Iterable[SchemaGroup]:
         members = [*group]
         first = tuple((state.name, state.drift.stamped) for state in members[:MAX_SCHEMAS_SHOWN])
         yield SchemaGroup(verdict, stamp_verdict, len(members), first)
+
+
+def with_drifts(inspection: Inspection, drifts: Mapping[str, Drift]) -> Inspection:
+    """Return an inspection of all schemas with the drifts of some of them replaced, by name.
+
+    Another inspection has found them, which also searched there for what the code needs.
+    """
+    states = tuple(state._replace(drift=drifts.get(state.name, state.drift)) for state in inspection.schemas or ())
+    if not drifts or not states:
+        return inspection
+    worst = max(states, key=lambda state: (_severity(state), len(state.drift.pending)))
+    counts = SchemaCounts(len(states), tuple(_groups(states)), worst.name, worst.exists)
+    _, _, table = inspection.table.rpartition(".")
+    return inspection._replace(
+        stamp=inspection.stamp._replace(schema=worst.name, rows=worst.drift.stamped),
+        drift=replace(worst.drift, schemas=counts),
+        table=f"{worst.name}.{table}",
+        schemas=states,
+    )

@@ -15,6 +15,10 @@ from gate.text import join_ids
 
 if TYPE_CHECKING:
     from gate.migration.progress import Progress
+    from gate.migration.template import Template
+
+TENANT_VARIABLE = "GATE_TENANT"
+"""The variable in which env.py, or GATE_UPGRADE_COMMAND, gets the schema that it upgrades, one of GATE_SCHEMAS."""
 
 
 class Plan(NamedTuple):
@@ -27,6 +31,11 @@ class Plan(NamedTuple):
     `table_lock_timeout`: seconds that a statement may wait for a lock, 0 = no limit; `table_lock_retries`: how often an
     upgrade that lost a lock is tried again; `targets`: what to upgrade to, one address in Alembic's syntax or
     several ids; `post_deploy`: whether that includes the revisions that may wait until after the deployment.
+
+    With GATE_SCHEMAS, `schema_argument`: the name under which env.py gets the schema by `-x`; `jobs`: how many schemas
+    to upgrade at once; `first`: the one to upgrade before all others, None = none; `keep_going`: whether a failed
+    schema leaves the others alone; `tenant`: the schema of this upgrade, "" = not one of GATE_SCHEMAS; `template`: the
+    process to fork for it, None = start one; `dry_run`: run env.py without steps first.
     """
 
     configuration: Configuration
@@ -41,6 +50,22 @@ class Plan(NamedTuple):
     table_lock_retries: int = 0
     targets: tuple[str, ...] = (ALL_HEADS,)
     post_deploy: bool = False
+    schema_argument: str = "schema"
+    jobs: int = 1
+    first: str | None = None
+    keep_going: bool = False
+    tenant: str = ""
+    template: Template | None = None
+    dry_run: bool = True
+
+    def for_schema(self, name: str, on_progress: Callable[[Progress], None]) -> Plan:
+        """Return the plan to upgrade one of GATE_SCHEMAS."""
+        return self._replace(
+            tenant=name,
+            x=(*self.x, f"{self.schema_argument}={name}"),
+            command=tuple(word.replace(SCHEMA_PLACEHOLDER, name) for word in self.command),
+            on_progress=on_progress,
+        )
 
     def planned(self, drift: Drift) -> Drift:
         """Return the drift with all revisions pending that this upgrade will apply."""
@@ -79,6 +104,9 @@ class Plan(NamedTuple):
 
 TARGET_PLACEHOLDER = "{target}"
 """gate replaces it in GATE_UPGRADE_COMMAND by the revision to upgrade to."""
+
+SCHEMA_PLACEHOLDER = "{schema}"
+"""gate replaces it in GATE_UPGRADE_COMMAND by the schema to upgrade, one of GATE_SCHEMAS."""
 
 USE_PLACEHOLDER = (
     f"Write {TARGET_PLACEHOLDER} where the command names the revision, as in `alembic upgrade {TARGET_PLACEHOLDER}`."
@@ -122,7 +150,9 @@ class UpgradeRequest(NamedTuple):
 
     `ini`, `toml`, `section`: as in `Configuration`; `fence`, `tag`: as in `Lock`; `x`, `version_table`: as in `Plan`;
     `schema`: where gate found the version table under the lock, or where Alembic would create it, "" = it has none;
-    `clock`: the descriptors of a `StatementClock`; `table_lock_timeout`, `targets`: as in `Plan`.
+    `clock`: the descriptors of a `StatementClock`; `table_lock_timeout`, `targets`: as in `Plan`; `schema_argument`:
+    as in `Plan`, "" without GATE_SCHEMAS; `report_imports`: report which modules were imported at the end; `dry_run`:
+    as in `Plan`.
     """
 
     ini: str
@@ -136,6 +166,28 @@ class UpgradeRequest(NamedTuple):
     clock: Sequence[int] = ()
     table_lock_timeout: float = 0
     targets: list[str] = [ALL_HEADS]  # noqa: RUF012 - nothing mutates the default
+    schema_argument: str = ""
+    report_imports: bool = False
+    dry_run: bool = True
+
+    def to_json(self) -> str:
+        """Encode the request as a command-line argument; every user can read those, so it contains no URL."""
+        return json.dumps(self._asdict())
+
+
+class TemplateRequest(NamedTuple):
+    """The request to `gate.migration.child.template`.
+
+    `ini`, `toml`, `section`: as in `Configuration`; `targets`: as in `Plan`; `modules`: what to import beyond what
+    every upgrade imports, with `path` as sys.path.
+    """
+
+    ini: str
+    toml: str
+    section: str
+    targets: list[str]
+    modules: list[str] = []  # noqa: RUF012 - nothing mutates the default
+    path: list[str] = []  # noqa: RUF012 - likewise
 
     def to_json(self) -> str:
         """Encode the request as a command-line argument; every user can read those, so it contains no URL."""

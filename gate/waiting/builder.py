@@ -129,6 +129,10 @@ class LoopBuilder(NamedTuple):
             post_deploy=settings.post_deploy,
             table_lock_timeout=settings.table_lock_timeout,
             table_lock_retries=settings.table_lock_retries,
+            schema_argument=settings.schema_argument,
+            jobs=self.arguments.jobs,
+            first=self.arguments.first,
+            keep_going=self.arguments.keep_going,
         )
 
 

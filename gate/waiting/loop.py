@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gate.database.stamp import VersionTableLocked
+from gate.drift.comparison import Drift
 from gate.drift.decision import decide_for
 from gate.drift.inspector import Inspection, Inspector
 from gate.errors import DatabaseUnavailable, LockBusy, MigrationFailed, Refused, TimedOut
@@ -126,6 +127,12 @@ class WaitLoop:
 
     def _upgrade(self, inspection: Inspection) -> Inspection:
         assert self.plan
+        if inspection.schemas is not None:
+            from gate.tenants.migrate import migrate_schemas  # noqa: PLC0415 - most images have one version table
+
+            gc_tuning.collect_normally()
+            self.waited = True
+            return migrate_schemas(self.plan, self.inspector, inspection, self._should_upgrade)
         if inspection.stamp.migrator and self.plan.locking:
             raise LockBusy
         from gate.migration.migrate import migrate  # noqa: PLC0415 - most starts migrate nothing
@@ -133,11 +140,14 @@ class WaitLoop:
         gc_tuning.collect_normally()
         self.other_migrator.log_unfinished(self.plan.planned(inspection.drift))
         try:
-            after = migrate(self.plan, self.inspector, lambda drift: decide_for(drift, self.policy) is Decision.UPGRADE)
+            after = migrate(self.plan, self.inspector, self._should_upgrade)
         except MigrationFailed as error:
             raise self.other_migrator.compare(error) from None
         self.waited = self.migrated = True
         return after
+
+    def _should_upgrade(self, drift: Drift) -> bool:
+        return decide_for(drift, self.policy) is Decision.UPGRADE
 
     def _wait_for_lock(self) -> Outcome:
         self.other_migrator.record_lock_busy()

@@ -420,3 +420,64 @@ def test_an_upgrade_command_names_the_history(gate: GateRunner, database: TestDa
 def test_bypass_skips_all(gate: GateRunner) -> None:
     ended = gate("run", "-n", "typo", "-n", "b", "--", *SERVER, GATE_BYPASS="1")
     assert (ended.code, ended.out) == (0, "server started\n")
+
+
+# ---- what the code needs
+
+MODELS = """
+from sqlalchemy import Column, Integer, MetaData, Table
+
+metadata = MetaData()
+Table({name!r}, metadata, Column("id", Integer))
+"""
+
+
+def with_models(two: Histories) -> None:
+    """Let each env.py know a table of its own, which its first revision creates."""
+    for project, table, name in ((two.a, "va", "t_a1"), (two.b, "vb", "t_b1")):
+        options = f", version_table={table!r}, target_metadata=metadata"
+        env = SYNC_ENV.format(driver="psycopg", options=options)
+        offline = f"dialect_name='postgresql'{options}"
+        text = MODELS.format(name=name) + with_offline_branch(env, offline)
+        (project.folder / "migrations" / "env.py").write_text(text)
+
+
+def test_each_section_has_its_own_record_of_what_the_code_needs(
+    gate: GateRunner, two: Histories, database: TestDatabase
+) -> None:
+    with_models(two)
+    ended = gate("expect", *BOTH, DATABASE_URL="")
+    assert ended.code == 0, ended.err
+    assert [line.partition(":")[0] for line in ended.out.splitlines()] == [
+        "gate-expected.a.json",
+        "gate-expected.b.json",
+    ]
+    assert gate("expect", *BOTH, "--check", DATABASE_URL="").code == 0
+    assert gate("migrate", *BOTH).code == 0
+    database.execute("DROP TABLE t_b1")
+    found = json.loads(gate("check", *BOTH, "--json").out)
+    assert [(each["verdict"], each["missing_total"]) for each in found["histories"]] == [
+        ("CURRENT", 0),
+        ("INCOMPLETE", 1),
+    ]
+    (two.folder / "gate-expected.b.json").unlink()
+    ended = gate("expect", *BOTH, "--check", DATABASE_URL="")
+    assert (ended.code, "gate: [b] gate-expected.b.json does not exist" in ended.err) == (1, True)
+
+
+def test_one_record_for_two_histories_is_refused(gate: GateRunner, two: Histories, tmp_path: Path) -> None:
+    with_models(two)
+    ended = gate("expect", *BOTH, "shop.models:Base")
+    assert (ended.code, "once for each section" in ended.err) == (2, True)
+    for command in ("expect", "check"):
+        ended = gate(command, *BOTH, "--expected", "one.json")
+        assert (ended.code, "gate-expected.SECTION.json" in ended.err) == (78, True)
+    for name in ("a", "b"):
+        (two.folder / f"{name}.ini").write_text(f"[alembic]\nscript_location = %(here)s/{name}/migrations\n")
+    files = ("-c", "a.ini", "-c", "b.ini")
+    assert gate("heads", *files).out == "[a.ini] a2\n[b.ini] b1\n"
+    ended = gate("expect", *files)
+    assert (ended.code, "would share the file of gate expect" in ended.err) == (78, True)
+    assert gate("expect", "-c", "a.ini").code == 0
+    ended = gate("check", *files)
+    assert (ended.code, "would share the file of gate expect" in ended.err) == (78, True)

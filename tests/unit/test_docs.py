@@ -40,6 +40,7 @@ DOCUMENTS = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURIT
 DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 
 OTHERS = {"--build", "--check-heads", "--from-literal", "--init", "--profile", "--rm", "--url", "--wait"}
+OTHERS |= {"--atomic", "--for", "--install", "--kube-version", "--rollback-on-failure", "--wait-for-jobs"}
 """Flags of Alembic, Docker, kubectl, Helm and MLflow that the pages name."""
 
 NO_ERRORS = {"0", "1", "128+n"}
