@@ -103,6 +103,10 @@ class Inspector:
         Raises `DatabaseUnavailable` if the stamp cannot be read, and `BadSettings` if the settings are the cause.
         """
         stamp = self._in_thread(lambda deadline: self.engine.read_stamp(self.table, deadline, self.needs), limit)
+        return self.compare(stamp)
+
+    def compare(self, stamp: Stamp) -> Inspection:
+        """Compare the stamp with the image; raises what `compare` does, and `BadSettings` for another history's."""
         inspection = compare(self.graph, self.table, stamp, migrating=self.migrating)
         if self.siblings and inspection.drift.unknown:
             from gate.drift.version_table import reject_sibling_rows  # noqa: PLC0415 - most images have one history
