@@ -57,8 +57,9 @@ class VersionTable(NamedTuple):
 
     `table` and `schema` are None where env.py names none. `computed_table` and `computed_schema`: an expression that
     only executing env.py can evaluate, or one of several different names. `unseen`: what the text of env.py does not
-    show, as a clause with file and line, "" if it shows all. `several`: where one run of env.py configures several
-    version tables or databases, as such a clause, "" if the text shows none.
+    show, as a clause with file and line, "" if it shows all. `may_repeat`: whether env.py has a loop, or calls
+    `context.configure` more than once; `several`: where one run configures several version tables or databases then, as
+    such a clause, "" if it does not.
     """
 
     table: str | None = None
@@ -66,6 +67,7 @@ class VersionTable(NamedTuple):
     computed_table: Expression | None = None
     computed_schema: Expression | None = None
     unseen: str = ""
+    may_repeat: bool = False
     several: str = ""
 
 
@@ -94,17 +96,15 @@ class EnvPy:
         schema, computed_schema = self._named(SCHEMA)
         if schema is None:
             computed_schema = computed_schema or self._chosen_schema()
-        return VersionTable(table, schema, computed_table, computed_schema, self._unseen_options(), self._several())
+        return VersionTable(
+            table, schema, computed_table, computed_schema, self._unseen_options(), may_repeat=self._may_repeat()
+        )
 
-    def _several(self) -> str:
-        """Return where one run configures several version tables: it needs a loop, or more than one call."""
+    def _may_repeat(self) -> bool:
+        """Whether one run may configure several version tables: it needs a loop, or more than one call."""
         calls = [node for node in self.nodes if isinstance(node, ast.Call) and self._is_configure(node.func)]
         online = sum(not is_offline(call) for call in calls)
-        if not online or (online == 1 and not any(map(is_loop, self.nodes))):
-            return ""
-        from gate.image.several_tables import several_tables  # noqa: PLC0415 - few files need it
-
-        return several_tables(self.module, self.path)
+        return online > 1 or (online == 1 and any(map(is_loop, self.nodes)))
 
     def _named(self, name: str) -> tuple[str | None, Expression | None]:
         """Return the only name that env.py passes, or the expression that makes it uncertain."""

@@ -12,6 +12,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from gate.image.env_py import SCHEMA, TABLE, EnvPy, called_name, is_loop, is_offline
+from gate.image.script_parser import parse, read_or_reject
 
 Branches = tuple[tuple[int, int], ...]
 """The branches on the way to a node: the id of each statement that has some, and the number of the branch."""
@@ -25,9 +26,12 @@ MAX_LOOPS, MAX_CALLS = 1000, 50
 """Loops and calls of `context.configure` in one file that are read."""
 
 
-def several_tables(module: ast.Module, path: str) -> str:
-    """Return the place in env.py that shows it, as a clause with file and line, "" if none does."""
-    env_py = _Runs(module, path)
+def several_tables(source: bytes, path: str) -> str:
+    """Return the place in env.py that shows it, as a clause with file and line, "" if none does.
+
+    Raises `BadScripts` if env.py cannot be read.
+    """
+    env_py = read_or_reject(lambda: _Runs(parse(source, path), path), path)
     return env_py.in_loop() or env_py.in_sequence()
 
 

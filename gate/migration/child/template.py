@@ -129,7 +129,10 @@ class _Server:
                 poll.unregister(self._control.fileno())
 
     def _fork_next(self) -> bool:
-        data, descriptors, _, _ = socket.recv_fds(self._control, 1, MAX_DESCRIPTORS)
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, 1, MAX_DESCRIPTORS)
+        except ConnectionResetError:  # gate has closed its end before it had read all
+            return False
         if not data:
             return False
         channel = socket.socket(fileno=descriptors[0])

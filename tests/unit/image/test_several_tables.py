@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gate.errors import BadScripts
 from gate.image.env_py import read_env_py
+from gate.image.several_tables import several_tables
 
 CALL = "context.configure(connection=c{})\ncontext.run_migrations()\n"
 RUN = "def run(c, schema):\n    context.configure(connection=c, version_table_schema=schema)\n"
+
+
+def several(text: str) -> str:
+    """What is found in an env.py, as `gate check` reads it."""
+    source = text.encode()
+    return several_tables(source, "env.py") if read_env_py(source, "env.py").may_repeat else ""
 
 
 def indented(text: str) -> str:
@@ -96,17 +107,24 @@ ONE = {
 
 @pytest.mark.parametrize("form", SEVERAL)
 def test_several_tables_in_one_run_are_seen_with_the_line(form: str) -> None:
-    found = read_env_py(SEVERAL[form].encode(), "env.py")
-    assert found.several.startswith("env.py, line ")
+    found = several(SEVERAL[form])
+    assert found.startswith("env.py, line ")
 
 
 @pytest.mark.parametrize("form", ONE)
 def test_one_table_in_one_run_is_not_taken_for_several(form: str) -> None:
-    assert read_env_py(ONE[form].encode(), "env.py").several == ""
+    assert several(ONE[form]) == ""
 
 
 def test_a_long_chain_of_operators_is_read_and_one_that_is_too_long_refused() -> None:
     source = CALL.format("") + CALL.format(", version_table='v'") + "x = " + "+".join(["y"] * 400) + "\n"
-    assert "line 3" in read_env_py(source.encode(), "env.py").several
+    assert "line 3" in several(source)
     with pytest.raises(BadScripts, match=r"env\.py, line 1: Python cannot read this script"):
         read_env_py(("x = " + "+".join(["y"] * 3000)).encode(), "env.py")
+
+
+@given(st.lists(st.sampled_from([*SEVERAL.values(), *ONE.values(), "x = {\n", "#\x00"])))
+def test_any_env_py_is_read_or_refused(parts: list[str]) -> None:
+    with suppress(BadScripts):
+        found = several("".join(parts))
+        assert found == "" or found.startswith("env.py, line ")
