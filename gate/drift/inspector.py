@@ -106,6 +106,10 @@ class Inspector:
         Raises `DatabaseUnavailable` if the stamp cannot be read, and `BadSettings` if the settings are the cause.
         """
         stamp = self._in_thread(lambda deadline: self.engine.read_stamp(self.table, deadline, self.needs), limit)
+        return self.compare(stamp)
+
+    def compare(self, stamp: Stamp) -> Inspection:
+        """Compare the stamp with the image; raises what `compare` does, and `BadSettings` for another history's."""
         if self.siblings:
             from gate.drift.siblings import reject_shared, without_tables_of  # noqa: PLC0415 - most images have none
 

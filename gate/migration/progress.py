@@ -279,8 +279,11 @@ SHELLS = frozenset({"sh", "ash", "bash", "dash", "ksh", "zsh", "busybox"})
 BUILTINS = frozenset({".", "cd", "exec", "export", "set", "source", "ulimit", "umask", "unset"})
 """Words that only a shell understands."""
 
-SHELL_SYNTAX = re.compile(r"[$`|&;<>*?]|^~|^[A-Za-z_]\w*=")
+SHELL_SYNTAX = re.compile(r"[$`|&;<>*?]|^~")
 """What a shell would expand or act on in a word."""
+
+ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+"""How a word begins in which a shell sets a variable, where it stands before the program."""
 
 
 def command_line(command: Sequence[str]) -> str:
@@ -292,7 +295,8 @@ def shell_hint(command: Sequence[str]) -> str:
     """Say that no shell reads GATE_UPGRADE_COMMAND if one of its words looks as if it was meant for one."""
     if not command or command[0].rpartition("/")[2] in SHELLS:
         return ""
-    meant = [command[0]] if command[0] in BUILTINS else [word for word in command if SHELL_SYNTAX.search(word)]
+    is_meant = command[0] in BUILTINS or ASSIGNMENT.match(command[0])
+    meant = [command[0]] if is_meant else [word for word in command if SHELL_SYNTAX.search(word)]
     if not meant:
         return ""
     word = truncate(hide(meant[0]))

@@ -51,6 +51,11 @@ class Template:
                 command, stdin=stdin, env=environment, pass_fds=(theirs.fileno(),), start_new_session=True
             )
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def poll(self, timeout: float = 0) -> bool:
         """Wait up to `timeout` seconds until it can be forked, or is gone; return whether one of these is so."""
         if not (self.is_ready or self.is_gone):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from gate.database.lock import Migrator
 from gate.database.postgresql.engine import PostgresEngine
+from gate.database.stamp import Stamp
+from gate.drift import comparison
 from gate.drift.inspector import Inspection, Inspector
 from gate.errors import DatabaseUnavailable, GateError, MigrationFailed
 from gate.migration.progress import Progress
@@ -45,20 +47,26 @@ class SchemaInspector(Inspector):
     def inspect(self, limit: float | None = None) -> Inspection:
         """Do what `Inspector.inspect` does; raises `SchemaDropped`."""
         try:
-            inspection = super().inspect(limit)
+            return super().inspect(limit)
         except DatabaseUnavailable:
             self._engine.close()  # a call may still wait on its connection
             raise
-        if self._exists and not inspection.stamp.schema_exists:
+
+    def compare(self, stamp: Stamp) -> Inspection:
+        """Compare the stamp with the image, unless the schema was dropped; other schemas cast no doubt on this one."""
+        if stamp.schema_exists:
+            return super().compare(stamp)
+        if self._exists:
             raise SchemaDropped
-        return inspection
+        drift = comparison.compare(self.graph, stamp.rows, shortfall=stamp.shortfall)
+        return Inspection(stamp, drift, table=f"{self.table.schema}.{self.table.table}")
 
     def explain(self, error: MigrationFailed) -> MigrationFailed:
         """Return the error of the migration, with the cause if the schema does not exist and env.py creates none."""
         if self._exists:
             return error
         try:
-            exists = super().inspect(EXPLANATION_TIMEOUT).stamp.schema_exists
+            exists = self.inspect(EXPLANATION_TIMEOUT).stamp.schema_exists
         except GateError:
             return error
         if exists:

@@ -13,7 +13,7 @@ from gate.text import join_ids, printable, truncate
 MAX_DESCRIBED = 3
 """Failed schemas whose errors the last message quotes; each has a log event of its own."""
 
-MAX_ERROR_LENGTH = 300
+MAX_ERROR_LENGTH = 700
 """Characters of such an error."""
 
 GRAVEST_FIRST = (MigrationFailed, BadSettings, DatabaseLost, DatabaseUnavailable)
