@@ -33,7 +33,7 @@ test: lint ## lint, then all tests; tests that need a missing program are skippe
 WORKERS ?= 2
 
 .PHONY: nightly
-nightly: applications ## real applications, 10,000 examples of each property-based test, 450 kills (three and a half hours)
+nightly: applications cluster ## real applications, Kubernetes, 10,000 examples of each property-based test, 450 kills (four hours)
 	GATE_TEST_EXAMPLES=10000 $(BIN)/pytest -n $(WORKERS) --timeout 6000 tests/unit tests/acceptance/test_any_request.py \
 		tests/integration/test_missing_oracle.py
 	GATE_TEST_ROUNDS=$(GATE_TEST_ROUNDS) $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_kill_rounds.py tests/acceptance/test_engines.py
@@ -44,6 +44,13 @@ GATE_TEST_ROUNDS ?= 50
 .PHONY: applications
 applications: $(READY) ## run gate with ten real applications from the package registry (one hour; 4 GB in build/)
 	$(BIN)/pytest tests/nightly
+
+.PHONY: cluster
+cluster: $(READY) ## run the Kubernetes files in a real cluster on this machine (needs root; builds it once: 20 minutes of CPU)
+	@GATE_TEST_REQUIRE_ALL=1 CLUSTER=$(CLUSTER) tests/cluster/kubernetes/cluster.sh run $(BIN)/pytest tests/cluster
+
+# A folder for the programs, the images and the state of that cluster.
+CLUSTER ?= build/cluster
 
 .PHONY: coverage
 coverage: $(READY) ## branch coverage of all tests and the processes that they start (15 minutes; writes to build/)

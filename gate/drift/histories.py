@@ -6,7 +6,9 @@ import os
 from collections.abc import Sequence
 
 from gate.database.location import Database
+from gate.database.stamp import TableName
 from gate.drift.project import Project, expected_file, inspectable, load_project
+from gate.drift.siblings import Sibling
 from gate.errors import BadSettings, GateError, about
 from gate.settings.arguments import History
 from gate.settings.settings import Settings
@@ -57,16 +59,10 @@ def load_each(
                 loaded.append(claims.complete(project, each.label) if inspecting else project)
         except GateError as error:
             loaded.append(error)
-    graphs = {
-        each.label: project.image.graph
-        for each, project in zip(histories, loaded, strict=True)
-        if isinstance(project, Project)
-    }
+    named = [each.label for each in histories]
     return [
-        project._replace(siblings={label: graph for label, graph in graphs.items() if label != each.label})
-        if isinstance(project, Project)
-        else project
-        for each, project in zip(histories, loaded, strict=True)
+        project._replace(siblings=claims.siblings(label)) if isinstance(project, Project) else project
+        for label, project in zip(named, loaded, strict=True)
     ]
 
 
@@ -76,7 +72,7 @@ class Claims:
     def __init__(self, *, migrating: bool = False) -> None:
         self._migrating = migrating
         self._files: dict[str, str] = {}
-        self._tables: dict[object, str] = {}
+        self._tables: dict[str, tuple[object, TableName]] = {}
 
     def complete(self, project: Project, label: str) -> Project:
         """Read what `gate expect` has recorded; raises `BadSettings` if another history has this file or this table."""
@@ -109,10 +105,20 @@ class Claims:
     def _claim_table(self, project: Project, label: str) -> None:
         """Raise `BadSettings` if another history has the same version table: each would read the rows of the other."""
         database = project.database(migrating=self._migrating)
-        key = (_address(database), project.table.schema, project.table.table)
-        other = self._tables.setdefault(key, label)
-        if other != label:
-            raise BadSettings(_shared_table(project, database, other, label))
+        address, table = _address(database), project.table
+        for other, (their_address, theirs) in self._tables.items():
+            if their_address == address and (theirs.schema, theirs.table) == (table.schema, table.table):
+                raise BadSettings(_shared_table(project, database, other, label))
+        self._tables[label] = address, table
+
+    def siblings(self, label: str) -> dict[str, Sibling]:
+        """Return the other histories whose version tables are known; `label`: the one that they surround."""
+        address, _ = self._tables.get(label, (None, None))
+        return {
+            other: Sibling(table, their_address == address)
+            for other, (their_address, table) in self._tables.items()
+            if other != label
+        }
 
 
 def _address(database: Database) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gate.database.engine import Engine, engine_of
 from gate.database.location import Database
@@ -17,6 +17,9 @@ from gate.drift.comparison import Drift
 from gate.errors import BadSettings, DatabaseUnavailable, GateError
 from gate.image.revision_graph import RevisionGraph
 from gate.process.threads import BackgroundCall, FrozenCalls
+
+if TYPE_CHECKING:
+    from gate.drift.siblings import Sibling
 
 _T = TypeVar("_T")
 
@@ -80,7 +83,7 @@ class Inspector:
         needs: Needs | None = None,
         *,
         migrating: bool = False,
-        siblings: Mapping[str, RevisionGraph] = {},
+        siblings: Mapping[str, Sibling] = {},
     ) -> None:
         self.graph, self.table, self.database, self.needs = graph, table, database, needs
         self.migrating, self.siblings = migrating, siblings
@@ -107,12 +110,12 @@ class Inspector:
 
     def compare(self, stamp: Stamp) -> Inspection:
         """Compare the stamp with the image; raises what `compare` does, and `BadSettings` for another history's."""
-        inspection = compare(self.graph, self.table, stamp, migrating=self.migrating)
-        if self.siblings and inspection.drift.unknown:
-            from gate.drift.version_table import reject_sibling_rows  # noqa: PLC0415 - most images have one history
+        if self.siblings:
+            from gate.drift.siblings import reject_shared, without_tables_of  # noqa: PLC0415 - most images have none
 
-            reject_sibling_rows(stamp, inspection.table, inspection.drift, self.siblings)
-        return inspection
+            reject_shared(stamp, self.table, self.siblings)
+            stamp = without_tables_of(stamp, self.siblings)
+        return compare(self.graph, self.table, stamp, migrating=self.migrating)
 
     def _in_thread(self, read: Callable[[float], _T], limit: float | None) -> _T:
         """Read in a thread, since name resolution blocks in C, where Python handles no signal.

@@ -28,6 +28,7 @@ from gate.settings.settings import Settings
 from gate.text import join_ids
 
 if TYPE_CHECKING:
+    from gate.drift.siblings import Sibling
     from gate.image.expectations import Expectations
 
 DEFAULT_TABLE = "alembic_version"
@@ -47,7 +48,7 @@ class Project(NamedTuple):
     configuration: Configuration
     image: Image
     expectations: Expectations | None = None
-    siblings: Mapping[str, RevisionGraph] = {}
+    siblings: Mapping[str, Sibling] = {}
 
     @property
     def table(self) -> TableName:

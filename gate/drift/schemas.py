@@ -16,7 +16,8 @@ from gate.database.stamp import Stamp, TableName
 from gate.drift import comparison
 from gate.drift.comparison import MAX_SCHEMAS_SHOWN, Drift, SchemaCounts, SchemaGroup, Verdict
 from gate.drift.inspector import Inspection, Inspector, SchemaState
-from gate.drift.version_table import reject_sibling_rows, verify
+from gate.drift.siblings import Sibling, without_tables_of
+from gate.drift.version_table import verify
 from gate.errors import BadSettings
 from gate.image.revision_graph import RevisionGraph
 from gate.settings.schema_source import SchemaSource
@@ -54,7 +55,7 @@ class SchemasInspector(Inspector):
         needs: Needs | None = None,
         *,
         migrating: bool = False,
-        siblings: Mapping[str, RevisionGraph] = {},
+        siblings: Mapping[str, Sibling] = {},
         source: SchemaSource,
         may_be_empty: bool = False,
     ) -> None:
@@ -71,13 +72,11 @@ class SchemasInspector(Inspector):
         stamps = self._in_thread(
             lambda deadline: self.engine.read_schemas(self.source, self.table, deadline, self.needs), limit
         )
-        inspection = compare_schemas(
+        if self.siblings:
+            stamps = tuple(without_tables_of(stamp, self.siblings) for stamp in stamps)
+        return compare_schemas(
             self.graph, self.table, stamps, self.source, migrating=self.migrating, may_be_empty=self.may_be_empty
         )
-        for stamp, state in zip(stamps, inspection.schemas or (), strict=True) if self.siblings else ():
-            if state.drift.unknown:
-                reject_sibling_rows(stamp, f"{state.name}.{self.table.table}", state.drift, self.siblings)
-        return inspection
 
     def of(self, schema: str) -> Inspector:
         """Return the inspector of one schema."""

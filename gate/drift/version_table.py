@@ -6,8 +6,6 @@ Alembic's default name where env.py may name another one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from gate.database.stamp import Namesake, OtherTable, Stamp, TableName
 from gate.drift.comparison import Drift
 from gate.errors import BadSettings, DatabaseUnavailable
@@ -58,18 +56,6 @@ def verify(
             f"application, set {_settings(elsewhere)}."
         )
     return warnings
-
-
-def reject_sibling_rows(stamp: Stamp, table: str, drift: Drift, siblings: Mapping[str, RevisionGraph]) -> None:
-    """Raise if the version table holds rows of another history of this image; `table`: its name with its schema."""
-    for label, graph in siblings.items():
-        if rows := [row for row in drift.unknown if row in graph.revisions]:
-            raise BadSettings(
-                f"The version table {printable(table)} of database {stamp.database} holds {join_ids(rows)}, a revision "
-                f"of [{label}], which needs a version table of its own. Let env.py pass another version_table or "
-                "version_table_schema to context.configure for one of them, and remove what is not its own from the "
-                "table; or correct GATE_VERSION_TABLE and the URLs."
-            )
 
 
 def _known_tables(stamp: Stamp, graph: RevisionGraph) -> list[OtherTable]:

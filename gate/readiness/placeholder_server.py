@@ -17,7 +17,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
-from gate.errors import BadSettings
+from gate.errors import GateError
 from gate.process.descendants import die_with
 from gate.process.stdio import print_error
 from gate.process.threads import BackgroundCall
@@ -112,7 +112,7 @@ async def _serve(descriptor: int, health_path: str, page: bytes | None) -> None:
 
 def _page(path: str) -> bytes | None:
     """Read the page, which the parent has checked. It may be gone since; gate's own page is better than no answer."""
-    with suppress(BadSettings):
+    with suppress(GateError):
         return read_page(path) if path else None
     return None
 

@@ -377,14 +377,31 @@ def test_a_version_table_that_a_setting_names_is_not_shared(gate: GateRunner, da
     assert database.tables() == set()
 
 
-def test_a_table_that_only_the_search_path_shows_to_be_shared_is_refused_once_it_has_rows(
-    gate: GateRunner, two: Histories, database: TestDatabase
+@pytest.mark.parametrize("order", [BOTH, ("-n", "b", "-n", "a")], ids="".join)
+def test_a_version_table_that_only_the_search_path_shows_to_be_shared_is_refused(
+    gate: GateRunner, two: Histories, database: TestDatabase, order: tuple[str, ...]
 ) -> None:
     two.set_options(two.b, ", version_table='va', version_table_schema='public'")
-    ended = gate("run", *BOTH, "--", *SERVER, RUN_MIGRATIONS="1")
-    assert (ended.code, ended.out, ended.event("gate.failed")["section"]) == (78, "", "b")
-    assert "holds a2, a revision of [a]" in ended.failure
-    assert gate("check", *BOTH).code == 78
+    ended = gate("run", *order, "--", *SERVER, RUN_MIGRATIONS="1")
+    assert (ended.code, ended.out, ended.event("gate.failed")["section"]) == (78, "", "a")
+    assert "would share the version table public.va" in ended.failure
+    assert gate("check", *order).code == 78
+
+
+def test_two_histories_may_use_the_same_revision_ids(gate: GateRunner, two: Histories, database: TestDatabase) -> None:
+    """Sequential ids, as 0001: the table of the one holds ids that the other knows, and is not taken for its own."""
+    for project in (two.a, two.b):
+        for script in project.versions.glob("*.py"):
+            script.unlink()
+    two.a.add("0001", None, 'op.execute("CREATE TABLE t_a (id int)")')
+    two.b.add("0001", None, 'op.execute("CREATE TABLE t_b (id int)")')
+    assert gate("check", *BOTH).code == 1
+    assert gate("migrate", *BOTH).code == 0
+    assert (database.stamped("va"), database.stamped("vb")) == ({"0001"}, {"0001"})
+    two.a.add("0002", "0001", "pass")
+    database.stamp("0002", table="vb")
+    found = json.loads(gate("check", *BOTH, "--json").out)
+    assert [each["verdict"] for each in found["histories"]] == ["BEHIND", "UNKNOWN"]
 
 
 def test_two_histories_in_two_databases_may_use_the_same_name(
