@@ -20,6 +20,7 @@ from benchmarks import (
     pages,
     report,
     scaling,
+    schemas,
     server_start,
     system_info,
     table_locks,
@@ -46,6 +47,7 @@ class Benchmarks:
         return {
             "check": self._check,
             "expectations": lambda: [expectations.measure(self._workspace)],
+            "schemas": lambda: [schemas.measure(self._workspace)],
             "scaling": lambda: [scaling.measure(self._workspace)],
             "endpoint": lambda: [endpoint.measure(self._workspace)],
             "waiting": lambda: [waiting.measure(self._workspace)],

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from gate import __version__, redaction
+from gate.cli.histories import split_histories
 from gate.errors import BadUsage
 from gate.settings.arguments import COMMANDS, DEFAULT_PORT, Arguments
 from gate.settings.reader import parse_address
@@ -61,9 +62,12 @@ def parse_options(words: Sequence[str]) -> Arguments:
         raise BadUsage(_unknown_words(namespace.command, unknown, words))
     given = {name: value for name, value in vars(namespace).items() if value is not None}
     fields = {name: value for name, value in given.items() if name in Arguments._fields}
-    for name in fields.keys() & {"config", "x", "exclude", "models"}:
+    for name in fields.keys() & {"x", "exclude", "models"}:
         fields[name] = tuple(fields[name])
-    return Arguments(**fields, flags={name: given[name] for name in given.keys() - Arguments._fields})
+    histories = split_histories(given.pop("config", ()), given.pop("section", ()))
+    return Arguments(
+        **fields, histories=histories, flags={name: given[name] for name in given.keys() - Arguments._fields}
+    )
 
 
 def help_text() -> str:
@@ -101,14 +105,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
-    parser.add_argument(
-        "-c",
-        "--config",
-        action="append",
-        metavar="FILE",
-        help="Alembic's configuration file (ALEMBIC_CONFIG)",
-    )
-    parser.add_argument("-n", "--name", metavar="SECTION", help="section of alembic.ini to use (default: alembic)")
+    _add_configuration_options(parser)
     if name in {"run", "migrate", "plan", "expect"}:
         parser.add_argument("-x", action="append", metavar="ARG", help="argument for env.py, as for `alembic -x`")
     if name in {"run", "migrate"}:
@@ -143,6 +140,24 @@ def _add_settings(parser: argparse.ArgumentParser, settings: Sequence[Setting]) 
             )
     others = [s.variable for s in settings if not s.flag and s.variable != "ALEMBIC_CONFIG"]
     parser.epilog = f"Variables without a flag: {', '.join(others)}." if others else None
+
+
+def _add_configuration_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-c",
+        "--config",
+        action="append",
+        metavar="FILE",
+        help="Alembic's configuration file (ALEMBIC_CONFIG); several ini files are several histories",
+    )
+    parser.add_argument(
+        "-n",
+        "--name",
+        action="append",
+        dest="section",
+        metavar="SECTION",
+        help="section of alembic.ini to use (default: alembic); several sections are several histories",
+    )
 
 
 def _add_expect_options(parser: argparse.ArgumentParser) -> None:

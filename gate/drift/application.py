@@ -40,8 +40,8 @@ class ApplicationInspector:
     it, as for `alembic -n`. `flags`: settings that override the environment, by the variable's name. `models`: a
     MetaData, a declarative base or a sequence of them, in place of the tables that `gate expect` has recorded.
 
-    The scripts are read once, at the first inspection. An inspection raises `BadScripts`, `BadSettings` or
-    `DatabaseUnavailable`.
+    The scripts are read once, at the first inspection, by `load`, which may be replaced. An inspection raises
+    `BadScripts`, `BadSettings` or `DatabaseUnavailable`.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class ApplicationInspector:
         self._flags = dict(flags or {})
         self._models = models
         self._project: Project | None = None
+        self.load: Callable[[], Project] = self._load
         self._own: Inspector | None = None
 
     @property
@@ -69,11 +70,14 @@ class ApplicationInspector:
     def project(self) -> Project:
         """The settings and the image, read at the first use."""
         if self._project is None:
-            url = {"DATABASE_URL": self._source} if isinstance(self._source, str) else {}
-            environment = {k: v for k, v in os.environ.items() if not url or k != "DATABASE_URL_FILE"}
-            project = load_project(settings.read(environment, {**self._flags, **url}), self._config, self._section)
+            project = self.load()
             self._project = project if self._models is None else self._with_models(project)
         return self._project
+
+    def _load(self) -> Project:
+        url = {"DATABASE_URL": self._source} if isinstance(self._source, str) else {}
+        environment = {k: v for k, v in os.environ.items() if not url or k != "DATABASE_URL_FILE"}
+        return load_project(settings.read(environment, {**self._flags, **url}), self._config, self._section)
 
     def _with_models(self, project: Project) -> Project:
         """Expect the tables of the models; the version table that was recorded stays."""

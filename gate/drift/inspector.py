@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from gate.database.engine import engine_of
+from gate.database.engine import Engine, engine_of
 from gate.database.location import Database
 from gate.database.lock import Migrator
 from gate.database.missing import Needs
@@ -17,6 +17,9 @@ from gate.drift.comparison import Drift
 from gate.errors import BadSettings, DatabaseUnavailable, GateError
 from gate.image.revision_graph import RevisionGraph
 from gate.process.threads import BackgroundCall, FrozenCalls
+
+if TYPE_CHECKING:
+    from gate.drift.siblings import Sibling
 
 _T = TypeVar("_T")
 
@@ -69,7 +72,7 @@ class Inspector:
     """Inspects one database for one image repeatedly, each time on a new connection.
 
     `needs`: what the code of the image needs, None if that is not known; `migrating`: this gate may migrate that
-    database.
+    database; `siblings`: the other histories of the image, by their names.
     """
 
     def __init__(
@@ -80,9 +83,10 @@ class Inspector:
         needs: Needs | None = None,
         *,
         migrating: bool = False,
+        siblings: Mapping[str, Sibling] = {},
     ) -> None:
         self.graph, self.table, self.database, self.needs = graph, table, database, needs
-        self.migrating = migrating
+        self.migrating, self.siblings = migrating, siblings
         self._frozen: FrozenCalls[BackgroundCall[Any]] = FrozenCalls()
 
     @property
@@ -91,13 +95,26 @@ class Inspector:
         connecting = self.database.host_count() * self.database.connect_timeout
         return connecting + self.database.query_timeout + TIMEOUT_MARGIN
 
+    @property
+    def engine(self) -> Engine:
+        """The engine of the database; raises `BadSettings` if the URL cannot be read."""
+        return engine_of(self.database)
+
     def inspect(self, limit: float | None = None) -> Inspection:
         """Inspect once, within `limit` seconds or the time-outs of connecting and reading, whichever is less.
 
         Raises `DatabaseUnavailable` if the stamp cannot be read, and `BadSettings` if the settings are the cause.
         """
-        engine = engine_of(self.database)
-        stamp = self._in_thread(lambda deadline: engine.read_stamp(self.table, deadline, self.needs), limit)
+        stamp = self._in_thread(lambda deadline: self.engine.read_stamp(self.table, deadline, self.needs), limit)
+        return self.compare(stamp)
+
+    def compare(self, stamp: Stamp) -> Inspection:
+        """Compare the stamp with the image; raises what `compare` does, and `BadSettings` for another history's."""
+        if self.siblings:
+            from gate.drift.siblings import reject_shared, without_tables_of  # noqa: PLC0415 - most images have none
+
+            reject_shared(stamp, self.table, self.siblings)
+            stamp = without_tables_of(stamp, self.siblings)
         return compare(self.graph, self.table, stamp, migrating=self.migrating)
 
     def _in_thread(self, read: Callable[[float], _T], limit: float | None) -> _T:

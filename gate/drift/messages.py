@@ -40,6 +40,12 @@ CREATE_REMEDY = {
 
 START_ANYWAY = "With GATE_ON_INCOMPLETE=go, `gate run` starts the server nevertheless."
 
+SEVERAL_TABLES_REMEDY = (
+    "Give each history a section of its own in the Alembic configuration, let env.py configure only the one of its "
+    "section, and name them all: gate migrate -n SECTION -n SECTION. For a schema for each tenant, set GATE_SCHEMAS."
+)
+"""What to do where one run of env.py configures several version tables."""
+
 MAX_PENDING_SHOWN = 5
 """The number of pending revisions that a line names."""
 

@@ -6,17 +6,17 @@ all beside it, so that the log, the readiness answer and the decision read one v
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from gate.database.engine import engine_of
 from gate.database.location import Database
 from gate.database.missing import Needs, Shortfall
 from gate.database.stamp import Stamp, TableName
 from gate.drift import comparison
 from gate.drift.comparison import MAX_SCHEMAS_SHOWN, Drift, SchemaCounts, SchemaGroup, Verdict
 from gate.drift.inspector import Inspection, Inspector, SchemaState
+from gate.drift.siblings import Sibling, without_tables_of
 from gate.drift.version_table import verify
 from gate.errors import BadSettings
 from gate.image.revision_graph import RevisionGraph
@@ -55,10 +55,11 @@ class SchemasInspector(Inspector):
         needs: Needs | None = None,
         *,
         migrating: bool = False,
+        siblings: Mapping[str, Sibling] = {},
         source: SchemaSource,
         may_be_empty: bool = False,
     ) -> None:
-        super().__init__(graph, table, database, needs, migrating=migrating)
+        super().__init__(graph, table, database, needs, migrating=migrating, siblings=siblings)
         self.source, self.may_be_empty = source, may_be_empty
 
     @property
@@ -68,10 +69,11 @@ class SchemasInspector(Inspector):
 
     def inspect(self, limit: float | None = None) -> Inspection:
         """Inspect all schemas once, within `limit` seconds or the time-outs, whichever is less."""
-        engine = engine_of(self.database)
         stamps = self._in_thread(
-            lambda deadline: engine.read_schemas(self.source, self.table, deadline, self.needs), limit
+            lambda deadline: self.engine.read_schemas(self.source, self.table, deadline, self.needs), limit
         )
+        if self.siblings:
+            stamps = tuple(without_tables_of(stamp, self.siblings) for stamp in stamps)
         return compare_schemas(
             self.graph, self.table, stamps, self.source, migrating=self.migrating, may_be_empty=self.may_be_empty
         )
@@ -79,7 +81,8 @@ class SchemasInspector(Inspector):
     def of(self, schema: str) -> Inspector:
         """Return the inspector of one schema."""
         needs = self.needs and self.needs._replace(home=schema)
-        return Inspector(self.graph, table_in(self.table, schema), self.database, needs, migrating=self.migrating)
+        table = table_in(self.table, schema)
+        return Inspector(self.graph, table, self.database, needs, migrating=self.migrating, siblings=self.siblings)
 
 
 def table_in(table: TableName, schema: str) -> TableName:
@@ -166,3 +169,22 @@ def _groups(states: Iterable[SchemaState]) -> Iterable[SchemaGroup]:
         members = [*group]
         first = tuple((state.name, state.drift.stamped) for state in members[:MAX_SCHEMAS_SHOWN])
         yield SchemaGroup(verdict, stamp_verdict, len(members), first)
+
+
+def with_drifts(inspection: Inspection, drifts: Mapping[str, Drift]) -> Inspection:
+    """Return an inspection of all schemas with the drifts of some of them replaced, by name.
+
+    Another inspection has found them, which also searched there for what the code needs.
+    """
+    states = tuple(state._replace(drift=drifts.get(state.name, state.drift)) for state in inspection.schemas or ())
+    if not drifts or not states:
+        return inspection
+    worst = max(states, key=lambda state: (_severity(state), len(state.drift.pending)))
+    counts = SchemaCounts(len(states), tuple(_groups(states)), worst.name, worst.exists)
+    _, _, table = inspection.table.rpartition(".")
+    return inspection._replace(
+        stamp=inspection.stamp._replace(schema=worst.name, rows=worst.drift.stamped),
+        drift=replace(worst.drift, schemas=counts),
+        table=f"{worst.name}.{table}",
+        schemas=states,
+    )

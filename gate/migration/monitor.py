@@ -26,6 +26,7 @@ from gate.errors import (
 from gate.migration.plan import Plan
 from gate.migration.process import SupervisedProcess, start_upgrade
 from gate.migration.progress import Progress
+from gate.process import signals
 from gate.process.memory import OomWatch
 from gate.process.threads import PeriodicCall, try_for
 
@@ -87,6 +88,7 @@ class _UpgradeMonitor:
 
     def run(self) -> None:
         while not self._has_exited():
+            signals.raise_in_thread()
             elapsed = time.monotonic() - self._progress.began
             log.progress(f"{self._progress.step}/{self._progress.total} {self._progress.revision} {elapsed:.0f} s")
             self._check_time_limit(elapsed)

@@ -20,11 +20,23 @@ DEFAULT_PORT = 8080
 """TCP port of `gate serve` without `--listen`."""
 
 
+class History(NamedTuple):
+    """One Alembic configuration, and so one history of revisions with a version table of its own.
+
+    `config`: its configuration files (`-c`); `section`: of alembic.ini (`-n`), None = `alembic`; `label`: what a
+    message calls it, "" if the command line names only one history.
+    """
+
+    config: tuple[str, ...] = ()
+    section: str | None = None
+    label: str = ""
+
+
 class Arguments(NamedTuple):
     """One parsed command line.
 
-    `config`: Alembic configuration files (`-c`); `name`: section of alembic.ini (`-n`); `x`: arguments for env.py
-    (`-x`); `json`: print JSON (`--json`); `sql`: print SQL (`--sql`); `busy`: report a running migration (`--busy`);
+    `histories`: one for each section (`-n`) or configuration file (`-c`); `x`: arguments for env.py (`-x`); `json`:
+    print JSON (`--json`); `sql`: print SQL (`--sql`); `busy`: report a running migration (`--busy`);
     `listen`: host ("" = all addresses) and port of `gate serve`; `models`: each MODULE:ATTRIBUTE, `exclude`: patterns
     of names, `verify`: only compare with the file (`--check`), `no_env_py`: do not run env.py, and `python`: the
     application's interpreter, of `gate expect`; `jobs`: how many schemas to migrate at once, `first`: the schema to
@@ -33,8 +45,7 @@ class Arguments(NamedTuple):
     """
 
     command: str
-    config: tuple[str, ...] = ()
-    name: str | None = None
+    histories: tuple[History, ...] = (History(),)
     x: tuple[str, ...] = ()
     json: bool = False
     sql: bool = False

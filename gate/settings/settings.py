@@ -46,8 +46,9 @@ class Settings(NamedTuple):
     """All settings, validated. Times are in seconds; 0 = no limit.
 
     `migration_lock_timeout` is None where it is not set, since its default depends on the command. `placeholder` is
-    the host ("" = all addresses) and the port to listen on, None = no placeholder. `expected` is a file, `off`, or
-    None for the default file. `schemas` is None where the image has one version table.
+    the host ("" = all addresses) and the port to listen on, None = no placeholder. `placeholder_page` is a file, None =
+    gate's own page. `expected` is a file, `off`, or None for the default file. `schemas` is None where the image has
+    one version table.
     """
 
     run_migrations: bool = False
@@ -77,6 +78,7 @@ class Settings(NamedTuple):
     target: str = "heads"
     post_deploy: bool = False
     placeholder: tuple[str, int] | None = None
+    placeholder_page: str | None = None
     health_path: str = DEFAULT_HEALTH_PATH
     ttl: float = 10
     log_format: str = "auto"
@@ -126,6 +128,7 @@ def _read_each(reader: Reader) -> Settings:
         target=reader.identifier("GATE_TARGET") or "heads",
         post_deploy=reader.boolean("GATE_POST_DEPLOY"),
         placeholder=reader.address("GATE_PLACEHOLDER"),
+        placeholder_page=reader.text("GATE_PLACEHOLDER_PAGE"),
         health_path=reader.url_path("GATE_HEALTH_PATH", DEFAULT_HEALTH_PATH),
         ttl=reader.seconds("GATE_TTL", 10),
         log_format=reader.choice("GATE_LOG_FORMAT", "auto json console"),

@@ -163,6 +163,11 @@ SETTINGS = (
         "--post-deploy",
     ),
     Setting("GATE_PLACEHOLDER", "", "`[host]:port` of an HTTP server that answers while gate waits or migrates"),
+    Setting(
+        "GATE_PLACEHOLDER_PAGE",
+        "gate's own page",
+        "file with the HTML page that browsers get from that HTTP server, in UTF-8, at most 128 KB",
+    ),
     Setting("GATE_HEALTH_PATH", "/health", "liveness path of that HTTP server"),
     Setting("GATE_TTL", "10", "time to reuse a readiness verdict, in seconds; `CURRENT` is reused six times as long"),
     Setting(

@@ -61,7 +61,7 @@ class Outcome:
     def description(self) -> str:
         """The finding in one line, with the drift line verbatim in it."""
         if isinstance(self.finding, GateError):
-            return " ".join(str(self.finding).splitlines())
+            return self.finding.line
         drift = self.finding.drift
         return f"{drift}. {messages.finding(drift, self.finding.stamp.database, self.finding.table)}"
 
@@ -81,8 +81,8 @@ def readiness(outcome: Outcome) -> Readiness:
                 migrating=migrating,
                 server_started=False,
             )
-        case _:
-            return Readiness(reason=STAYING_REASON)
+        case GateError(section=section):
+            return Readiness(reason=STAYING_REASON, section=section)
 
 
 def _last_seen(outcome: Outcome) -> str | None:

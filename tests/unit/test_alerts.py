@@ -14,7 +14,9 @@ from gate.settings.variables import SETTINGS
 from tests.support.alerts import RULES_FILE, Rule, labels_of, metrics_of, rules
 from tests.support.docs import PAGES, blocks, sections, table
 
-METRICS = {metric.name: metric for metric in Metrics(Ready("postgresql://127.0.0.1:1/none")).collect()}
+METRICS = {
+    metric.name: metric for metric in Metrics({"alembic": Ready("postgresql://127.0.0.1:1/none").cache}).collect()
+}
 RULES = pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
 
 

@@ -15,12 +15,12 @@ import pytest
 from docs import picture
 from docs.tables import TABLES, written
 from gate import errors
-from gate.asgi import Ready
 from gate.cli.serve import Metrics
 from gate.drift.comparison import Drift, Verdict
 from gate.drift.decision import decide
 from gate.errors import GateError
 from gate.readiness.answer import Readiness, fields
+from gate.readiness.cache import VerdictCache
 from gate.settings.arguments import COMMANDS
 from gate.settings.settings import Decision, Policy
 from gate.settings.variables import SETTINGS
@@ -200,7 +200,7 @@ def test_fields_of_the_readiness_answer_are_those_of_the_code() -> None:
 
 def test_metrics_are_those_of_the_code() -> None:
     told = {re.findall(r"`(\w+)", metric)[0]: meaning for metric, meaning in table("metric of `gate serve`")}
-    assert told == {each.name: each.documentation for each in Metrics(Ready("postgresql://127.0.0.1:1/none")).collect()}
+    assert told == {each.name: each.documentation for each in Metrics({"": VerdictCache(ttl=1, timeout=1)}).collect()}
 
 
 def test_every_way_to_deploy_is_told() -> None:

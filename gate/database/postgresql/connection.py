@@ -6,9 +6,9 @@ import math
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gate.database.location import Database, explain
 from gate.errors import BadSettings, DatabaseUnavailable
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[tuple[object, ...]]
     Cursor = psycopg.Cursor[tuple[object, ...]]
+
+T = TypeVar("T")
 
 
 def load_driver() -> None:
@@ -103,6 +105,41 @@ def _reject_unreadable_files(parameters: Mapping[str, str]) -> None:
     for path in map(os.path.expanduser, LIBPQ_DEFAULT_FILES):
         if reason := why_refused(path, MAX_LIBPQ_FILE_SIZE):
             raise BadSettings(f"{path}, which libpq reads, {reason}; put a regular file there, or delete it.")
+
+
+class ReusedConnection:
+    """A connection for the checks and queries of many migrations, one after the other.
+
+    `needed`: how many connections all these migrations need at once; `is_unchecked`: whether the limits of the role and
+    the database have not been compared with that.
+    """
+
+    def __init__(self, database: Database, needed: int) -> None:
+        self._database, self.needed = database, needed
+        self.is_unchecked = True
+        self._connection: Connection | None = None
+
+    def get(self) -> Connection:
+        """Return the connection, a new one if it was closed; raises `DatabaseUnavailable`."""
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._database)
+        return self._connection
+
+    def use(self, function: Callable[[Connection], T]) -> T:
+        """Call a function with the connection, and again with a new one if it was lost while it was idle."""
+        connection = self.get()
+        try:
+            return function(connection)
+        except DatabaseUnavailable:
+            if not connection.closed:
+                raise
+        return function(self.get())
+
+    def close(self) -> None:
+        """Close the connection, also under a call that still waits in another thread."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            close(connection)
 
 
 SHUTDOWN_TIMEOUT = 0.5

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gate.database.postgresql import stamp
-from gate.database.postgresql.connection import connect, explained, load_driver
+from gate.database.postgresql.connection import ReusedConnection, connect, explained, load_driver
 from gate.database.postgresql.stamp import SEARCH_REMEDY, PsycopgRunner
 from gate.errors import DatabaseUnavailable
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gate.database.location import Database
     from gate.database.lock import Lock, LockKey
     from gate.database.missing import Needs
+    from gate.database.postgresql.connection import Connection
     from gate.database.postgresql.missing import RunWithNeeds
     from gate.database.postgresql.sessions import PostgresSessions
     from gate.database.postgresql.stamp import Run
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 
 
 class PostgresEngine:
-    """PostgreSQL, and servers that speak its protocol."""
+    """PostgreSQL, and servers that speak its protocol.
+
+    `reused`: the connection for checks and queries, None = a new one for each check, and for each lock.
+    """
 
     transactional_ddl: ClassVar[bool] = True
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, reused: ReusedConnection | None = None) -> None:
+        self._database, self._reused = database, reused
 
     def load_driver(self) -> None:
         """Import psycopg."""
@@ -36,8 +40,14 @@ class PostgresEngine:
 
     def read_stamp(self, table: TableName, deadline: float, needs: Needs | None = None) -> Stamp:
         """Inspect through psycopg."""
-        with connect(self._database) as connection:
+
+        def read(connection: Connection) -> Stamp:
             return stamp.read_through_psycopg(connection, table, self._database, deadline, needs)
+
+        if self._reused:
+            return self._reused.use(read)
+        with connect(self._database) as connection:
+            return read(connection)
 
     @classmethod
     def read_stamp_through(cls, connection: Any, table: TableName, needs: Needs | None = None) -> Stamp:
@@ -74,7 +84,12 @@ class PostgresEngine:
         """Acquire an advisory lock."""
         from gate.database.postgresql import lock  # noqa: PLC0415 - a check acquires nothing
 
-        return lock.acquire(self._database, key)
+        return lock.acquire(self._database, key, self._reused)
+
+    def close(self) -> None:
+        """Close the reused connection, if there is one; another use opens it again."""
+        if self._reused:
+            self._reused.close()
 
     def sessions(self, key: LockKey, tag: str = "") -> PostgresSessions:
         """Query pg_stat_activity, on a new connection each time."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from gate.database.location import Database, explain
 from gate.database.lock import LOCK_CLASS, Lock, LockKey, Migrator
-from gate.database.postgresql.connection import close, connect, execute_within, explained
+from gate.database.postgresql.connection import ReusedConnection, close, connect, execute_within, explained
 from gate.database.postgresql.sessions import PostgresSessions, query_on_connection
 from gate.database.postgresql.sql import string
 from gate.errors import BadSettings, DatabaseUnavailable, LockBusy, LockLost, ResourceShortage
@@ -83,25 +83,29 @@ class AdvisoryLock(Lock):
 
 
 @contextmanager
-def acquire(database: Database, key: LockKey) -> Iterator[Lock]:
+def acquire(database: Database, key: LockKey, reused: ReusedConnection | None = None) -> Iterator[Lock]:
     """Try once to acquire the lock, and hold it for the block.
+
+    `reused`: the connection for the queries meanwhile, None = a new one.
 
     Raises `LockBusy` if another migrator holds it; `DatabaseUnavailable`, also for a standby; and `BadSettings` where
     the lock would protect nothing: behind a pooler without a second connection, or on a server that ignores locks.
     """
-    connection, second = connect(database), None
+    connection, pooled = connect(database), False
+    queries = reused or ReusedConnection(database, CONNECTIONS)
     try:
         pid = _try_lock(connection, key, database)
         pooled = connection.info.backend_pid != pid
-        needed = CONNECTIONS - pooled
         try:
-            second = _second_connection(database, key)
+            second = _second_connection(database, queries, key)
         except DatabaseUnavailable:
-            _check_connection_limits(connection, needed)  # "too many connections" is permanent below these
+            _check_connection_limits(connection, queries.needed - pooled)  # below these, it never becomes available
             raise
-        _check_connection_limits(second, needed)
+        if queries.is_unchecked:
+            _check_connection_limits(second, queries.needed - pooled)
+            queries.is_unchecked = False
         if pooled:
-            close(second)  # the pool may need it for the migration
+            queries.close()  # the pool may need it for the migration
         tag, held = f"{key.working_name} {os.urandom(4).hex()}", _held_condition(key, pid)
         yield AdvisoryLock(
             key,
@@ -116,8 +120,8 @@ def acquire(database: Database, key: LockKey) -> Iterator[Lock]:
         with suppress(Exception):  # the lock ends with its connection, too
             execute_within(connection, "ROLLBACK", RELEASE_TIMEOUT)
         close(connection)
-        if second is not None:
-            close(second)
+        if pooled or not reused:
+            queries.close()
 
 
 def _check_connection_limits(connection: Connection, needed: int) -> None:
@@ -130,13 +134,14 @@ def _check_connection_limits(connection: Connection, needed: int) -> None:
         " UNION ALL SELECT 'database', datname, datconnlimit FROM pg_catalog.pg_database, pg_catalog.pg_roles"
         " WHERE datname = current_database() AND rolname = session_user AND NOT rolsuper"
     )
+    use = "the lock, its check and the migration" + (", for each of --jobs, and one" if needed > CONNECTIONS else "")
     for kind, name, limit in try_for(LIMITS_TIMEOUT, lambda: connection.execute(limits).fetchall()) or []:
         assert isinstance(limit, int)
         if 0 <= limit < needed:
             raise BadSettings(
-                f"gate needs {needed} connections to migrate (for the lock, its check and the migration), and the "
-                f"{kind} {name} has a CONNECTION LIMIT of {limit}. Raise it: ALTER {str(kind).upper()} {name} "
-                f"CONNECTION LIMIT {needed}; or let MIGRATION_DATABASE_URL name another role."
+                f"gate needs {needed} connections to migrate (for {use}), and the {kind} {name} has a CONNECTION LIMIT "
+                f"of {limit}. Raise it: ALTER {str(kind).upper()} {name} CONNECTION LIMIT {needed}; or let "
+                "MIGRATION_DATABASE_URL name another role."
             )
 
 
@@ -205,11 +210,11 @@ def _held_condition(key: LockKey, pid: int) -> str:
     )
 
 
-def _second_connection(database: Database, key: LockKey) -> Connection:
-    """Open a second connection, which must be refused the lock (7.6 ms, hazards.md 3)."""
+def _second_connection(database: Database, queries: ReusedConnection, key: LockKey) -> Connection:
+    """Return a second connection, which must be refused the lock (7.6 ms, hazards.md 3)."""
     limit = POOL_WAIT_FACTOR * database.answer_timeout
     try:
-        second, granted = BackgroundCall(lambda: _try_second(database, key)).result(limit)
+        granted = BackgroundCall(lambda: queries.use(lambda second: _try_second(second, database, key))).result(limit)
     except TimeoutError:
         raise BadSettings(
             f"The database gave gate no second connection within {limit:g} s. The lock and the migration need one "
@@ -217,16 +222,14 @@ def _second_connection(database: Database, key: LockKey) -> Connection:
             "to PostgreSQL."
         ) from None
     if granted:
-        second.close()
         raise BadSettings(
             "This server grants the migration lock to two connections at once, so it cannot keep migrators apart. "
             "Point MIGRATION_DATABASE_URL directly to PostgreSQL, or set GATE_LOCK=none and migrate with a single Job."
         )
-    return second
+    return queries.get()
 
 
-def _try_second(database: Database, key: LockKey) -> tuple[Connection, bool]:
-    second = connect(database)
+def _try_second(second: Connection, database: Database, key: LockKey) -> bool:
     with explained(database):
         row = second.execute(f"SELECT pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed})").fetchone()
-    return second, bool(row and row[0])
+    return bool(row and row[0])
