@@ -18,7 +18,8 @@ from gate.database.location import Database
 from gate.database.lock import Lock
 from gate.errors import starting_process
 from gate.migration.child.statement_clock import StatementClock
-from gate.migration.plan import TENANT_VARIABLE, Plan, UpgradeRequest
+from gate.migration.plan import Plan
+from gate.migration.upgrade_request import TENANT_VARIABLE, UpgradeRequest
 
 KILL_TIMEOUT = 0.3
 """Seconds for the supervisor to kill its descendants before it is killed itself."""

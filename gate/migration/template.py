@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from gate import log
 from gate.errors import starting_process
-from gate.migration.plan import TENANT_VARIABLE, TemplateRequest, UpgradeRequest
+from gate.migration.upgrade_request import TENANT_VARIABLE, TemplateRequest, UpgradeRequest
 from gate.process.descendants import is_running
 
 FORK_TIMEOUT = 10.0

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from gate.errors import ResourceShortage
-from gate.migration.plan import Plan, TemplateRequest
+from gate.migration.plan import Plan
 from gate.migration.progress import Progress
 from gate.migration.template import Template
+from gate.migration.upgrade_request import TemplateRequest
 
 START_TIMEOUT = 30.0
 """Seconds for the first template to start; until then nothing is upgraded."""

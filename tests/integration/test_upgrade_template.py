@@ -12,8 +12,8 @@ import pytest
 
 from demo.embedded_postgres import environment_without_settings
 from gate import log
-from gate.migration.plan import TemplateRequest, UpgradeRequest
 from gate.migration.template import Template
+from gate.migration.upgrade_request import TemplateRequest, UpgradeRequest
 from tests.support.projects import Project
 
 SAFE = {

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from gate.drift.messages import SEVERAL_TABLES_REMEDY
-from gate.migration.plan import TENANT_VARIABLE, UpgradeRequest
+from gate.migration.upgrade_request import TENANT_VARIABLE, UpgradeRequest
 from gate.text import join_ids
 
 if TYPE_CHECKING:

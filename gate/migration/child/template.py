@@ -31,7 +31,7 @@ from alembic.script import ScriptDirectory
 from gate.migration.child import upgrade
 from gate.migration.child.reporter import Reporter
 from gate.migration.child.supervisor import COMMAND_SIGNALS, supervise, wake_up_on_signals
-from gate.migration.plan import TENANT_VARIABLE, TemplateRequest, UpgradeRequest
+from gate.migration.upgrade_request import TENANT_VARIABLE, TemplateRequest, UpgradeRequest
 from gate.process.descendants import die_with
 
 MAX_DESCRIPTORS = 16

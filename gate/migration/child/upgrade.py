@@ -33,7 +33,7 @@ from gate.migration.child.session_tags import (
     watch_connections,
 )
 from gate.migration.child.statement_clock import StatementClock
-from gate.migration.plan import UpgradeRequest
+from gate.migration.upgrade_request import UpgradeRequest
 
 
 def main() -> None:
