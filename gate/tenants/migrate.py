@@ -154,11 +154,18 @@ class _Call:
 
     def _run_queue(self) -> None:
         while True:
-            while self._queue and len(self._running) < self._plan.jobs and not self._is_stopped:
+            limit = self._templates.limit(self._plan.jobs)
+            while self._queue and len(self._running) < limit and not self._is_stopped:
                 self._start(self._queue.pop(0))
-            if not self._running:
+            if self._running:
+                done, _ = wait(self._running, POLL_INTERVAL, FIRST_COMPLETED)
+            elif self._queue and not self._is_stopped:
+                self._templates.wait(POLL_INTERVAL)
+                continue
+            else:
                 return
-            done, _ = wait(self._running, POLL_INTERVAL, FIRST_COMPLETED)
+            for running in self._running.values():
+                self._templates.learn(running.progress, running.name)
             for call in done:
                 self._receive(call, self._running.pop(call))
             self._show()
@@ -183,8 +190,7 @@ class _Call:
         """Record the end of one schema."""
         name, progress = running.name, running.progress
         self._idle.append(running.engine)
-        if progress:
-            self._templates.learn(progress, name)
+        self._templates.learn(progress, name, has_ended=True)
         try:
             after = call.result()
         except LockBusy:
