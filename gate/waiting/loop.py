@@ -80,12 +80,13 @@ class WaitLoop:
     def still_fits(self) -> bool:
         """Inspect once more, without waiting; raises `MigrationFailed` if gate would have to migrate it again."""
         try:
-            decision = self._decide(self._inspect())
+            inspection = self._inspect()
+            decision = self._decide(inspection)
             if decision is Decision.GO and self.server_inspector:
                 decision = self._inspect_for_server(self.server_inspector).decision
         except DatabaseUnavailable:
             return False
-        if decision is Decision.UPGRADE and self.migrated:
+        if decision is Decision.UPGRADE and self.migrated and inspection.schemas is None:  # a schema may be new
             raise MigrationFailed(AGAIN)
         return decision is Decision.GO
 
@@ -132,7 +133,9 @@ class WaitLoop:
 
             gc_tuning.collect_normally()
             self.waited = True
-            return migrate_schemas(self.plan, self.inspector, inspection, self._should_upgrade)
+            after = migrate_schemas(self.plan, self.inspector, inspection, self._should_upgrade)
+            self.migrated = True
+            return after
         if inspection.stamp.migrator and self.plan.locking:
             raise LockBusy
         from gate.migration.migrate import migrate  # noqa: PLC0415 - most starts migrate nothing

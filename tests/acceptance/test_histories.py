@@ -498,3 +498,25 @@ def test_one_record_for_two_histories_is_refused(gate: GateRunner, two: Historie
     assert gate("expect", "-c", "a.ini").code == 0
     ended = gate("check", *files)
     assert (ended.code, "would share the file of gate expect" in ended.err) == (78, True)
+
+
+def test_each_history_has_a_version_table_in_each_schema_of_the_tenants(
+    gate: GateRunner, two: Histories, database: TestDatabase
+) -> None:
+    for project, table in ((two.a, "va"), (two.b, "vb")):
+        schema = 'context.get_x_argument(as_dictionary=True)["schema"]'
+        two.set_options(project, f", version_table={table!r}, version_table_schema={schema}")
+        for script in project.versions.glob("*.py"):
+            script.write_text(script.read_text().replace("CREATE TABLE t_", "CREATE TABLE IF NOT EXISTS t_"))
+    for schema in ("t1", "t2"):
+        database.execute(f"CREATE SCHEMA {schema}")
+    ended = gate("migrate", *BOTH, "--schemas", "t1,t2")
+    assert ended.code == 0, ended.err
+    assert [database.stamped(f"{schema}.{table}") for schema in ("t1", "t2") for table in ("va", "vb")] == [
+        {"a2"},
+        {"b1"},
+        {"a2"},
+        {"b1"},
+    ]
+    ended = gate("check", *BOTH, "--schemas", "t1,t2")
+    assert (ended.code, ended.out.splitlines()[0][:12]) == (0, "[a] CURRENT ")

@@ -133,10 +133,13 @@ def start(command: Sequence[str], environment: Mapping[str, str], folder: Path) 
 
 
 def await_true(
-    condition: Callable[[], bool], explain: Callable[[], str], process: subprocess.Popen[str] | None = None
+    condition: Callable[[], bool],
+    explain: Callable[[], str],
+    process: subprocess.Popen[str] | None = None,
+    timeout: float = TIMEOUT,
 ) -> None:
-    """Wait until `condition` is true. Fail after TIMEOUT seconds, or when `process` exits while it is false."""
-    deadline = time.monotonic() + TIMEOUT
+    """Wait until `condition` is true. Fail after `timeout` seconds, or when `process` exits while it is false."""
+    deadline = time.monotonic() + timeout
     while not condition():
         if process is not None and process.poll() is not None:
             time.sleep(0.2)  # the reader threads may not have read the last output yet
