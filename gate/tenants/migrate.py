@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gate import log
-from gate.database.postgresql.connection import ReusedConnection
+from gate.database.postgresql.connection import ReusedConnections
 from gate.database.postgresql.engine import PostgresEngine
 from gate.database.postgresql.lock import CONNECTIONS
 from gate.drift.comparison import Drift
@@ -186,7 +186,7 @@ class _Call:
     def _new_engine(self) -> PostgresEngine:
         """Return an engine for one more job."""
         needed = CONNECTIONS * min(self._plan.jobs, self._summary.total) + 1
-        return PostgresEngine(self._inspector.database, ReusedConnection(self._inspector.database, needed))
+        return PostgresEngine(self._inspector.database, ReusedConnections(self._inspector.database, needed))
 
     def _receive(self, call: Future[Inspection], running: _Running) -> None:
         """Record the end of one schema."""
