@@ -116,9 +116,14 @@ class ReusedConnection:
 
     def get(self) -> Connection:
         """Return the connection, a new one if it was closed; raises `DatabaseUnavailable`."""
-        if self._connection is None or self._connection.closed:
-            self._connection = connect(self._database)
-        return self._connection
+        connection = self.current()
+        if connection is None:
+            connection = self._connection = connect(self._database)
+        return connection
+
+    def current(self) -> Connection | None:
+        """Return the connection if it is open, and never open one."""
+        return None if self._connection is None or self._connection.closed else self._connection
 
     def use(self, function: Callable[[Connection], T]) -> T:
         """Call a function with the connection, and again with a new one if it was lost while it was idle."""

@@ -117,9 +117,12 @@ def acquire(database: Database, key: LockKey, reused: ReusedConnections | None =
 
 def _release(connections: ReusedConnections) -> bool:
     """End the transaction of the lock; return whether that worked, so that its connection can be used again."""
+    connection = connections.lock.current()
+    if connection is None:
+        return False
     try:
-        execute_within(connections.lock.get(), "ROLLBACK", RELEASE_TIMEOUT)
-    except Exception:  # noqa: BLE001 - a lost connection, or one that could not be opened
+        execute_within(connection, "ROLLBACK", RELEASE_TIMEOUT)
+    except Exception:  # noqa: BLE001 - the connection is lost
         return False
     return True
 
