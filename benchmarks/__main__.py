@@ -20,9 +20,11 @@ from benchmarks import (
     pages,
     report,
     scaling,
+    schemas,
     server_start,
     system_info,
     table_locks,
+    tenants,
     waiting,
 )
 from benchmarks.check import CheckCosts
@@ -46,11 +48,13 @@ class Benchmarks:
         return {
             "check": self._check,
             "expectations": lambda: [expectations.measure(self._workspace)],
+            "schemas": lambda: [schemas.measure(self._workspace)],
             "scaling": lambda: [scaling.measure(self._workspace)],
             "endpoint": lambda: [endpoint.measure(self._workspace)],
             "waiting": lambda: [waiting.measure(self._workspace)],
             "start-after-migration": lambda: [server_start.after_the_migration(self._workspace)],
             "table-locks": lambda: [table_locks.measure(self._workspace)],
+            "tenants": lambda: [tenants.measure(self._workspace)],
             "replicas": lambda: [server_start.replicas(self._workspace)],
         }
 

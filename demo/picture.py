@@ -21,6 +21,9 @@ COLOURS = {
 }
 """Maps patterns to the colour of a line. The first match counts."""
 
+ONLY_ON_A_BUSY_MACHINE = "Migrating now: "
+"""In a line of log about a migration that usually ends before the next check."""
+
 RESPONSE_DETAILS = re.compile(r'"verdict": .*\}$')
 
 
@@ -33,7 +36,8 @@ def main() -> None:
 def excerpt(output: str) -> list[str]:
     """Return the output from the second heading to the fifth, wrapped to COLUMNS."""
     steps = output[output.index("2. WITH GATE") : output.index("5. STAMPED")]
-    return [piece for line in steps.rstrip().splitlines() for piece in _wrapped(RESPONSE_DETAILS.sub("…}", line))]
+    lines = (line for line in steps.rstrip().splitlines() if ONLY_ON_A_BUSY_MACHINE not in line)
+    return [piece for line in lines for piece in _wrapped(RESPONSE_DETAILS.sub("…}", line))]
 
 
 def _wrapped(line: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PICTURE = Path(__file__).with_name("architecture.svg")
-WIDTH, HEIGHT = 900, 700
+WIDTH, HEIGHT = 900, 775
 PAPER, INK, FAINT, BOX, EDGE = "#1c2128", "#e6edf3", "#9da7b3", "#2d333b", "#79c0ff"
 
 FLOW = "settings -> image (expected) + database (stamped) -> drift -> migration | waiting | process (exec)"
@@ -28,14 +28,15 @@ BOXES = {
     "expect": Box("records at build time", 520, 195, 170),
     "asgi": Box("any ASGI app", 690, 195, 120),
     "wsgi": Box("any WSGI app", 830, 195, 120),
-    "migration": Box("upgrade under the lock", 160, 290),
-    "readiness": Box("the verdict over HTTP", 400, 290),
-    "drift": Box("compare, decide, explain", 375, 375),
-    "database": Box("what is stamped, the lock", 375, 460),
-    "settings": Box("environment, flags -> one value", 150, 550, 250),
-    "process": Box("signals, threads, exec", 440, 550),
-    "image": Box("what this image expects", 710, 550),
-    "descriptors errors files log redaction text": Box("used by every folder", 430, 640, 320),
+    "tenants": Box("many schemas at a time", 160, 280),
+    "readiness": Box("the verdict over HTTP", 430, 365),
+    "migration": Box("upgrade under the lock", 160, 365),
+    "drift": Box("compare, decide, explain", 375, 450),
+    "database": Box("what is stamped, the lock", 375, 535),
+    "settings": Box("environment, flags -> one value", 150, 625, 250),
+    "process": Box("signals, threads, exec", 440, 625),
+    "image": Box("what this image expects", 710, 625),
+    "descriptors errors files log redaction text": Box("used by every folder", 430, 715, 320),
 }
 """From the top down; imports run down only."""
 
@@ -43,7 +44,8 @@ ARROWS = (
     ("cli", "waiting"),
     ("cli", "asgi"),
     ("cli", "expect"),
-    ("waiting", "migration"),
+    ("waiting", "tenants"),
+    ("tenants", "migration"),
     ("waiting", "readiness"),
     ("asgi", "readiness"),
     ("wsgi", "readiness"),

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from gate.asgi import Ready
 from gate.cli.parser import OPERANDS
 from gate.cli.serve import Metrics
+from gate.readiness.cache import VerdictCache
 from gate.settings.arguments import COMMANDS
 from gate.settings.variables import SETTINGS
 
@@ -29,7 +29,7 @@ def commands() -> Iterator[Sequence[str]]:
 
 def metrics() -> Iterator[Sequence[str]]:
     """One row for each metric of `gate serve`."""
-    for metric in Metrics(Ready("postgresql://127.0.0.1:1/none")).collect():
+    for metric in Metrics({"": VerdictCache(ttl=1, timeout=1)}).collect():
         labels = ",".join(f'{name}="…"' for name in metric.samples[0].labels)
         yield _code(metric.name + (f"{{{labels}}}" if labels else "")), metric.documentation
 

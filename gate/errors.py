@@ -17,7 +17,7 @@ class GateError(Exception):
     - `more`: further mistakes. Each is a line of its own, and whatever a message quotes cannot add a line.
 
     `exit_code` is the exit code of the command; `topic` is the part of the message that stays the same while the
-    problem does.
+    problem does; `section` is the history that it is about, where gate guards several ("" = there is only one).
     """
 
     exit_code = 70
@@ -25,9 +25,31 @@ class GateError(Exception):
     def __init__(self, message: str | None = None, *more: str) -> None:
         super().__init__("\n".join(map(printable, (message or self._summary(), *more))))
         self.topic = str(self)
+        self.section = ""
+
+    @property
+    def text(self) -> str:
+        """The message with its notes, and with the history that it is about in front of it."""
+        text = " ".join([str(self), *getattr(self, "__notes__", ())])
+        return f"[{printable(self.section)}] {text}" if self.section else text
+
+    @property
+    def line(self) -> str:
+        """The same in one line."""
+        return " ".join(self.text.splitlines())
 
     def _summary(self) -> str:
         return (self.__doc__ or "").partition("\n")[0]
+
+
+@contextmanager
+def about(section: str) -> Iterator[None]:
+    """Say in each error that leaves this block which history it is about; "" = there is only one."""
+    try:
+        yield
+    except GateError as error:
+        error.section = error.section or section
+        raise
 
 
 class BadUsage(GateError):

@@ -84,6 +84,17 @@ def read_regular_file(path: str, max_size: int) -> bytes:
         os.close(descriptor)
 
 
+def why_unreadable(error: OSError) -> str:
+    """Return why a file could not be read, as a clause."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder (a container runtime creates one for a mount whose source is missing)"
+    if isinstance(error, NotRegularFile | FileTooLarge):
+        return str(error.strerror)
+    return f"{error.strerror}; make it readable for this user"
+
+
 def why_refused(path: str, max_size: int) -> str:
     """Return why a library must not read what this path leads to, as a clause; "" if it may, or if nothing is there.
 

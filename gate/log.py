@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, MutableMapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import structlog
 
 from gate import redaction
-from gate.text import printable
+from gate.text import printable, truncate
 
 ERASE_LINE = "\r\x1b[K"
 """Return to the beginning of the line and erase it (ECMA-48: CR, EL)."""
@@ -26,8 +27,12 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 OWN_FIELDS = frozenset({"timestamp", "level", "event", "verdict", "kind"})
 """Fields whose values are words of gate, by which people search and alert."""
 
+_schema: ContextVar[str] = ContextVar("schema", default="")
+"""The schema that this thread migrates, one of GATE_SCHEMAS; "" = none."""
+
 _on_terminal = False
 _progress_shown = False
+_section = ""
 
 
 def configure(style: str = "auto", level: str = "info") -> None:
@@ -40,6 +45,7 @@ def configure(style: str = "auto", level: str = "info") -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _add_section,
             _redact,
             _console_line if console else structlog.processors.JSONRenderer(),
         ],
@@ -67,17 +73,51 @@ def write_with(writer: Callable[[bytes], None]) -> None:
     _write = writer
 
 
+def is_on_terminal() -> bool:
+    """Whether people read the log while it is written: a progress bar makes sense only then."""
+    return _on_terminal
+
+
+@contextmanager
+def about_schema(name: str) -> Iterator[None]:
+    """Name this schema in all events of the block: it is one of many, so what is `info` otherwise is `debug`."""
+    token = _schema.set(name)
+    try:
+        yield
+    finally:
+        _schema.reset(token)
+
+
+@contextmanager
+def about(section: str) -> Iterator[None]:
+    """Name the history that each event in this block is about, also one of another thread; "" = there is only one."""
+    global _section  # noqa: PLW0603 - gate works on one history at a time
+    before, _section = _section, section
+    try:
+        yield
+    finally:
+        _section = before
+
+
+def with_section(text: str) -> str:
+    """Return the text with the history that it is about in front of it."""
+    return f"[{_section}] {text}" if _section else text
+
+
 def progress(text: str) -> None:
     """Show a text on a terminal, in a line that the next line replaces."""
     global _progress_shown  # noqa: PLW0603 - there is one terminal
-    if _on_terminal:
+    if _on_terminal and not _schema.get():
         _progress_shown = True
         with suppress(OSError):
-            os.write(2, f"{ERASE_LINE}{printable(text)}".encode())
+            os.write(2, f"{ERASE_LINE}{printable(with_section(text))}".encode())
 
 
 def emit(level: str, event: str, message: str, **fields: object) -> None:
     """Log one event at a level of `LEVELS`; fields that are None are left out."""
+    if schema := _schema.get():
+        level = "debug" if level == "info" else level
+        message, fields = f"Schema {truncate(schema)}: {message}", {"schema": schema, **fields}
     present = {key: value for key, value in fields.items() if value is not None}
     getattr(structlog.get_logger(), level)(event, message=message, **present)
 
@@ -94,6 +134,11 @@ class _Stderr:
         _write(line.encode("utf-8", "backslashreplace") + b"\n")
 
     debug = info = warning = error = critical = msg
+
+
+def _add_section(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Name the history in a field, for programs, and in the message, for people."""
+    return {**event, "section": _section, "message": with_section(event["message"])} if _section else event
 
 
 def _redact(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from gate.database.stamp import VersionTableLocked
 from gate.drift import messages
-from gate.drift.comparison import Drift, Verdict
-from gate.drift.inspector import Inspection
+from gate.drift.comparison import Drift, SchemaCounts, Verdict
+from gate.drift.inspector import Inspection, SchemaState
 from gate.drift.project import Project, load_project
 from gate.errors import GateError
 from gate.image.revision_graph import RevisionGraph
@@ -17,13 +18,17 @@ from gate.process.stdio import print_error, print_result
 from gate.redaction import hide_in_message, hide_in_value, learn
 from gate.settings import settings
 from gate.settings.arguments import Arguments
-from gate.text import printable
+from gate.settings.settings import Settings
+from gate.text import first_ids, printable
 
 MAX_MISSING_LINES = 20
 """Missing items that `gate check` prints."""
 
 MAX_PENDING_LINES = 20
 """Pending revisions that `gate check` prints; an empty database may have hundreds."""
+
+MAX_SCHEMAS_LISTED = 100
+"""Schemas that `gate check --json` lists."""
 
 BUSY_TIMEOUTS = {"GATE_CONNECT_TIMEOUT": "20", "GATE_QUERY_TIMEOUT": "20"}
 """Defaults for `--busy`, in seconds: an answer that is late is better than a wrong one on a busy machine."""
@@ -32,20 +37,37 @@ BUSY_TIMEOUT = 40.0
 """Seconds for the whole check of `--busy`: Watchtower waits one minute for a hook, by default (its lifecycle.go)."""
 
 
+class Report(NamedTuple):
+    """What a command found out about one history. `fields`: for --json; `text`: for people; `code`: the exit code."""
+
+    fields: Mapping[str, object]
+    text: str
+    code: int = 0
+
+
 def heads(arguments: Arguments) -> int:
     """Print the heads that the image expects, without a database; return the exit code."""
     try:
-        graph = load(arguments, whole=True, with_expectations=False).image.graph
+        report = report_heads(load(arguments, whole=True, with_expectations=False))
     except GateError as error:
         return report_failure(error, arguments)
+    return 0 if print_report(report, arguments) else GateError.exit_code
+
+
+def report_heads(project: Project) -> Report:
+    """Report the heads of one history, and print warnings about them."""
+    graph = project.image.graph
     may_wait = [id_ for id_ in graph.outstanding(()) if id_ in graph.may_wait]
     _warn_of_needed_post_deploy(graph)
-    if arguments.json:
-        fields = {"heads": hide_in_value(graph.expected), "revisions": len(graph.revisions), "may_wait": may_wait}
-        text = json.dumps(fields | {"target": graph.target})
-    else:
-        text = "\n".join([*map(printable, graph.expected), *([messages.may_wait_text(may_wait)] if may_wait else [])])
-    return 0 if print_result(hide_in_message(text)) else GateError.exit_code
+    fields = {"heads": list(graph.expected), "revisions": len(graph.revisions), "may_wait": may_wait}
+    lines = [*map(printable, graph.expected), *([messages.may_wait_text(may_wait)] if may_wait else [])]
+    return Report(fields | {"target": graph.target}, "\n".join(lines))
+
+
+def print_report(report: Report, arguments: Arguments) -> bool:
+    """Print a report on standard output; return whether that was possible."""
+    text = json.dumps(hide_in_value(report.fields)) if arguments.json else hide_in_message(report.text)
+    return print_result(text)
 
 
 def _warn_of_needed_post_deploy(graph: RevisionGraph) -> None:
@@ -62,17 +84,21 @@ def check(arguments: Arguments) -> int:
     if arguments.busy:
         return _check_busy(arguments)
     try:
-        inspection = load(arguments).inspector().inspect()
+        report = report_check(load(arguments))
     except GateError as error:
         return report_failure(error, arguments)
+    print_report(report, arguments)
+    return report.code
+
+
+def report_check(project: Project) -> Report:
+    """Inspect the database of one history, and print warnings about it."""
+    inspection = project.inspector().inspect()
     for warning in inspection.warnings.values():
         print_error(warning)
     if not inspection.drift.fits:
         learn()  # what is shown then has more text from elsewhere
-    print_result(
-        json.dumps(hide_in_value(as_json(inspection))) if arguments.json else hide_in_message(_as_text(inspection))
-    )
-    return 0 if inspection.drift.fits else 1
+    return Report(as_json(inspection), _as_text(inspection), 0 if inspection.drift.fits else 1)
 
 
 def as_json(inspection: Inspection) -> dict[str, object]:
@@ -94,7 +120,24 @@ def as_json(inspection: Inspection) -> dict[str, object]:
         "database": stamp.database,
         "schema": stamp.schema,
         "migrating": str(stamp.migrator) if stamp.migrator else None,
+        **(_schemas_as_json(drift.schemas, inspection.schemas or ()) if drift.schemas else {}),
     }
+
+
+def _schemas_as_json(counts: SchemaCounts, states: Sequence[SchemaState]) -> dict[str, object]:
+    """Count the schemas, and list the first that are not at the head; the other fields are those of `example`."""
+    rest = [state for state in states if state.drift.verdict not in {Verdict.CURRENT, Verdict.DEFERRED}]
+    listed = [
+        {"schema": state.name, "verdict": state.drift.verdict, "stamped": first_ids(state.drift.stamped)}
+        for state in rest[:MAX_SCHEMAS_LISTED]
+    ]
+    fields = {
+        "total": counts.total,
+        "by_verdict": counts.by_verdict(),
+        "example": counts.example,
+        "not_current": listed,
+    }
+    return {"schemas": fields}
 
 
 def _as_text(inspection: Inspection) -> str:
@@ -129,20 +172,23 @@ def _check_busy(arguments: Arguments) -> int:
     An updater runs this as its pre-update hook. An error is 0, too, so that a broken image is updated (hazards.md 8).
     """
     try:
-        inspector = load(arguments, defaults=BUSY_TIMEOUTS).inspector(migrating=True)
-        migrator = inspector.inspect(limit=BUSY_TIMEOUT).stamp.migrator
-    except VersionTableLocked as error:
-        migrator = error.migrator
+        report = report_busy(load(arguments, defaults=BUSY_TIMEOUTS))
     except GateError as error:
         report_failure(error, arguments)
         return 0
-    if arguments.json:
-        print_result(json.dumps({"migrating": hide_in_message(str(migrator)) if migrator else None}))
-    else:
-        print_result(
-            f"Migrating now: {printable(hide_in_message(str(migrator)))}." if migrator else "Nobody is migrating."
-        )
-    return 75 if migrator else 0
+    print_report(report, arguments)
+    return report.code
+
+
+def report_busy(project: Project) -> Report:
+    """Report whether a migration of one history is running."""
+    try:
+        inspector = project.inspector(migrating=True)
+        migrator = inspector.inspect(limit=BUSY_TIMEOUT).stamp.migrator
+    except VersionTableLocked as error:
+        migrator = error.migrator
+    text = f"Migrating now: {printable(hide_in_message(str(migrator)))}." if migrator else "Nobody is migrating."
+    return Report({"migrating": str(migrator) if migrator else None}, text, 75 if migrator else 0)
 
 
 def load(
@@ -156,13 +202,14 @@ def load(
 
     `defaults`: of variables that are not set.
     """
-    current = settings.read({**(defaults or {}), **os.environ}, arguments.flags)
+    current = read_settings(arguments, defaults)
+    [history] = arguments.histories
     project = load_project(
         current,
-        arguments.config,
-        arguments.name,
+        history.config,
+        history.section,
         whole=whole,
-        post_deploy=arguments.command == "plan" and current.post_deploy,
+        post_deploy=applies_post_deploy(arguments, current),
         with_expectations=with_expectations,
     )
     for warning in project.warnings().values():
@@ -170,10 +217,20 @@ def load(
     return project
 
 
+def read_settings(arguments: Arguments, defaults: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings; `defaults`: of variables that are not set."""
+    return settings.read({**(defaults or {}), **os.environ}, arguments.flags)
+
+
+def applies_post_deploy(arguments: Arguments, current: Settings) -> bool:
+    """Whether the command is about a migration that applies the revisions that may wait."""
+    return arguments.command == "plan" and current.post_deploy
+
+
 def report_failure(error: GateError, arguments: Arguments) -> int:
     """Print an error, with --json also as one JSON object, and return its exit code."""
     learn()
-    text = hide_in_message(str(error))
+    text = hide_in_message(error.text)
     print_error(*text.splitlines())
     if arguments.json:
         print_result(json.dumps({"verdict": None, "error": text}))

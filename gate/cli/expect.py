@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 
-from gate.drift.project import expected_file, load_project
-from gate.errors import BadSettings, BadUsage, GateError
+from gate.drift.histories import Claims
+from gate.drift.project import Project, expected_file, load_project
+from gate.errors import BadSettings, BadUsage, GateError, about
 from gate.expect.changes import changes
 from gate.expect.recorder import Recording, Request, record
 from gate.files import replace_file
 from gate.image.expectations import Expectations
 from gate.image.expectations_file import read_expectations, render
+from gate.process import stdio
 from gate.process.descendants import adopt_orphans, kill_descendants
 from gate.process.stdio import print_error, print_result
 from gate.redaction import hide_in_message, learn
@@ -27,28 +29,50 @@ def expect(arguments: Arguments) -> int:
     if arguments.no_env_py and not arguments.models:
         print_error("--no-env-py needs the models: gate expect --no-env-py MODULE:ATTRIBUTE, such as shop.models:Base.")
         return BadUsage.exit_code
+    if arguments.models and len(arguments.histories) > 1:
+        print_error("MODULE:ATTRIBUTE is for one history: run gate expect once for each section, with its own models.")
+        return BadUsage.exit_code
     try:
         adopt_orphans()
+        projects = _load(arguments)
+        return max(_expect(project, arguments) for project in projects)
+    except GateError as error:
+        learn()
+        print_error(*hide_in_message(error.text).splitlines())
+        return error.exit_code
+
+
+def _load(arguments: Arguments) -> list[tuple[str, Project]]:
+    """Load the project of each history, before any file is written."""
+    current = settings.read(os.environ, arguments.flags)
+    if (current.expected or "").lower() == "off":
+        raise BadSettings("GATE_EXPECTED is off, so gate expect has no file to write. Unset it, or name a file.")
+    claims = Claims()
+    projects = []
+    for each in arguments.histories:
+        with about(each.label):
+            project = load_project(current, each.config, each.section, whole=True, with_expectations=False)
+            claims.claim_file(project, each.label)
+            projects.append((each.label, project))
+    return projects
+
+
+def _expect(named: tuple[str, Project], arguments: Arguments) -> int:
+    """Record what one history needs, and write its file or compare with it; return the exit code."""
+    section, project = named
+    with stdio.about(section), about(section):
         try:
-            recording = _record(arguments)
+            recording = _record(project, arguments)
         finally:
             kill_descendants()  # what the application has started in a session of its own
         for warning in recording.warnings:
             print_error(hide_in_message(warning))
         return _verify(recording.expectations) if arguments.verify else _write(recording)
-    except GateError as error:
-        learn()
-        print_error(*hide_in_message(str(error)).splitlines())
-        return error.exit_code
 
 
-def _record(arguments: Arguments) -> Recording:
-    current = settings.read(os.environ, arguments.flags)
-    if (current.expected or "").lower() == "off":
-        raise BadSettings("GATE_EXPECTED is off, so gate expect has no file to write. Unset it, or name a file.")
-    project = load_project(current, arguments.config, arguments.name, whole=True, with_expectations=False)
+def _record(project: Project, arguments: Arguments) -> Recording:
     request = Request(arguments.models, not arguments.no_env_py, arguments.python, arguments.exclude, arguments.x)
-    path = expected_file(current, project.configuration)
+    path = expected_file(project.settings, project.configuration)
     return record(request, project.configuration, project.image.graph.heads, path)
 
 

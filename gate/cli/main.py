@@ -81,7 +81,7 @@ def command(argv: Sequence[str]) -> int:
         learn()
         stdio.print_error(hide_in_message(str(error)))
         return error.exit_code
-    return _command_function(arguments.command)(arguments)
+    return _command_function(arguments.command, several=len(arguments.histories) > 1)(arguments)
 
 
 def _surrounding_passwords() -> frozenset[str]:
@@ -91,8 +91,8 @@ def _surrounding_passwords() -> frozenset[str]:
     return secrets_around()
 
 
-def _command_function(name: str) -> Callable[[Arguments], int]:
-    if name in {"check", "heads"}:
+def _command_function(name: str, *, several: bool) -> Callable[[Arguments], int]:
+    if name in {"check", "heads"} and not several:
         from gate.cli import check  # noqa: PLC0415 - a check needs none of the modules for waiting and migrating
 
         return {"check": check.check, "heads": check.heads}[name]
@@ -106,13 +106,21 @@ def _command_function(name: str) -> Callable[[Arguments], int]:
         from gate.cli.expect import expect  # noqa: PLC0415 - likewise
 
         return expect
-    if name == "plan":
-        from gate.cli import plan  # noqa: PLC0415 - likewise
-
-        return plan.plan
+    if name in {"check", "heads", "plan"}:
+        return _reporting_function(name, several=several)
     from gate.cli import run  # noqa: PLC0415 - likewise
 
     return run.run_gate
+
+
+def _reporting_function(name: str, *, several: bool) -> Callable[[Arguments], int]:
+    if several:
+        from gate.cli import several as of_several  # noqa: PLC0415 - most images have one history
+
+        return {"check": of_several.check_all, "heads": of_several.heads_of_all, "plan": of_several.plan_all}[name]
+    from gate.cli import plan  # noqa: PLC0415 - a check loads none of it
+
+    return plan.plan
 
 
 def _serve(arguments: Arguments) -> int:

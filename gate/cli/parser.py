@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from gate import __version__, redaction
+from gate.cli.histories import split_histories
 from gate.errors import BadUsage
 from gate.settings.arguments import COMMANDS, DEFAULT_PORT, Arguments
 from gate.settings.reader import parse_address
@@ -14,11 +15,11 @@ from gate.settings.variables import SETTINGS, Setting
 
 INSPECTION_SETTINGS = frozenset(
     "DATABASE_URL DATABASE_URL_FILE ALEMBIC_CONFIG GATE_VERSION_TABLE GATE_VERSION_TABLE_SCHEMA GATE_EXPECTED"
-    " GATE_CONNECT_TIMEOUT GATE_QUERY_TIMEOUT GATE_TARGET".split()
+    " GATE_CONNECT_TIMEOUT GATE_QUERY_TIMEOUT GATE_TARGET GATE_SCHEMAS GATE_SCHEMAS_MAY_BE_EMPTY".split()
 )
 MIGRATION_SETTINGS = frozenset(
     "MIGRATION_DATABASE_URL MIGRATION_DATABASE_URL_FILE GATE_LOCK GATE_MIGRATION_LOCK_TIMEOUT GATE_MIGRATION_TIMEOUT"
-    " GATE_UPGRADE_COMMAND GATE_POST_DEPLOY".split()
+    " GATE_UPGRADE_COMMAND GATE_POST_DEPLOY GATE_SCHEMA_ARGUMENT".split()
 )
 TABLE_LOCK_SETTINGS = frozenset({"GATE_TABLE_LOCK_TIMEOUT", "GATE_TABLE_LOCK_RETRIES"})
 RUN_SETTINGS = frozenset({"RUN_MIGRATIONS", "GATE_ON_FAILURE"})
@@ -36,6 +37,9 @@ COMMAND_SETTINGS = {
 }
 """The settings that each command reads, and so the flags that it takes."""
 
+
+MAX_JOBS = 100
+"""Each takes three connections, and a server allows a hundred by default."""
 
 OPERANDS = {"run": " -- CMD [ARG...]", "expect": " [MODULE:ATTRIBUTE...]"}
 """What follows the options of a command."""
@@ -58,9 +62,12 @@ def parse_options(words: Sequence[str]) -> Arguments:
         raise BadUsage(_unknown_words(namespace.command, unknown, words))
     given = {name: value for name, value in vars(namespace).items() if value is not None}
     fields = {name: value for name, value in given.items() if name in Arguments._fields}
-    for name in fields.keys() & {"config", "x", "exclude", "models"}:
+    for name in fields.keys() & {"x", "exclude", "models"}:
         fields[name] = tuple(fields[name])
-    return Arguments(**fields, flags={name: given[name] for name in given.keys() - Arguments._fields})
+    histories = split_histories(given.pop("config", ()), given.pop("section", ()))
+    return Arguments(
+        **fields, histories=histories, flags={name: given[name] for name in given.keys() - Arguments._fields}
+    )
 
 
 def help_text() -> str:
@@ -98,16 +105,11 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
-    parser.add_argument(
-        "-c",
-        "--config",
-        action="append",
-        metavar="FILE",
-        help="Alembic's configuration file (ALEMBIC_CONFIG)",
-    )
-    parser.add_argument("-n", "--name", metavar="SECTION", help="section of alembic.ini to use (default: alembic)")
+    _add_configuration_options(parser)
     if name in {"run", "migrate", "plan", "expect"}:
         parser.add_argument("-x", action="append", metavar="ARG", help="argument for env.py, as for `alembic -x`")
+    if name in {"run", "migrate"}:
+        _add_schema_options(parser)
     if name == "plan":
         parser.add_argument("--sql", action="store_true", help="print the SQL of each revision; runs env.py offline")
     if name in {"plan", "check", "heads"}:
@@ -125,7 +127,10 @@ def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
             metavar="[HOST]:PORT",
             help=f"address to serve on (default :{DEFAULT_PORT})",
         )
-    settings = [setting for setting in SETTINGS if setting.variable in COMMAND_SETTINGS[name]]
+    _add_settings(parser, [setting for setting in SETTINGS if setting.variable in COMMAND_SETTINGS[name]])
+
+
+def _add_settings(parser: argparse.ArgumentParser, settings: Sequence[Setting]) -> None:
     for setting in settings:
         if setting.flag and setting.metavar:
             parser.add_argument(setting.flag, metavar=setting.metavar, dest=setting.variable, help=_help(setting))
@@ -135,6 +140,24 @@ def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
             )
     others = [s.variable for s in settings if not s.flag and s.variable != "ALEMBIC_CONFIG"]
     parser.epilog = f"Variables without a flag: {', '.join(others)}." if others else None
+
+
+def _add_configuration_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-c",
+        "--config",
+        action="append",
+        metavar="FILE",
+        help="Alembic's configuration file (ALEMBIC_CONFIG); several ini files are several histories",
+    )
+    parser.add_argument(
+        "-n",
+        "--name",
+        action="append",
+        dest="section",
+        metavar="SECTION",
+        help="section of alembic.ini to use (default: alembic); several sections are several histories",
+    )
 
 
 def _add_expect_options(parser: argparse.ArgumentParser) -> None:
@@ -156,6 +179,23 @@ def _add_expect_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-env-py", action="store_true", help="do not run env.py; needs MODULE:ATTRIBUTE")
     parser.add_argument("--python", metavar="PATH", help="interpreter of the application (default: the one of gate)")
+
+
+def _add_schema_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--jobs",
+        type=_jobs,
+        metavar="NUMBER",
+        help=f"how many schemas of GATE_SCHEMAS to migrate at once, 1 to {MAX_JOBS} (default: 1)",
+    )
+    parser.add_argument("--first", metavar="SCHEMA", help="schema to migrate alone before the others")
+    parser.add_argument("--keep-going", action="store_true", help="migrate the other schemas although one has failed")
+
+
+def _jobs(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_JOBS)) and 0 < int(text) <= MAX_JOBS):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MAX_JOBS}")
+    return int(text)
 
 
 def _models(text: str) -> str:

@@ -6,14 +6,15 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 
-from gate.cli.check import load, report_failure
+from gate.cli.check import Report, load, report_failure
 from gate.drift import messages
 from gate.drift.decision import decide_for
 from gate.drift.inspector import Inspection, Inspector
 from gate.drift.project import Project
+from gate.drift.schemas import SchemasInspector
 from gate.errors import BadSettings, GateError, Refused
 from gate.image.revision_graph import RevisionGraph
-from gate.migration.plan import Plan, upgrade_targets
+from gate.migration.plan import Plan, command_for, upgrade_targets
 from gate.migration.preview import Preview, RevisionPreview, as_sql
 from gate.migration.progress import command_line
 from gate.migration.rendering import Rendering, render
@@ -34,17 +35,35 @@ COMMAND_REASON = "GATE_UPGRADE_COMMAND runs the upgrade, and gate does not know 
 def plan(arguments: Arguments) -> int:
     """Print the plan. Return 0, or the exit code with which `gate migrate` would end before it began."""
     if settings.bypassed(os.environ):
-        return _print_bypassed(arguments)
+        return print_bypassed(arguments)
     try:
-        project = load(arguments, whole=True)
-        inspector = project.inspector(migrating=True)
-        reject_unmigratable(project, inspector.database)
-        return _show(project, inspector, arguments)
+        report = report_plan(load(arguments, whole=True), arguments)
     except GateError as error:
         return report_failure(error, arguments)
+    printed = print_result(json.dumps(report.fields) if arguments.json else report.text)
+    return report.code if printed else report.code or GateError.exit_code
 
 
-def _show(project: Project, inspector: Inspector, arguments: Arguments) -> int:
+def _of_one_schema(inspector: Inspector) -> Inspector:
+    """Return the inspector of the one schema that GATE_SCHEMAS names; raises `BadSettings` if it names several."""
+    if not isinstance(inspector, SchemasInspector):
+        return inspector
+    schemas = inspector.inspect().schemas or ()
+    if len(schemas) != 1:
+        raise BadSettings(
+            f"gate plan shows one schema, and GATE_SCHEMAS ({inspector.source}) names {len(schemas)}. Name one of "
+            "them: gate plan --schemas NAME."
+        )
+    return inspector.of(schemas[0].name)
+
+
+def report_plan(project: Project, arguments: Arguments, section: str = "") -> Report:
+    """Report what `gate migrate` would do with one history; `section`: which, "" = there is only one.
+
+    The report has no password. Its SQL is as Alembic has written it.
+    """
+    inspector = _of_one_schema(project.inspector(migrating=True))
+    reject_unmigratable(project, inspector.database)
     inspection = inspector.inspect()
     for warning in inspection.warnings.values():
         print_error(warning)
@@ -52,7 +71,7 @@ def _show(project: Project, inspector: Inspector, arguments: Arguments) -> int:
     decision = decide_for(inspection.drift, policy)
     if decision is Decision.REFUSE:
         raise Refused(refusal(Outcome(inspection, decision), policy))
-    options = _options(project, arguments)
+    options = _options(project, arguments, section)
     if decision is Decision.UPGRADE:
         options = options.with_target(inspection.drift)
     rendering = Rendering()
@@ -60,24 +79,21 @@ def _show(project: Project, inspector: Inspector, arguments: Arguments) -> int:
         rendering = _render(options, inspector, inspection._replace(drift=options.planned(inspection.drift)))
     learn()
     preview = _preview(project.image.graph, options, inspection, decision, rendering)
-    if arguments.json:
-        printed = print_result(json.dumps(preview.as_json(with_sql=arguments.sql)))
-    else:
-        printed = print_result(preview.as_sql() if arguments.sql else preview.as_text())
     _report_gaps(preview)
     if rendering.failure:
         print_error(rendering.failure)
-        return BadSettings.exit_code
-    return 0 if printed else GateError.exit_code
+    text = preview.as_sql() if arguments.sql else preview.as_text()
+    code = BadSettings.exit_code if rendering.failure else 0
+    return Report(preview.as_json(with_sql=arguments.sql), text, code)
 
 
-def _options(project: Project, arguments: Arguments) -> Plan:
+def _options(project: Project, arguments: Arguments, section: str) -> Plan:
     current = project.settings
     return Plan(
         project.configuration,
         project.table.table,
         arguments.x,
-        current.upgrade_command,
+        command_for(current.upgrade_command, section),
         current.migration_timeout,
         dedicated=project.has_migration_url,
         targets=upgrade_targets(project.image.graph, post_deploy=current.post_deploy),
@@ -146,7 +162,8 @@ def _report_gaps(preview: Preview) -> None:
         print_error(f"{len(gaps)} of {messages.revision_count(len(preview.revisions))} have no SQL: {join_ids(gaps)}.")
 
 
-def _print_bypassed(arguments: Arguments) -> int:
+def print_bypassed(arguments: Arguments) -> int:
+    """Print that `gate migrate` would do nothing; return the exit code."""
     if arguments.json:
         text = json.dumps({"verdict": None, "summary": BYPASSED, "revisions": []})
     else:

@@ -65,13 +65,14 @@ def _pass_unless_bypassed(arguments: Arguments, termination: TerminationLog) -> 
 
 def _report_failure(error: GateError, termination: TerminationLog, *, starts_server: bool) -> int:
     redaction.learn()
-    text = " ".join(str(error).splitlines())
+    text = error.line
     termination.write(text)
     log.emit(
         "critical",
         "gate.failed",
         f"{text}{_not_started(starts_server=starts_server)}",
         kind=type(error).__name__,
+        section=error.section or None,
         exit_code=error.exit_code,
     )
     return error.exit_code
@@ -81,7 +82,7 @@ def _report_signal(interruption: Interrupted, *, starts_server: bool) -> int:
     redaction.learn()
     text = f"gate received signal {interruption.signal_number} and ends.{_not_started(starts_server=starts_server)}"
     if failure := _interrupted_failure(interruption):
-        text = f"{text} Before the signal the migration had failed: {' '.join(str(failure).splitlines())}"
+        text = f"{text} Before the signal the migration had failed: {failure.line}"
     log.emit("warning", "gate.ended", text, exit_code=interruption.exit_code)
     return interruption.exit_code
 

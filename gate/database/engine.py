@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gate.database.missing import Needs
     from gate.database.sessions import Sessions
     from gate.database.stamp import Stamp, TableName
+    from gate.settings.schema_source import SchemaSource
 
 MYSQL = frozenset({"mysql", "mariadb"})
 
@@ -41,6 +42,21 @@ class Engine(Protocol):
     @classmethod
     def read_stamp_through(cls, connection: Any, table: TableName, needs: Needs | None = None) -> Stamp:
         """Inspect the database through a caller's SQLAlchemy `Connection`, without aborting its transaction."""
+
+    def read_schemas(
+        self, source: SchemaSource, table: TableName, deadline: float, needs: Needs | None = None
+    ) -> tuple[Stamp, ...]:
+        """Inspect many schemas on one new connection. `needs`: what to search for in the first of them.
+
+        The stamps are in the order of `source`. Raises what `read_stamp` raises, and `BadSettings` if the engine has
+        no such schemas or `source` is wrong.
+        """
+
+    @classmethod
+    def read_schemas_through(
+        cls, connection: Any, source: SchemaSource, table: TableName, needs: Needs | None = None
+    ) -> tuple[Stamp, ...]:
+        """Inspect many schemas through a caller's SQLAlchemy `Connection`, without aborting its transaction."""
 
     def acquire(self, key: LockKey) -> AbstractContextManager[Lock]:
         """Try once to acquire the migration lock, and hold it for the block.

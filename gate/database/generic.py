@@ -32,6 +32,7 @@ from gate.database.stamp import (
 )
 from gate.errors import BadSettings, GateError
 from gate.redaction import hide
+from gate.settings.schema_source import SchemaSource
 from gate.text import truncate
 
 SYNC_DRIVERS = {"aiosqlite": "pysqlite", "aiomysql": "pymysql", "asyncmy": "pymysql"}
@@ -43,6 +44,13 @@ TIMEOUTS = {
     "mysqlconnector": ("connection_timeout",),
 }
 """Driver -> its time-out parameters, in whole seconds."""
+
+
+def _reject_schemas(engine: str) -> BadSettings:
+    return BadSettings(
+        f"GATE_SCHEMAS needs PostgreSQL, where one connection reaches all schemas; this database is {engine}. Unset "
+        "it, and run gate once for each database, with its own DATABASE_URL."
+    )
 
 
 class GenericEngine:
@@ -87,6 +95,21 @@ class GenericEngine:
         from gate.database.reflection import Reflection  # noqa: PLC0415 - many images have recorded no needs
 
         return stamp._replace(shortfall=Reflection(connection).find_missing(needs))
+
+    def read_schemas(
+        self, source: SchemaSource, table: TableName, deadline: float, needs: Needs | None = None
+    ) -> tuple[Stamp, ...]:
+        """Raise `BadSettings`: a schema for each tenant is a database of its own here."""
+        del source, table, deadline, needs
+        raise _reject_schemas(self._database.url().engine)
+
+    @classmethod
+    def read_schemas_through(
+        cls, connection: Any, source: SchemaSource, table: TableName, needs: Needs | None = None
+    ) -> tuple[Stamp, ...]:
+        """Raise `BadSettings` likewise."""
+        del source, table, needs
+        raise _reject_schemas(connection.dialect.name)
 
     @classmethod
     def _read_stamp(cls, connection: Connection, table: TableName) -> Stamp:

@@ -57,11 +57,13 @@ LABELS = {
 class Needs(NamedTuple):
     """What to search for.
 
-    `rights`: whether the right to SELECT counts, which is so only for the role of the server.
+    `rights`: whether the right to SELECT counts, which is so only for the role of the server; `home`: the schema that
+    is searched before the search_path for tables that the models name without a schema, None = only the search_path.
     """
 
     tables: tuple[ExpectedTable, ...]
     rights: bool = True
+    home: str | None = None
 
     def all_missing(self) -> Shortfall:
         """Return the result for a database that has nothing at all."""

@@ -111,8 +111,16 @@ class Sessions:
     def terminate(self, _: Collection[int]) -> None:
         """Terminate these sessions, if they still belong to a migration."""
 
-    def invalid_indexes(self) -> list[str]:
-        """Indexes that a killed `CREATE INDEX CONCURRENTLY` left: they cost writes and serve no query."""
+    def invalid_indexes(self, schema: str = "") -> list[str]:
+        """Indexes that a killed `CREATE INDEX CONCURRENTLY` left: they cost writes and serve no query.
+
+        `schema`: search there only, "" = everywhere.
+        """
+        del schema
+        return []
+
+    def invalid_indexes_not_being_built(self) -> list[str]:
+        """The same everywhere, without those that other migrations build at the moment."""
         return []
 
 

@@ -151,6 +151,10 @@ def lock_wait_timeout(error: Exception) -> str:
 
     `error`: from psycopg, psycopg2 or asyncpg, or SQLAlchemy's wrapper of it.
     """
+    return LOCK_WAIT_SQLSTATES.get(sqlstate_of(error), "")
+
+
+def sqlstate_of(error: Exception) -> str:
+    """Return the SQLSTATE of an error from psycopg, psycopg2 or asyncpg, or of SQLAlchemy's wrapper; "" without one."""
     driver_error = getattr(error, "orig", None) or error
-    sqlstate = getattr(driver_error, "sqlstate", None) or getattr(driver_error, "pgcode", None)
-    return LOCK_WAIT_SQLSTATES.get(sqlstate or "", "")
+    return getattr(driver_error, "sqlstate", None) or getattr(driver_error, "pgcode", None) or ""

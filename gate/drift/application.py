@@ -40,8 +40,8 @@ class ApplicationInspector:
     it, as for `alembic -n`. `flags`: settings that override the environment, by the variable's name. `models`: a
     MetaData, a declarative base or a sequence of them, in place of the tables that `gate expect` has recorded.
 
-    The scripts are read once, at the first inspection. An inspection raises `BadScripts`, `BadSettings` or
-    `DatabaseUnavailable`.
+    The scripts are read once, at the first inspection, by `load`, which may be replaced. An inspection raises
+    `BadScripts`, `BadSettings` or `DatabaseUnavailable`.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class ApplicationInspector:
         self._flags = dict(flags or {})
         self._models = models
         self._project: Project | None = None
+        self.load: Callable[[], Project] = self._load
         self._own: Inspector | None = None
 
     @property
@@ -69,11 +70,14 @@ class ApplicationInspector:
     def project(self) -> Project:
         """The settings and the image, read at the first use."""
         if self._project is None:
-            url = {"DATABASE_URL": self._source} if isinstance(self._source, str) else {}
-            environment = {k: v for k, v in os.environ.items() if not url or k != "DATABASE_URL_FILE"}
-            project = load_project(settings.read(environment, {**self._flags, **url}), self._config, self._section)
+            project = self.load()
             self._project = project if self._models is None else self._with_models(project)
         return self._project
+
+    def _load(self) -> Project:
+        url = {"DATABASE_URL": self._source} if isinstance(self._source, str) else {}
+        environment = {k: v for k, v in os.environ.items() if not url or k != "DATABASE_URL_FILE"}
+        return load_project(settings.read(environment, {**self._flags, **url}), self._config, self._section)
 
     def _with_models(self, project: Project) -> Project:
         """Expect the tables of the models; the version table that was recorded stays."""
@@ -118,16 +122,26 @@ class ApplicationInspector:
                 f"The database cannot be reached: {error.strerror or type(error).__name__}."
             ) from None
 
-    def _compare(self, stamp: Stamp) -> Inspection:
-        return compare(self.project.image.graph, self.project.table, stamp)
+    def _compare(self, stamps: Stamp | tuple[Stamp, ...]) -> Inspection:
+        """Compare the stamp, or with GATE_SCHEMAS those of all schemas."""
+        graph, table, settings = self.project.image.graph, self.project.table, self.project.settings
+        if isinstance(stamps, Stamp):
+            return compare(graph, table, stamps)
+        from gate.drift.schemas import compare_schemas  # noqa: PLC0415 - most images have one version table
 
-    def _read(self, connection: Connection) -> Stamp:
+        assert settings.schemas
+        return compare_schemas(graph, table, stamps, settings.schemas, may_be_empty=settings.schemas_may_be_empty)
+
+    def _read(self, connection: Connection) -> Stamp | tuple[Stamp, ...]:
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - loaded by a caller with a connection
 
         begins_here = not connection.in_transaction()
         try:
             needs = _translated(self.project.needs(), connection)
-            return engine_class(connection.dialect.name).read_stamp_through(connection, self.project.table, needs)
+            engine, schemas = engine_class(connection.dialect.name), self.project.settings.schemas
+            if schemas is not None:
+                return engine.read_schemas_through(connection, schemas, self.project.table, needs)
+            return engine.read_stamp_through(connection, self.project.table, needs)
         except (SQLAlchemyError, UnicodeError) as error:  # a database may hold bytes that are not text
             raise DatabaseUnavailable(f"The database cannot be inspected ({type(error).__name__}).") from None
         finally:
@@ -150,7 +164,7 @@ async def _in_thread(function: Callable[[], _T]) -> _T:
     return await asyncio.wrap_future(BackgroundCall(function))
 
 
-def _read_through(source: Any, read: Callable[[Connection], Stamp], *, detach: bool) -> Stamp:
+def _read_through(source: Any, read: Callable[[Connection], _T], *, detach: bool) -> _T:
     """Read through a connection, or through one of an engine."""
     if not hasattr(source, "connect"):
         return read(source)

@@ -8,10 +8,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from gate.database.missing import Missing, Shortfall, listed
 from gate.image.revision_graph import ALL_HEADS, RevisionGraph
-from gate.text import join_ids
+from gate.text import join_ids, printable, truncate
+
+MAX_SCHEMAS_SHOWN = 5
+"""Schemas of one verdict that a line names."""
+
+MAX_SCHEMA_LENGTH = 64
+"""Characters of a schema's name in a line."""
 
 
 class Verdict(StrEnum):
@@ -26,6 +33,69 @@ class Verdict(StrEnum):
     DIVERGED = "DIVERGED"
     INCOMPLETE = "INCOMPLETE"
     AHEAD = "AHEAD"
+
+
+class SchemaGroup(NamedTuple):
+    """The schemas with one verdict.
+
+    `stamp_verdict`: the verdict of the stamp alone, as in `Drift`; `first`: the names and the stamped revisions of the
+    first few.
+    """
+
+    verdict: Verdict
+    stamp_verdict: Verdict
+    number: int
+    first: tuple[tuple[str, tuple[str, ...]], ...]
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether these schemas are at the heads that the image requires."""
+        return self.verdict in {Verdict.CURRENT, Verdict.DEFERRED}
+
+    def names(self) -> str:
+        """Name the first schemas: `t7 (0002), t19 (none) and 3 more`."""
+        shown = [
+            f"{short_name(name)} ({join_ids(stamped, ',') or 'none'})"
+            for name, stamped in self.first[:MAX_SCHEMAS_SHOWN]
+        ]
+        more = self.number - len(shown)
+        return ", ".join(shown) + (f" and {more:,} more" if more else "")
+
+
+class SchemaCounts(NamedTuple):
+    """How many schemas have which verdict, the worst verdict first.
+
+    `example`: the schema whose drift stands for all, since it lacks the most; "" without any schema;
+    `example_exists`: whether the database has it.
+    """
+
+    total: int
+    groups: tuple[SchemaGroup, ...]
+    example: str = ""
+    example_exists: bool = True
+
+    @property
+    def reached(self) -> int:
+        """The number of schemas at the heads that the image requires."""
+        return sum(group.number for group in self.groups if group.is_reached)
+
+    @property
+    def all_reached(self) -> bool:
+        """Whether every schema is there."""
+        return self.reached == self.total
+
+    def by_verdict(self) -> dict[str, int]:
+        """Return the number of schemas with each verdict that occurs, the worst first."""
+        numbers: dict[str, int] = {}
+        for group in self.groups:
+            numbers[group.verdict] = numbers.get(group.verdict, 0) + group.number
+        return numbers
+
+    def line(self, expected: str, *, with_names: bool = True) -> str:
+        """Render the drift line behind `drift: `."""
+        rest = [group for group in self.groups if not group.is_reached]
+        parts = [f"; {group.verdict} {group.names() if with_names else f'{group.number:,}'}" for group in rest]
+        return f"{self.reached:,} of {self.total:,} schemas expected={expected}{''.join(parts)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +113,9 @@ class Drift:
 
     `outstanding`: what `alembic upgrade TARGET` would run if that is more than `pending`, since revisions may wait
     until after the deployment, else (); `target`: GATE_TARGET.
+
+    `schemas`: the counts of all schemas of GATE_SCHEMAS, None without that setting. The other fields are then those of
+    one schema with the worst verdict.
     """
 
     verdict: Verdict
@@ -57,6 +130,7 @@ class Drift:
     replaced: Verdict | None = None
     outstanding: tuple[str, ...] = ()
     target: str = ALL_HEADS
+    schemas: SchemaCounts | None = None
 
     @property
     def stamp_verdict(self) -> Verdict:
@@ -87,10 +161,20 @@ class Drift:
         return self.fits or self.stamp_verdict is Verdict.UNKNOWN
 
     def __str__(self) -> str:
-        """Render the drift line, which every log line and HTTP answer contains verbatim."""
+        """Render the drift line, which every log line contains verbatim."""
+        return self._line(with_names=True)
+
+    @property
+    def public_line(self) -> str:
+        """The drift line for an HTTP answer: anybody may read it, and a schema can have the name of a customer."""
+        return self._line(with_names=False)
+
+    def _line(self, *, with_names: bool) -> str:
         stamped, expected = (join_ids(ids, ",") or "none" for ids in (self.stamped, self.expected))
         missing = f" missing={listed(self.missing, self.missing_total, ',')}" if self.missing else ""
-        return f"drift: db={stamped} expected={expected}{missing}"
+        if self.schemas is None:
+            return f"drift: db={stamped} expected={expected}{missing}"
+        return f"drift: {self.schemas.line(expected, with_names=with_names)}{missing}"
 
 
 def compare(
@@ -199,3 +283,8 @@ def _drift(
         outstanding=outstanding,
         target=image.target,
     )
+
+
+def short_name(name: str) -> str:
+    """Make the name of a schema printable and short."""
+    return truncate(printable(truncate(name, MAX_SCHEMA_LENGTH)), MAX_SCHEMA_LENGTH)

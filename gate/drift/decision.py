@@ -10,8 +10,20 @@ STRICTNESS = (Decision.GO, Decision.WAIT, Decision.REFUSE)
 
 
 def decide_for(drift: Drift, policy: Policy) -> Decision:
-    """Decide by the result of a comparison."""
-    return decide(drift.verdict, policy, drift.stamp_verdict)
+    """Decide by the result of a comparison; with many schemas, by the verdict of each."""
+    if drift.schemas is None or not drift.schemas.groups:
+        return decide(drift.verdict, policy, drift.stamp_verdict)
+    decisions = {decide(group.verdict, policy, group.stamp_verdict) for group in drift.schemas.groups}
+    upgrades = Decision.UPGRADE in decisions and (policy.keep_going or Decision.REFUSE not in decisions)
+    return Decision.UPGRADE if upgrades else max(decisions - {Decision.UPGRADE}, key=STRICTNESS.index)
+
+
+def refused_verdict(drift: Drift, policy: Policy) -> Verdict:
+    """Return the verdict of the stamp that the policy refuses; with many schemas, it need not be the worst one."""
+    for group in drift.schemas.groups if drift.schemas else ():
+        if decide(group.verdict, policy, group.stamp_verdict) is Decision.REFUSE:
+            return group.stamp_verdict
+    return drift.stamp_verdict
 
 
 def decide(verdict: Verdict, policy: Policy, stamp_verdict: Verdict = Verdict.CURRENT) -> Decision:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gate.database.missing import MAX_MISSING_SHOWN, Kind, Missing, sql_name
-from gate.drift.comparison import Drift, Verdict
+from gate.drift.comparison import Drift, SchemaCounts, Verdict, short_name
 from gate.image.revision_graph import ALL_HEADS, Revision
 from gate.text import join_ids, printable, truncate
 
@@ -15,6 +15,8 @@ OTHER_DATABASE_REMEDY = (
     "The database of MIGRATION_DATABASE_URL needs no migration, but the server will connect to this one, through "
     "DATABASE_URL. Correct one of the URLs, or wait if this is a replica that lags behind."
 )
+
+REMOVE_DROPPED = "after DROP SCHEMA, remove its name from the list or its row from what the SELECT reads"
 
 LACKS = "The database lacks what the code of this image needs:"
 """In front of what is missing."""
@@ -38,6 +40,12 @@ CREATE_REMEDY = {
 
 START_ANYWAY = "With GATE_ON_INCOMPLETE=go, `gate run` starts the server nevertheless."
 
+SEVERAL_TABLES_REMEDY = (
+    "Give each history a section of its own in the Alembic configuration, let env.py configure only the one of its "
+    "section, and name them all: gate migrate -n SECTION -n SECTION. For a schema for each tenant, set GATE_SCHEMAS."
+)
+"""What to do where one run of env.py configures several version tables."""
+
 MAX_PENDING_SHOWN = 5
 """The number of pending revisions that a line names."""
 
@@ -47,8 +55,15 @@ def finding(drift: Drift, database: str, table: str = "") -> str:
 
     `table`: the version table that was read, with its schema.
     """
-    database, table = printable(database), printable(table)
-    sentences = [_stamp_finding(drift, database, table)]
+    subject, table = f"Database {printable(database)}", printable(table)
+    sentences = []
+    if drift.schemas is not None:
+        sentences.append(_schemas_finding(drift.schemas, subject))
+        subject = f"Schema {short_name(drift.schemas.example)}"
+    if drift.schemas is not None and not drift.schemas.example_exists:
+        sentences.append(f"{subject} does not exist. Create it, or correct GATE_SCHEMAS ({REMOVE_DROPPED}).")
+    elif drift.schemas is None or not drift.schemas.all_reached:
+        sentences.append(_stamp_finding(drift, subject, table))
     if drift.missing:
         sentences.append(f"{LACKS} {missing_text(drift)}.")
     elif drift.verdict is Verdict.AHEAD:
@@ -56,35 +71,43 @@ def finding(drift: Drift, database: str, table: str = "") -> str:
     return " ".join(sentences)
 
 
-def _stamp_finding(drift: Drift, database: str, table: str) -> str:  # noqa: PLR0911 - one sentence for each verdict
+def _schemas_finding(schemas: SchemaCounts, subject: str) -> str:
+    if not schemas.total:
+        return "GATE_SCHEMAS names no schema, which GATE_SCHEMAS_MAY_BE_EMPTY=1 accepts."
+    if schemas.all_reached:
+        return f"{subject}: all schemas ({schemas.total:,}) are at the head(s) of this image."
+    return f"{subject}: {schemas.total - schemas.reached:,} of {schemas.total:,} schemas are not at the head(s)."
+
+
+def _stamp_finding(drift: Drift, subject: str, table: str) -> str:  # noqa: PLR0911 - one sentence for each verdict
     ids, read = join_ids(drift.unknown), f" (table {table})" if table else ""
     match drift.stamp_verdict:
         case Verdict.CURRENT | Verdict.INCOMPLETE | Verdict.AHEAD:
-            return f"Database {database} {_reached(drift)} of this image."
+            return f"{subject} {_reached(drift)} of this image."
         case Verdict.DEFERRED:
-            return f"Database {database} has all revisions that this image requires; {deferred_text(drift)}."
+            return f"{subject} has all revisions that this image requires; {deferred_text(drift)}."
         case Verdict.BEHIND if not drift.stamped:
-            return f"Database {database} has an empty version table and lacks {_lacking(drift)}."
+            return f"{subject} has an empty version table and lacks {_lacking(drift)}."
         case Verdict.BEHIND:
-            return f"Database {database} lacks {_lacking(drift)}."
+            return f"{subject} lacks {_lacking(drift)}."
         case Verdict.EMPTY:
-            return f"Database {database} is empty; this image expects {pending_text(drift)}{_and_deferred(drift)}."
+            return f"{subject} is empty; this image expects {pending_text(drift)}{_and_deferred(drift)}."
         case Verdict.UNSTAMPED:
-            return f"Database {database} has tables but no version table, so its revision is unknown."
+            return f"{subject} has tables but no version table, so its revision is unknown."
         case Verdict.UNKNOWN:
             return (
-                f"Database {database} is stamped with {ids}, which this image does not know{read}: a newer image "
+                f"{subject} is stamped with {ids}, which this image does not know{read}: a newer image "
                 "migrated it (during a rollout, or before a rollback), the revision was squashed, or another "
                 "application owns the table."
             )
         case Verdict.DIVERGED if drift.unknown:
             return (
-                f"Database {database} is stamped with {ids}, which this image does not know{read}, and lacks "
+                f"{subject} is stamped with {ids}, which this image does not know{read}, and lacks "
                 f"{pending_text(drift)} of this image: the two histories have diverged."
             )
         case Verdict.DIVERGED:
             return (
-                f"Database {database} is stamped with rows that overlap through depends_on, but revisions between "
+                f"{subject} is stamped with rows that overlap through depends_on, but revisions between "
                 "them were never applied: the histories have diverged."
             )
 
@@ -137,8 +160,9 @@ def _upgrade_remedy(drift: Drift, *, standby: bool, tried: bool) -> str:
             "This container does not try again. Deploy a corrected image, run `gate migrate` from one, or restart "
             "this container after the cause has been removed."
         )
-    command = "`gate migrate`" if drift.deferred else f"`gate migrate` (or `alembic upgrade {printable(drift.target)}`)"
-    return f"Nobody is migrating: run {command} from this image once, or set RUN_MIGRATIONS=1 for `gate run`."
+    by_alembic = "" if drift.deferred or drift.schemas else f" (or `alembic upgrade {printable(drift.target)}`)"
+    once = f"run `gate migrate`{by_alembic} from this image once"
+    return f"Nobody is migrating: {once}, or set RUN_MIGRATIONS=1 for `gate run`."
 
 
 def missing_text(drift: Drift) -> str:

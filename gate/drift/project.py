@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from urllib.parse import quote
 
 from gate import redaction
 from gate.database import location
@@ -14,6 +15,7 @@ from gate.database.engine import engine_of
 from gate.database.location import Database
 from gate.database.missing import Needs
 from gate.database.stamp import TableName
+from gate.drift import messages
 from gate.drift.inspector import Inspector
 from gate.errors import BadScripts, BadSettings
 from gate.image import alembic_config, script_directory
@@ -26,6 +28,7 @@ from gate.settings.settings import Settings
 from gate.text import join_ids
 
 if TYPE_CHECKING:
+    from gate.drift.siblings import Sibling
     from gate.image.expectations import Expectations
 
 DEFAULT_TABLE = "alembic_version"
@@ -37,13 +40,15 @@ EXPECTED_FILE = "gate-expected.json"
 class Project(NamedTuple):
     """An image with the settings and the Alembic configuration that apply to it.
 
-    `expectations`: what `gate expect` has recorded, None if there is no such file.
+    `expectations`: what `gate expect` has recorded, None if there is no such file. `siblings`: the other histories of
+    this image, by their names, where gate guards several.
     """
 
     settings: Settings
     configuration: Configuration
     image: Image
     expectations: Expectations | None = None
+    siblings: Mapping[str, Sibling] = {}
 
     @property
     def table(self) -> TableName:
@@ -55,7 +60,7 @@ class Project(NamedTuple):
             settings.version_table or in_env_py.table or DEFAULT_TABLE,
             settings.version_table_schema or in_env_py.schema,
             table_is_set=settings.version_table is not None,
-            schema_is_set=settings.version_table_schema is not None,
+            schema_is_set=settings.version_table_schema is not None or settings.schemas is not None,
             env_py=in_env_py,
         )
 
@@ -77,11 +82,28 @@ class Project(NamedTuple):
 
         Raises `BadSettings` if nothing names a database, if its URL cannot be read, or if its driver is missing.
         """
-        source = self.settings.migration_database_url if migrating else None
-        database = self._locate(source or self.settings.database_url)
+        database = self.database(migrating=migrating)
         engine_of(database).load_driver()
         needs = self.needs(migrating=migrating)
-        return Inspector(self.image.graph, self.table, database, needs, migrating=migrating)
+        if self.settings.schemas is None:
+            return Inspector(self.image.graph, self.table, database, needs, migrating=migrating, siblings=self.siblings)
+        from gate.drift.schemas import SchemasInspector  # noqa: PLC0415 - most images have one version table
+
+        return SchemasInspector(
+            self.image.graph,
+            self.table._replace(schema=None),
+            database,
+            needs,
+            migrating=migrating,
+            siblings=self.siblings,
+            source=self.settings.schemas,
+            may_be_empty=self.settings.schemas_may_be_empty,
+        )
+
+    def database(self, *, migrating: bool = False) -> Database:
+        """Return the database of the server or, if `migrating`, the one of a migration; raises `BadSettings`."""
+        source = self.settings.migration_database_url if migrating else None
+        return self._locate(source or self.settings.database_url)
 
     def needs(self, *, migrating: bool = False) -> Needs | None:
         """Return what to search for, None without expectations.
@@ -105,6 +127,13 @@ class Project(NamedTuple):
         if self.image.asked_alembic:
             warnings["gate.asked_alembic"] = (
                 f"{self.image.asked_alembic}; gate loaded the scripts through Alembic, which runs them."
+            )
+        if self.image.version_table.several and self.settings.schemas is None:
+            warnings["gate.several_version_tables"] = (
+                f"env.py configures several version tables, or several databases, in one run "
+                f"({self.image.version_table.several}). gate checks only {self.table.table}"
+                f"{f' in schema {self.table.schema}' if self.table.schema else ''}, since a setting names it, and "
+                "nothing of the others."
             )
         if self.table.is_computed:
             env_py = self.table.env_py
@@ -133,13 +162,28 @@ def load_project(
     `with_expectations`: read the file of `gate expect`, if there is one. Raises `BadSettings` and `BadScripts`.
     """
     _remember_passwords(settings)
-    redaction.learn_from("project", partial(_further_passwords, settings, config))
+    redaction.learn_from(f"project {[*config]}", partial(_further_passwords, settings, config))
     configuration = alembic_config.read(config, settings.alembic_config, section)
     image = script_directory.read(configuration, whole=whole, target=settings.target)
     if not image.graph.expected and not post_deploy:
         _reject_nothing_required(image.graph)
     project = Project(settings, configuration, image)
-    return project._replace(expectations=_read_expectations(project)) if with_expectations else project
+    return inspectable(project) if with_expectations else project
+
+
+def inspectable(project: Project) -> Project:
+    """Return the project for a command that inspects a database, with what `gate expect` has recorded.
+
+    Raises `BadSettings` if env.py configures several version tables in one run, and no setting says which one counts.
+    """
+    settings, several = project.settings, project.image.version_table.several
+    if several and not (settings.schemas or settings.version_table or settings.version_table_schema):
+        raise BadSettings(
+            f"env.py configures several version tables, or several databases, in one run: {several}. None of them can "
+            f"stand for the others. {messages.SEVERAL_TABLES_REMEDY} If only one of them counts, name it with "
+            "GATE_VERSION_TABLE or GATE_VERSION_TABLE_SCHEMA."
+        )
+    return project._replace(expectations=_read_expectations(project))
 
 
 def _reject_nothing_required(graph: RevisionGraph) -> NoReturn:
@@ -153,10 +197,17 @@ def _reject_nothing_required(graph: RevisionGraph) -> NoReturn:
 
 
 def expected_file(settings: Settings, configuration: Configuration) -> str:
-    """Return the file of `gate expect`, whether it exists or not."""
+    """Return the file of `gate expect`, whether it exists or not.
+
+    The sections of one ini file have a file each, since each is a history of its own.
+    """
     has_ini = alembic_config.file_status(configuration.ini) is not None
     beside = configuration.ini if has_ini else configuration.toml
-    return settings.expected or os.path.join(os.path.dirname(beside), EXPECTED_FILE)
+    if settings.expected:
+        return settings.expected
+    name, extension = os.path.splitext(EXPECTED_FILE)
+    section = "" if configuration.section == "alembic" else f".{quote(configuration.section, safe='')}"
+    return os.path.join(os.path.dirname(beside), f"{name}{section}{extension}")
 
 
 def _read_expectations(project: Project) -> Expectations | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gate.errors import BadSettings
-from gate.image.script_parser import OPAQUE, Opaque, Value, bindings, evaluate, parse
+from gate.image.script_parser import OPAQUE, Opaque, Value, bindings, evaluate, parse, read_or_reject
 from gate.text import is_text, truncate
 
 TABLE, SCHEMA = "version_table", "version_table_schema"
@@ -57,7 +57,9 @@ class VersionTable(NamedTuple):
 
     `table` and `schema` are None where env.py names none. `computed_table` and `computed_schema`: an expression that
     only executing env.py can evaluate, or one of several different names. `unseen`: what the text of env.py does not
-    show, as a clause with file and line, "" if it shows all.
+    show, as a clause with file and line, "" if it shows all. `may_repeat`: whether env.py has a loop, or calls
+    `context.configure` more than once; `several`: where one run configures several version tables or databases then, as
+    such a clause, "" if it does not.
     """
 
     table: str | None = None
@@ -65,6 +67,8 @@ class VersionTable(NamedTuple):
     computed_table: Expression | None = None
     computed_schema: Expression | None = None
     unseen: str = ""
+    may_repeat: bool = False
+    several: str = ""
 
 
 def read_env_py(source: bytes, path: str) -> VersionTable:
@@ -73,7 +77,7 @@ def read_env_py(source: bytes, path: str) -> VersionTable:
     They may be keyword arguments or items of a dict that the call unpacks. Raises `BadScripts` with file and line for a
     syntax error, and `BadSettings` if env.py assigns the folders of the scripts.
     """
-    return EnvPy(parse(source, path), path).read()
+    return read_or_reject(lambda: EnvPy(parse(source, path), path).read(), path)
 
 
 class EnvPy:
@@ -92,7 +96,15 @@ class EnvPy:
         schema, computed_schema = self._named(SCHEMA)
         if schema is None:
             computed_schema = computed_schema or self._chosen_schema()
-        return VersionTable(table, schema, computed_table, computed_schema, self._unseen_options())
+        return VersionTable(
+            table, schema, computed_table, computed_schema, self._unseen_options(), may_repeat=self._may_repeat()
+        )
+
+    def _may_repeat(self) -> bool:
+        """Whether one run may configure several version tables: it needs a loop, or more than one call."""
+        calls = [node for node in self.nodes if isinstance(node, ast.Call) and self._is_configure(node.func)]
+        online = sum(not is_offline(call) for call in calls)
+        return online > 1 or (online == 1 and any(map(is_loop, self.nodes)))
 
     def _named(self, name: str) -> tuple[str | None, Expression | None]:
         """Return the only name that env.py passes, or the expression that makes it uncertain."""
@@ -117,18 +129,22 @@ class EnvPy:
 
     def _chosen_schema(self) -> Expression | None:
         """Return a statement that changes the search_path or the dialect's default schema."""
+        choice = next(self._schema_choices(), None)
+        return self._expression(choice) if choice else None
+
+    def _schema_choices(self) -> Iterator[ast.stmt | ast.expr]:
+        """Yield each such statement."""
         docstrings = {id(node.value) for node in self.nodes if isinstance(node, ast.Expr)}
         for node in self.nodes:
             match node:
                 case ast.Attribute(attr=attribute, ctx=ast.Store()) if attribute in SCHEMA_ATTRIBUTES:
-                    return self._expression(self._statement_of(node))
+                    yield self._statement_of(node)
                 case ast.Constant(value=str(text)) if _sets_search_path(text) and id(node) not in docstrings:
-                    return self._expression(self._statement_of(node))
+                    yield self._statement_of(node)
                 case ast.keyword(arg=argument, value=value) if argument == TRANSLATE_MAP and _translates(value):
-                    return self._expression(self._statement_of(value))
+                    yield self._statement_of(value)
                 case ast.Dict(keys=keys, values=values) if any(map(_is_translation, keys, values)):
-                    return self._expression(self._statement_of(node))
-        return None
+                    yield self._statement_of(node)
 
     def _statement_of(self, node: ast.expr) -> ast.stmt | ast.expr:
         """Return the innermost simple statement around a node, or the node itself in a compound statement."""
@@ -287,6 +303,17 @@ def passed_values(nodes: list[ast.AST], name: str) -> Iterator[ast.expr]:
                 yield value
             case ast.Call(func=ast.Attribute(attr="setdefault"), args=[ast.Constant(value=key), value]) if key == name:
                 yield value
+
+
+def is_loop(node: ast.AST) -> bool:
+    """Whether a node runs something several times: a loop, a comprehension, or a call of `map`."""
+    loops = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    return isinstance(node, loops) or (isinstance(node, ast.Call) and called_name(node) in {"map", "starmap"})
+
+
+def called_name(call: ast.Call) -> str:
+    """Return the last part of the name of the function that is called."""
+    return call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
 
 
 def _sets_search_path(text: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gate.errors import BadSettings, ResourceShortage
-from gate.files import FileTooLarge, NotRegularFile, read_regular_file
+from gate.files import read_regular_file, why_unreadable
 from gate.image.expectations import Expectations, ExpectedTable, RecordedVersionTable
 from gate.text import is_text, truncate
 
@@ -46,23 +46,13 @@ def read_expectations(path: str) -> Expectations:
     try:
         return _expectations(path, _parse(read_regular_file(path, MAX_FILE_SIZE)))
     except OSError as error:
-        raise ResourceShortage.of(error) or _unusable(path, f"cannot be read: {_reason(error)}") from None
+        raise ResourceShortage.of(error) or _unusable(path, f"cannot be read: {why_unreadable(error)}") from None
     except _Invalid as error:
         raise _unusable(path, f"cannot be used: {error}") from None
 
 
 def _unusable(path: str, finding: str) -> BadSettings:
     return BadSettings(f"{path} {finding}. Run `gate expect` again when the image is built (GATE_EXPECTED).")
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    if isinstance(error, IsADirectoryError):
-        return "it is a folder (a container runtime creates one for a mount whose source is missing)"
-    if isinstance(error, NotRegularFile | FileTooLarge):
-        return str(error.strerror)
-    return f"{error.strerror}; make it readable for this user"
 
 
 def _parse(content: bytes) -> Any:

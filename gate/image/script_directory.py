@@ -78,7 +78,13 @@ def _read_environment(path: Path) -> VersionTable:
         return VersionTable(unseen=f"{path} does not exist as a source file")
     except OSError as error:
         raise _unreadable(str(path), error) from None
-    return read_env_py(_read_source(str(path)), str(path))
+    source = _read_source(str(path))
+    version_table = read_env_py(source, str(path))
+    if not version_table.may_repeat:
+        return version_table
+    from gate.image.several_tables import several_tables  # noqa: PLC0415 - most env.py have one call and no loop
+
+    return version_table._replace(several=several_tables(source, str(path)))
 
 
 def _read_scripts(configuration: Configuration, *, whole: bool) -> tuple[list[Script], str]:

@@ -78,7 +78,7 @@ def read_script(source: bytes, path: str, file_name: str) -> Script | NotLiteral
     `post_deploy` that is neither True nor False.
     """
     module = parse(source, path)
-    bound = bindings(module)
+    bound = read_or_reject(lambda: bindings(module), path)
     bound.update({name: OPAQUE for name in NAMES if isinstance(bound.get(name), bool)})
     for name in (*NAMES[:3], POST_DEPLOY):
         if isinstance(bound.get(name), Opaque):
@@ -99,17 +99,18 @@ def read_script(source: bytes, path: str, file_name: str) -> Script | NotLiteral
 
 def check_syntax(source: bytes, path: str) -> None:
     """Raise `BadScripts` for a syntax error anywhere in the script; faster than `parse`, since it builds no tree."""
-    _parse_or_reject(lambda: symtable.symtable(source, path, "exec"), path)  # type: ignore[arg-type] # it takes bytes
+    read_or_reject(lambda: symtable.symtable(source, path, "exec"), path)  # type: ignore[arg-type] # it takes bytes
 
 
 def parse(source: bytes, path: str) -> ast.Module:
     """Parse a module in the encoding that it declares; raises `BadScripts` with file and line."""
-    return _parse_or_reject(lambda: ast.parse(source, path), path)
+    return read_or_reject(lambda: ast.parse(source, path), path)
 
 
-def _parse_or_reject(parse: Callable[[], _T], path: str) -> _T:
+def read_or_reject(read: Callable[[], _T], path: str) -> _T:
+    """Read a script or a part of it; raises `BadScripts` for a syntax error, and for nesting that is too deep."""
     try:
-        return parse()
+        return read()
     except SyntaxError as error:
         raise BadScripts(f"{path}, line {error.lineno or 1}: Python cannot read this script: {error.msg}.") from None
     # MemoryError: the parser's answer to nesting beyond its own limit (MAXSTACK in CPython's Parser/pegen), whatever

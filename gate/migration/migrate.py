@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from gate import log
 from gate.database import sessions
-from gate.database.engine import acquire_nothing, engine_of
+from gate.database.engine import acquire_nothing
 from gate.database.lock import Lock
 from gate.database.stamp import VersionTableLocked
 from gate.drift.comparison import Drift, Verdict
@@ -45,8 +45,10 @@ def migrate(plan: Plan, inspector: Inspector, should_upgrade: Callable[[Drift], 
     for a signal.
     """
     database, key = inspector.database, inspector.table.key
-    with engine_of(database).acquire(key) if plan.locking else acquire_nothing(database, key) as lock:
+    with inspector.engine.acquire(key) if plan.locking else acquire_nothing(database, key) as lock:
         _terminate_orphans(lock)
+        if not plan.tenant:  # for many schemas they are searched for at the end, once
+            warn_of_invalid_indexes(lock.sessions.invalid_indexes)
         before = _inspect(inspector)
         if not should_upgrade(before.drift):
             return before
@@ -68,12 +70,11 @@ def _terminate_orphans(lock: Lock) -> None:
     for pid in sessions.terminate_orphans(lock.sessions) if lock.fence else []:
         text = f"A killed migrator's statement was still running in backend {pid}; gate terminated that backend."
         log.emit("warning", "gate.orphan_terminated", text, backend=pid)
-    _warn_of_invalid_indexes(lock)
 
 
-def _warn_of_invalid_indexes(lock: Lock) -> None:
+def warn_of_invalid_indexes(search: Callable[[], list[str]]) -> None:
     """Log INVALID indexes, if the server answers in time: this must not delay or hide an error."""
-    indexes = try_for(SERVER_QUERY_TIMEOUT, lock.sessions.invalid_indexes)
+    indexes = try_for(SERVER_QUERY_TIMEOUT, search)
     if indexes:
         log.emit(
             "warning",
@@ -113,7 +114,7 @@ def _upgrade(plan: Plan, lock: Lock, progress: Progress, inspector: Inspector, s
     try:
         upgrade_with_retries(plan, lock, progress, inspector, schema)
     except MigrationFailed as error:
-        _warn_of_invalid_indexes(lock)
+        warn_of_invalid_indexes(lambda: lock.sessions.invalid_indexes(plan.tenant))
         remaining = failure_report.remaining_changes(inspector, progress, lock, SERVER_QUERY_TIMEOUT)
         text = f"{error} {remaining}{failure_report.remedy(error, progress)}"
         raise MigrationFailed(text, progress.revision) from None
@@ -142,7 +143,8 @@ def _verify(plan: Plan, inspector: Inspector, progress: Progress, lock: Lock) ->
             "that this is its version table; for another one, set GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA."
             f"{shell_hint(plan.command)}"
         )
-    _warn_of_invalid_indexes(lock)
+    if not plan.tenant:
+        warn_of_invalid_indexes(lock.sessions.invalid_indexes)
     log.emit(
         "info",
         "gate.migrated",

@@ -26,6 +26,7 @@ from gate.errors import (
 from gate.migration.plan import Plan
 from gate.migration.process import SupervisedProcess, start_upgrade
 from gate.migration.progress import Progress
+from gate.process import signals
 from gate.process.memory import OomWatch
 from gate.process.threads import PeriodicCall, try_for
 
@@ -80,13 +81,15 @@ class _UpgradeMonitor:
         self._plan, self._lock, self._process, self._progress = plan, lock, process, progress
         self._statements = StatementMonitor(lock.sessions, progress, has_command=bool(plan.command))
         self._lock_check = PeriodicCall(self._verify_lock, SERVER_CHECK_INTERVAL)
-        self._session_check = PeriodicCall(self._check_sessions, SERVER_CHECK_INTERVAL)
+        delay = SERVER_CHECK_INTERVAL if plan.tenant else 0.0  # one of many upgrades, most of which end before that
+        self._session_check = PeriodicCall(self._check_sessions, SERVER_CHECK_INTERVAL, delay)
         self._wait_check = PeriodicCall(self._observe_lock_wait, _wait_check_interval(plan.table_lock_timeout))
         self._next_refresh = SERVER_CHECK_INTERVAL
         self._oom_watch = OomWatch()
 
     def run(self) -> None:
         while not self._has_exited():
+            signals.raise_in_thread()
             elapsed = time.monotonic() - self._progress.began
             log.progress(f"{self._progress.step}/{self._progress.total} {self._progress.revision} {elapsed:.0f} s")
             self._check_time_limit(elapsed)

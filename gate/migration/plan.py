@@ -1,8 +1,7 @@
-"""The plan of an upgrade, and the request that gate passes to its child process."""
+"""The plan of an upgrade: what the settings and the arguments say about it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +14,7 @@ from gate.text import join_ids
 
 if TYPE_CHECKING:
     from gate.migration.progress import Progress
+    from gate.migration.template import Template
 
 
 class Plan(NamedTuple):
@@ -27,6 +27,11 @@ class Plan(NamedTuple):
     `table_lock_timeout`: seconds that a statement may wait for a lock, 0 = no limit; `table_lock_retries`: how often an
     upgrade that lost a lock is tried again; `targets`: what to upgrade to, one address in Alembic's syntax or
     several ids; `post_deploy`: whether that includes the revisions that may wait until after the deployment.
+
+    With GATE_SCHEMAS, `schema_argument`: the name under which env.py gets the schema by `-x`; `jobs`: how many schemas
+    to upgrade at once; `first`: the one to upgrade before all others, None = none; `keep_going`: whether a failed
+    schema leaves the others alone; `tenant`: the schema of this upgrade, "" = not one of GATE_SCHEMAS; `template`: the
+    process to fork for it, None = start one; `dry_run`: run env.py without steps first.
     """
 
     configuration: Configuration
@@ -41,6 +46,22 @@ class Plan(NamedTuple):
     table_lock_retries: int = 0
     targets: tuple[str, ...] = (ALL_HEADS,)
     post_deploy: bool = False
+    schema_argument: str = "schema"
+    jobs: int = 1
+    first: str | None = None
+    keep_going: bool = False
+    tenant: str = ""
+    template: Template | None = None
+    dry_run: bool = True
+
+    def for_schema(self, name: str, on_progress: Callable[[Progress], None]) -> Plan:
+        """Return the plan to upgrade one of GATE_SCHEMAS."""
+        return self._replace(
+            tenant=name,
+            x=(*self.x, f"{self.schema_argument}={name}"),
+            command=tuple(word.replace(SCHEMA_PLACEHOLDER, name) for word in self.command),
+            on_progress=on_progress,
+        )
 
     def planned(self, drift: Drift) -> Drift:
         """Return the drift with all revisions pending that this upgrade will apply."""
@@ -80,9 +101,31 @@ class Plan(NamedTuple):
 TARGET_PLACEHOLDER = "{target}"
 """gate replaces it in GATE_UPGRADE_COMMAND by the revision to upgrade to."""
 
+SCHEMA_PLACEHOLDER = "{schema}"
+"""gate replaces it in GATE_UPGRADE_COMMAND by the schema to upgrade, one of GATE_SCHEMAS."""
+
 USE_PLACEHOLDER = (
     f"Write {TARGET_PLACEHOLDER} where the command names the revision, as in `alembic upgrade {TARGET_PLACEHOLDER}`."
 )
+
+
+SECTION_PLACEHOLDER = "{section}"
+"""gate replaces it in GATE_UPGRADE_COMMAND by the history to upgrade, where it guards several."""
+
+
+def command_for(command: Sequence[str], section: str) -> tuple[str, ...]:
+    """Return GATE_UPGRADE_COMMAND for one history; `section`: which, "" = there is only one.
+
+    Raises `BadSettings` if the command cannot know which of several it upgrades: gate would run it for each.
+    """
+    if command and section and not any(SECTION_PLACEHOLDER in word for word in command):
+        raise BadSettings(
+            f"GATE_UPGRADE_COMMAND would run for each history, and does not name the one that it upgrades. Write "
+            f"{SECTION_PLACEHOLDER} where the command names it, as in `alembic -n {SECTION_PLACEHOLDER} upgrade "
+            "heads`, or give each history a gate of its own: gate run -n A --upgrade-command … -- gate run -n B "
+            "--upgrade-command … -- CMD."
+        )
+    return tuple(word.replace(SECTION_PLACEHOLDER, section) if section else word for word in command)
 
 
 def upgrade_targets(graph: RevisionGraph, *, post_deploy: bool) -> tuple[str, ...]:
@@ -96,28 +139,3 @@ def reject_fixed_command(command: Sequence[str], target: str) -> None:
     """Raise `BadSettings` for a command that cannot know GATE_TARGET."""
     if command and target != ALL_HEADS and not any(TARGET_PLACEHOLDER in word for word in command):
         raise BadSettings(f"GATE_UPGRADE_COMMAND does not name GATE_TARGET ({target}). {USE_PLACEHOLDER}")
-
-
-class UpgradeRequest(NamedTuple):
-    """The request to `gate.migration.child.upgrade`.
-
-    `ini`, `toml`, `section`: as in `Configuration`; `fence`, `tag`: as in `Lock`; `x`, `version_table`: as in `Plan`;
-    `schema`: where gate found the version table under the lock, or where Alembic would create it, "" = it has none;
-    `clock`: the descriptors of a `StatementClock`; `table_lock_timeout`, `targets`: as in `Plan`.
-    """
-
-    ini: str
-    toml: str
-    section: str
-    x: list[str]
-    fence: str
-    tag: str
-    version_table: str
-    schema: str
-    clock: Sequence[int] = ()
-    table_lock_timeout: float = 0
-    targets: list[str] = [ALL_HEADS]  # noqa: RUF012 - nothing mutates the default
-
-    def to_json(self) -> str:
-        """Encode the request as a command-line argument; every user can read those, so it contains no URL."""
-        return json.dumps(self._asdict())

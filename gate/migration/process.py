@@ -8,18 +8,18 @@ import selectors
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from gate import log
 from gate.database.location import Database
 from gate.database.lock import Lock
 from gate.errors import starting_process
 from gate.migration.child.statement_clock import StatementClock
-from gate.migration.plan import Plan, UpgradeRequest
+from gate.migration.plan import Plan
+from gate.migration.upgrade_request import TENANT_VARIABLE, UpgradeRequest
 
 KILL_TIMEOUT = 0.3
 """Seconds for the supervisor to kill its descendants before it is killed itself."""
@@ -27,19 +27,43 @@ KILL_TIMEOUT = 0.3
 READ_SIZE = 65536
 """Bytes of reports to read at once."""
 
+ALEMBIC_UPGRADE = (sys.executable, "-P", "-m", "gate.migration.child.upgrade")
+"""The command of gate's own upgrade; its arguments follow."""
+
+
+class Process(Protocol):
+    """A supervisor: a `subprocess.Popen`, or forked from a template."""
+
+    pid: int
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, None while it runs."""
+
+    def poll(self) -> int | None:
+        """Return its exit code, negative for a signal; None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; raises `subprocess.TimeoutExpired` after `timeout` seconds."""
+
 
 @contextmanager
 def start_upgrade(plan: Plan, lock: Lock, schema: str) -> Iterator[SupervisedProcess]:
     """Start the upgrade below a supervisor. `schema`: as in `UpgradeRequest`."""
-    environment = migration_environment(lock.database, dedicated=plan.dedicated) | _tag_variables(plan, lock)
+    environment = migration_environment(lock.database, dedicated=plan.dedicated) | _variables(plan, lock)
     clock = StatementClock.create()
+    request = _upgrade_request(plan, lock, schema, clock)
+    inherited = (*clock.descriptors, *lock.descriptors)
+
+    def start(lifeline_end: int, reports_end: int) -> Process:
+        descriptors = (lifeline_end, reports_end, *inherited)
+        if plan.template and not plan.command and (forked := plan.template.fork(request, environment, descriptors)):
+            return forked
+        alembic = (*ALEMBIC_UPGRADE, str(reports_end), request.to_json())
+        return _start(plan.command or alembic, environment, descriptors)
+
     try:
-        with start_supervised(
-            lambda reports: plan.command or _alembic_upgrade(plan, lock, schema, reports, clock),
-            "the upgrade process",
-            environment,
-            descriptors=(*clock.descriptors, *lock.descriptors),
-        ) as process:
+        with _supervised(start, "the upgrade process") as process:
             process.clock = clock
             yield process
     finally:
@@ -61,35 +85,53 @@ def start_supervised(
     takes the place of standard output. The supervisor exits when the last descriptor of the lifeline is closed: by
     `SupervisedProcess.kill`, at the end of the block, or by the kernel when gate dies.
     """
+
+    def start(lifeline_end: int, reports_end: int) -> Process:
+        return _start(command(reports_end), environment, (lifeline_end, reports_end, *descriptors), stdout)
+
+    with _supervised(start, name) as process:
+        yield process
+
+
+@contextmanager
+def _supervised(start: Callable[[int, int], Process], name: str) -> Iterator[SupervisedProcess]:
+    """Start a supervisor. `start` receives the ends of the lifeline and of the reports that are the supervisor's."""
     with starting_process(name):
         lifeline_end, lifeline = os.pipe()
         reports, reports_end = os.pipe()
-    supervisor = [sys.executable, "-P", "-m", "gate.migration.child.supervisor", str(lifeline_end), str(reports_end)]
     with open(lifeline, "wb") as lifeline_pipe, open(reports, "rb") as report_pipe:
         try:
             with starting_process(name):
-                process = subprocess.Popen(
-                    [*supervisor, *command(reports_end)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=stdout,
-                    env=environment,
-                    pass_fds=(lifeline_end, reports_end, *descriptors),
-                    start_new_session=True,
-                )
+                process = start(lifeline_end, reports_end)
         finally:
             os.close(lifeline_end)
             os.close(reports_end)
         yield SupervisedProcess(process, lifeline_pipe, report_pipe)
 
 
-def _alembic_upgrade(plan: Plan, lock: Lock, schema: str, reports_end: int, clock: StatementClock) -> list[str]:
+def _start(
+    command: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int], stdout: int | None = None
+) -> Process:
+    """Execute a supervisor. `descriptors`: of the lifeline and the reports, and what the command inherits besides."""
+    lifeline_end, reports_end = map(str, descriptors[:2])
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "gate.migration.child.supervisor", lifeline_end, reports_end, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        env=environment,
+        pass_fds=descriptors,
+        start_new_session=True,
+    )
+
+
+def _upgrade_request(plan: Plan, lock: Lock, schema: str, clock: StatementClock) -> UpgradeRequest:
     c = plan.configuration
-    of_lock, descriptors = (lock.fence, lock.tag), list(clock.descriptors)
-    request = UpgradeRequest(
-        c.ini, c.toml, c.section, list(plan.x), *of_lock, plan.version_table, schema, descriptors,
-        plan.table_lock_timeout, list(plan.targets),
+    return UpgradeRequest(
+        c.ini, c.toml, c.section, list(plan.x), lock.fence, lock.tag, plan.version_table, schema,
+        list(clock.descriptors), plan.table_lock_timeout, list(plan.targets),
+        schema_argument=plan.schema_argument if plan.tenant else "",
+        report_imports=bool(plan.template and not plan.template.modules), dry_run=plan.dry_run,
     )  # fmt: skip
-    return [sys.executable, "-P", "-m", "gate.migration.child.upgrade", str(reports_end), request.to_json()]
 
 
 def migration_environment(database: Database, *, dedicated: bool) -> dict[str, str]:
@@ -105,10 +147,25 @@ def migration_environment(database: Database, *, dedicated: bool) -> dict[str, s
     return environment
 
 
+def _variables(plan: Plan, lock: Lock) -> dict[str, str]:
+    """The variables of one upgrade: its schema, and its tag."""
+    return {**_tag_variables(plan, lock), **({TENANT_VARIABLE: plan.tenant} if plan.tenant else {})}
+
+
 def _tag_variables(plan: Plan, lock: Lock) -> dict[str, str]:
     """Variables by which libpq tags its connections, so that the next migrator finds what a killed one left."""
     if not plan.command:
         return {"PGAPPNAME": lock.environment["PGAPPNAME"]} if lock.environment else {}
+    if not plan.tenant:
+        log_upgrade_command(plan)
+    variables = {"PYTHONUNBUFFERED": os.environ.get("PYTHONUNBUFFERED") or "1", **lock.environment}
+    if os.environ.get("PGOPTIONS") and "PGOPTIONS" in variables:
+        variables["PGOPTIONS"] = f"{os.environ['PGOPTIONS']} {variables['PGOPTIONS']}"
+    return variables
+
+
+def log_upgrade_command(plan: Plan) -> None:
+    """Say what gate does not see of a migration by GATE_UPGRADE_COMMAND."""
     log.emit(
         "info",
         "gate.upgrade_command",
@@ -117,10 +174,6 @@ def _tag_variables(plan: Plan, lock: Lock) -> dict[str, str]:
         "cannot find the sessions that a killed upgrade leaves."
         + (" GATE_TABLE_LOCK_TIMEOUT has no effect on it." if plan.table_lock_timeout else ""),
     )
-    variables = {"PYTHONUNBUFFERED": os.environ.get("PYTHONUNBUFFERED") or "1", **lock.environment}
-    if os.environ.get("PGOPTIONS") and "PGOPTIONS" in variables:
-        variables["PGOPTIONS"] = f"{os.environ['PGOPTIONS']} {variables['PGOPTIONS']}"
-    return variables
 
 
 @dataclass(slots=True)
@@ -131,7 +184,7 @@ class SupervisedProcess:
     sent the statement for whose answer it waits.
     """
 
-    process: subprocess.Popen[bytes]
+    process: Process
     lifeline: BinaryIO
     report_pipe: BinaryIO
     clock: StatementClock = field(default_factory=StatementClock, init=False)
@@ -146,12 +199,13 @@ class SupervisedProcess:
     @property
     def returncode(self) -> int:
         """The exit code of the exited supervisor, negative for a signal."""
+        assert self.process.returncode is not None
         return self.process.returncode
 
     def reports(self, timeout: float) -> Iterator[dict[str, Any]]:
         """Read the reports that arrive within `timeout` seconds; return once some have arrived."""
         if self._reports_closed:
-            time.sleep(timeout)
+            self.wait(timeout)
             return
         with selectors.DefaultSelector() as selector:
             selector.register(self.report_pipe, selectors.EVENT_READ)

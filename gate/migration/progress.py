@@ -59,7 +59,8 @@ class Progress:
     upgrade; `done`: whether Alembic's upgrade returned; `exit_code`: the upgrade's, negative for a signal, None = it
     has not exited; `start_error`: why the upgrade could not be executed, "" = it was; `pooled`: whether a connection
     goes through a pooler; `since`: when the upgrade began, in seconds of the Unix epoch; `began`: when it began,
-    with the dry run of env.py, and `last_report`: when the last report arrived, both in seconds of the monotonic clock.
+    with the dry run of env.py, and `last_report`: when the last report arrived, both in seconds of the monotonic clock;
+    `imported`: the modules that its dry run had imported, and `path`: its sys.path, where it reported them.
     """
 
     planned: Drift
@@ -80,6 +81,8 @@ class Progress:
     began: float = field(default_factory=time.monotonic)
     last_report: float = field(default_factory=time.monotonic)
     pooled: bool = field(default=False, init=False)
+    imported: list[str] = field(default_factory=list, init=False)
+    path: list[str] = field(default_factory=list, init=False)
 
     def receive(self, report: dict[str, Any]) -> bool:
         """Record one report and log it if it is about a revision.
@@ -100,6 +103,8 @@ class Progress:
                 return self._receive_revision(type_, report)
             case "failed":
                 self.failure = report
+            case "imported":
+                self.imported, self.path = report["modules"], report["path"]
             case "done":
                 self.done = True
             case "not_executable" | "exited" as type_:
@@ -274,8 +279,11 @@ SHELLS = frozenset({"sh", "ash", "bash", "dash", "ksh", "zsh", "busybox"})
 BUILTINS = frozenset({".", "cd", "exec", "export", "set", "source", "ulimit", "umask", "unset"})
 """Words that only a shell understands."""
 
-SHELL_SYNTAX = re.compile(r"[$`|&;<>*?]|^~|^[A-Za-z_]\w*=")
+SHELL_SYNTAX = re.compile(r"[$`|&;<>*?]|^~")
 """What a shell would expand or act on in a word."""
+
+ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+"""How a word begins in which a shell sets a variable, where it stands before the program."""
 
 
 def command_line(command: Sequence[str]) -> str:
@@ -287,7 +295,8 @@ def shell_hint(command: Sequence[str]) -> str:
     """Say that no shell reads GATE_UPGRADE_COMMAND if one of its words looks as if it was meant for one."""
     if not command or command[0].rpartition("/")[2] in SHELLS:
         return ""
-    meant = [command[0]] if command[0] in BUILTINS else [word for word in command if SHELL_SYNTAX.search(word)]
+    is_meant = command[0] in BUILTINS or ASSIGNMENT.match(command[0])
+    meant = [command[0]] if is_meant else [word for word in command if SHELL_SYNTAX.search(word)]
     if not meant:
         return ""
     word = truncate(hide(meant[0]))

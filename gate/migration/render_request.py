@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from gate.migration.plan import UpgradeRequest
+from gate.migration.upgrade_request import UpgradeRequest
 
 
 class RenderRequest(NamedTuple):

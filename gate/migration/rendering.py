@@ -13,10 +13,11 @@ from gate.database.location import LIBPQ_HINT
 from gate.database.sessions import shorten_error
 from gate.drift.inspector import Inspection, Inspector
 from gate.errors import BadSettings
-from gate.migration.plan import Plan, UpgradeRequest
+from gate.migration.plan import Plan
 from gate.migration.process import SupervisedProcess, migration_environment, start_supervised
 from gate.migration.progress import signal_name
 from gate.migration.render_request import RenderRequest
+from gate.migration.upgrade_request import UpgradeRequest
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds to render all revisions if GATE_MIGRATION_TIMEOUT is not set; importing a large application takes 16."""

@@ -16,6 +16,7 @@ from gate.migration.failure_report import partially_committed
 from gate.migration.monitor import SERVER_CHECK_INTERVAL, upgrade
 from gate.migration.plan import Plan
 from gate.migration.progress import Progress
+from gate.process import signals
 from gate.process.threads import PeriodicCall
 from gate.text import join_ids
 
@@ -141,6 +142,7 @@ def _pause(lock: Lock, progress: Progress, seconds: float) -> None:
     check = PeriodicCall(lock.verify, SERVER_CHECK_INTERVAL)
     try:
         while (left := deadline - time.monotonic()) > 0:
+            signals.raise_in_thread()
             check.attend()
             time.sleep(min(left, POLL_INTERVAL))
     except LockLost as error:

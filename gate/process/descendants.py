@@ -35,12 +35,11 @@ def kill_descendants() -> list[int]:
     """Kill all descendants of this process until none is left, for at most `KILL_TIMEOUT`; return their process ids."""
     killed: set[int] = set()
     deadline = time.monotonic() + KILL_TIMEOUT
-    while (living := descendants(os.getpid())) and time.monotonic() < deadline:
+    while _reap() and (living := descendants(os.getpid())) and time.monotonic() < deadline:
         for pid in living:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         killed.update(living)
-        _reap()
         time.sleep(POLL_INTERVAL)
     return sorted(killed)
 
@@ -50,9 +49,8 @@ def descendants(ancestor: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
-            with suppress(OSError):
-                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-                children.setdefault(int(parent), []).extend([int(entry.name)] if state not in "ZX" else [])
+            state, parent = _status(int(entry.name))
+            children.setdefault(parent, []).extend([int(entry.name)] if state not in "ZX" else [])
     result, unvisited = [], [ancestor]
     while unvisited:
         below = children.get(unvisited.pop(), [])
@@ -61,7 +59,24 @@ def descendants(ancestor: int) -> list[int]:
     return result
 
 
-def _reap() -> None:
-    with suppress(ChildProcessError):
+def is_running(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    return _status(pid)[0] not in "ZX"
+
+
+def _status(pid: int) -> tuple[str, int]:
+    """Return the state of a process and its parent (proc(5)); state X is a dead process, and one that is not there."""
+    with suppress(OSError):
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+        return state, int(parent)
+    return "X", 0
+
+
+def _reap() -> bool:
+    """Reap the children that have ended, and return whether any is left; without a child there is no descendant."""
+    try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+    except ChildProcessError:
+        return False
+    return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -90,6 +91,12 @@ def _interrupt(number: int, _: FrameType | None) -> None:
 def interruption() -> Interrupted | None:
     """Return what the first signal has raised, None if none has arrived."""
     return Interrupted(_state.first) if _state.first else None
+
+
+def raise_in_thread() -> None:
+    """Raise `Interrupted` if a signal has arrived and this is not the main thread, where a handler raises it."""
+    if _state.first and threading.current_thread() is not threading.main_thread():
+        raise Interrupted(_state.first)
 
 
 def finish() -> None:

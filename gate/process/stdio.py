@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from gate.redaction import hide_in_message
 from gate.text import printable
@@ -13,6 +14,7 @@ from gate.text import printable
 STANDARD_DESCRIPTORS = (0, 1, 2)
 
 _opened: set[int] = set()
+_prefix = ""
 
 
 def print_result(text: str) -> bool:
@@ -31,7 +33,18 @@ def print_error(*lines: str) -> None:
     """Print lines on standard error, redacted, and ignore that it is closed or full."""
     with suppress(OSError):
         for line in lines:
-            print(f"gate: {printable(hide_in_message(line))}", file=sys.stderr, flush=True)
+            print(f"gate: {_prefix}{printable(hide_in_message(line))}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def about(section: str) -> Iterator[None]:
+    """Name the history that each line on standard error in this block is about; "" = there is only one."""
+    global _prefix  # noqa: PLW0603 - gate works on one history at a time
+    before, _prefix = _prefix, f"[{printable(section)}] " if section else ""
+    try:
+        yield
+    finally:
+        _prefix = before
 
 
 def open_closed_streams() -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Generic, Protocol, TypeVar
 
 from gate.errors import ResourceShortage
@@ -22,13 +23,14 @@ class BackgroundCall(Future[_T]):
 
     A thread waits with `result(timeout)`, in seconds, which raises `TimeoutError`; an event loop with
     `asyncio.wrap_future`. If no thread can be started, the result is a `ResourceShortage`. The call cannot be
-    cancelled: it goes on after its caller has given up. Its thread does not delay the exit of the process.
+    cancelled: it goes on after its caller has given up. Its thread does not delay the exit of the process, and has the
+    context variables of the caller's: what it logs is about the same schema.
     """
 
     def __init__(self, function: Callable[[], _T]) -> None:
         super().__init__()
         self.set_running_or_notify_cancel()  # from now on, `cancel` has no effect
-        self._thread = threading.Thread(target=self._run, args=(function,), daemon=True)
+        self._thread = threading.Thread(target=copy_context().run, args=(self._run, function), daemon=True)
         try:
             self._thread.start()
         except RuntimeError as error:
@@ -82,12 +84,15 @@ class FrozenCalls(Generic[_R]):
 
 
 class PeriodicCall:
-    """A background call that is repeated every `interval` seconds, and never overlaps itself."""
+    """A background call that is repeated every `interval` seconds, and never overlaps itself.
 
-    def __init__(self, function: Callable[[], None], interval: float) -> None:
+    `delay`: seconds before the first one.
+    """
+
+    def __init__(self, function: Callable[[], None], interval: float, delay: float = 0.0) -> None:
         self._function, self._interval = function, interval
         self._call: BackgroundCall[None] | None = None
-        self._next = 0.0
+        self._next = time.monotonic() + delay
 
     def attend(self) -> None:
         """Start the call if it is due; raises what the last one raised. One that found no thread is made later."""

@@ -1,4 +1,4 @@
-"""Readiness -> HTTP answer. An answer contains no password, file name, host or role.
+"""Readiness -> HTTP answer. An answer contains no password, URL, file name or role.
 
 A stamp that the image does not know is ready, whatever is missing: otherwise one migration would take every old pod
 out of service at once.
@@ -7,15 +7,15 @@ out of service at once.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from gate.database.missing import MAX_MISSING_SHOWN
 from gate.drift.comparison import Drift
+from gate.readiness.negotiation import JSON, TEXT, preferred_type
 from gate.redaction import hide_in_message, hide_in_value
-from gate.text import first_ids
+from gate.text import first_ids, printable
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -25,14 +25,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 READINESS_PATH = "/health/ready"
 
-JSON, TEXT, HTML = "application/json", "text/plain; charset=utf-8", "text/html; charset=utf-8"
-"""Content types."""
-
 RETRY_AFTER = 5
 """Seconds after which a client should ask again."""
-
-_ZERO_WEIGHT = re.compile(r"(?i)q=0(?:\.0*)?")
-"""Marks a media type as not acceptable (RFC 9110, section 12.4.2)."""
 
 
 class Readiness(NamedTuple):
@@ -40,7 +34,8 @@ class Readiness(NamedTuple):
 
     `drift`: the last verdict, None if no check has succeeded yet. `age`: seconds since that verdict. `away`: seconds
     for which checks have failed since then, None if the last one succeeded. `reason`: why there is no verdict.
-    `migrating`: who migrates, in words. `server_started`: false while gate still waits or migrates.
+    `migrating`: who migrates, in words. `section`: the history that this is about, where gate guards several, "" =
+    there is only one. `server_started`: false while gate still waits or migrates.
     """
 
     drift: Drift | None = None
@@ -48,6 +43,7 @@ class Readiness(NamedTuple):
     away: float | None = None
     reason: str = "the schema has not been checked yet"
     migrating: str | None = None
+    section: str = ""
     server_started: bool = True
 
     @property
@@ -58,10 +54,11 @@ class Readiness(NamedTuple):
     @property
     def line(self) -> str:
         """The verdict in one line, for people and for probes that ask for plain text."""
+        section = f"[{printable(self.section)}] " if self.section else ""
         if self.drift is None:
-            return f"not ready: {self.reason}"
+            return f"{section}not ready: {self.reason}"
         away = f" (database away for {self.away:.0f} s; this is the last verdict)" if self.away is not None else ""
-        return f"{self.drift}{away}"
+        return f"{section}{self.drift.public_line}{away}"
 
 
 def last_seen(migrator: str, age: float) -> str:
@@ -109,26 +106,22 @@ async def send_answer(send: Send, answer: Answer) -> None:
 
 
 def accept_header(scope: Scope) -> str:
-    """Return the first `Accept` header of an ASGI request, "" without one."""
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), "")
+    """Return the `Accept` header of an ASGI request, "" without one; several are one list (RFC 9110, section 5.2)."""
+    return ", ".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
 
 
 def prefers_text(accept: str) -> bool:
-    """Whether this `Accept` header lists plain text and not JSON; a type with the weight 0 counts as not listed."""
-    if "text/plain" not in accept.lower():
-        return False  # the common case, without a parse at each request
-    types = {name.strip().lower() for name, *rest in (part.split(";") for part in accept.split(",")) if _weighs(rest)}
-    return "text/plain" in types and "application/json" not in types
-
-
-def _weighs(parameters: Collection[str]) -> bool:
-    return not any(_ZERO_WEIGHT.fullmatch(each.strip()) for each in parameters)
+    """Whether this `Accept` header prefers plain text to JSON."""
+    # The common case, without a parse at each request.
+    return "text/" in accept.lower() and preferred_type(accept, (JSON, TEXT)) == TEXT
 
 
 def fields(readiness: Readiness) -> dict[str, object]:
     """The fields of the answer in JSON."""
     drift = readiness.drift
     result: dict[str, object] = {"status": "ready" if readiness.ready else "not ready", "detail": readiness.line}
+    if readiness.section:
+        result["section"] = readiness.section
     if drift is not None:
         result |= {
             "verdict": drift.verdict,
@@ -138,6 +131,7 @@ def fields(readiness: Readiness) -> dict[str, object]:
             "deferred": len(drift.deferred),
             "missing": [str(item) for item in drift.missing[:MAX_MISSING_SHOWN]],
             "missing_total": drift.missing_total,
+            **({"schemas": drift.schemas.by_verdict()} if drift.schemas else {}),
             "seen_seconds_ago": None if readiness.age is None else round(readiness.age, 1),
             "database_away_seconds": None if readiness.away is None else round(readiness.away, 1),
         }

@@ -13,9 +13,10 @@ from gate.drift.application import ApplicationInspector
 from gate.drift.comparison import Drift, Verdict
 from gate.drift.inspector import TIMEOUT_MARGIN, Inspection
 from gate.errors import GateError
-from gate.readiness.answer import TEXT, Answer, Readiness, answer, make_answer, prefers_text
+from gate.readiness.answer import Answer, Readiness, answer, make_answer, prefers_text
 from gate.readiness.bug_report import BugReports
 from gate.readiness.cache import VerdictCache
+from gate.readiness.negotiation import TEXT
 from gate.settings import settings
 
 if TYPE_CHECKING:

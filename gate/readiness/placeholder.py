@@ -28,21 +28,24 @@ class Placeholder:
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
-        self._options: tuple[tuple[str, int], str] | None = None
+        self._options: tuple[tuple[str, int], str, str | None] | None = None
         self._started_at = float("-inf")
         self._published = b""
         self._unsent = b""
         self._oom_watch: OomWatch | None = None
 
-    def start(self, address: tuple[str, int] | None, health_path: str) -> None:
-        """Start to answer on a host and port, unless it does already; `health_path` is the path of the liveness probe.
+    def start(self, address: tuple[str, int] | None, health_path: str, page: str | None = None) -> None:
+        """Start to answer on a host and port, unless it does already.
 
-        Raises `BadSettings` if the port is in use or the extra `http` is not installed.
+        `health_path` is the path of the liveness probe, `page` the file with the page for visitors, None for gate's
+        own. Raises `BadSettings` if the port is in use, the page is unusable, or the extra `http` is not installed.
         """
+        if address and page:
+            _check_page(page)
         if address and self._options is None:
             self._oom_watch = OomWatch()
-            self._child = _start(address, health_path)
-            self._options, self._started_at = (address, health_path), time.monotonic()
+            self._child = _start(address, health_path, page)
+            self._options, self._started_at = (address, health_path, page), time.monotonic()
 
     def publish(self, readiness: Readiness) -> None:
         """Answer with this from now on; never blocks, even if the child is slow or has exited."""
@@ -94,13 +97,19 @@ class Placeholder:
             self._unsent = self._unsent[os.write(descriptor, self._unsent) :]
 
 
-def _start(address: tuple[str, int], health_path: str) -> subprocess.Popen[bytes]:
+def _check_page(path: str) -> None:
+    from gate.readiness.page import read_page  # noqa: PLC0415 - few deployments have a page of their own
+
+    read_page(path)
+
+
+def _start(address: tuple[str, int], health_path: str, page: str | None) -> subprocess.Popen[bytes]:
     require_http_extra("GATE_PLACEHOLDER")
     with listen(address, "GATE_PLACEHOLDER") as listening:
         module, descriptor = "gate.readiness.placeholder_server", listening.fileno()
         with starting_process("the process that answers on the port of GATE_PLACEHOLDER"):
             child = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, str(descriptor), str(os.getpid()), health_path],
+                [sys.executable, "-P", "-m", module, str(descriptor), str(os.getpid()), health_path, page or ""],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[descriptor],

@@ -1,8 +1,8 @@
-"""The placeholder's child process: `python -m gate.readiness.placeholder_server DESCRIPTOR PARENT HEALTH_PATH`.
+"""The placeholder's child process: `python -m gate.readiness.placeholder_server DESCRIPTOR PARENT HEALTH_PATH PAGE`.
 
-The liveness path is answered with 200, so that nothing kills the container. All other paths are answered with 503 and
-the drift; a browser gets a page that says only that the service is being updated. Each line on standard input is a new
-state as JSON; at its end this process exits.
+The liveness path is answered with 200, so that nothing kills the container. `/health/ready` is answered with 503 and
+the drift. All other paths are answered with 503 and nothing internal: a page for browsers, a sentence for other
+clients. Each line on standard input is a new state as JSON; at its end this process exits.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ import os
 import resource
 import socket
 import sys
-from html import escape
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
+from gate.errors import GateError
 from gate.process.descendants import die_with
 from gate.process.stdio import print_error
 from gate.process.threads import BackgroundCall
 from gate.readiness.answer import (
-    HTML,
-    JSON,
     READINESS_PATH,
     RETRY_AFTER,
-    TEXT,
+    Answer,
     Receive,
     Scope,
     Send,
     accept_header,
     alive,
     make_answer,
-    prefers_text,
     send_answer,
 )
 from gate.readiness.bug_report import BugReports
 from gate.readiness.http_server import Server
+from gate.readiness.negotiation import HTML, JSON, TEXT, preferred_type
+from gate.readiness.page import UPDATING, Page, custom_page, own_page, read_page
 
 MAX_DESCRIPTORS = 512
 """Limits what a flood can cost; `http_server.MAX_CONNECTIONS` limits the connections far below it."""
@@ -44,39 +44,47 @@ MAX_DESCRIPTORS = 512
 MAX_LINE_LENGTH = 1 << 20
 """Bytes of one state: four lists of ten ids of 64 characters, each of at most twelve bytes in JSON, fit many times."""
 
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="{after}">
-<title>Back soon</title><body><h1>Back soon</h1>
-<p>This service is being updated. This page reloads by itself.</p>{more}
-"""
+GENERIC = {"status": "not ready", "detail": f"{UPDATING} Try again in a few seconds."}
+"""What every client may know."""
 
 
 class PlaceholderApplication:
-    """The ASGI application of the placeholder; `state` is the latest state that the parent has sent."""
+    """The ASGI application of the placeholder; `state` is the latest state that the parent has sent.
 
-    def __init__(self, health_path: str) -> None:
+    `page`: the operator's page for visitors, None for gate's own.
+    """
+
+    def __init__(self, health_path: str, page: bytes | None = None) -> None:
         self._health_path = health_path
+        self._page = page
         self.state: dict[str, Any] = {"status": "not ready", "detail": "not ready: gate has just started"}
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
-            return
-        if scope["path"] == self._health_path:
-            await send_answer(send, alive(scope["method"]))
-            return
-        kind, text = self._not_ready(scope["path"], accept_header(scope))
-        retry = ("retry-after", str(RETRY_AFTER))
-        status = HTTPStatus.SERVICE_UNAVAILABLE
-        await send_answer(send, make_answer(status, kind, text.encode(), retry, method=scope["method"]))
+        if scope["type"] == "http":
+            is_alive = scope["path"] == self._health_path
+            await send_answer(send, alive(scope["method"]) if is_alive else self._not_ready(scope))
 
-    def _not_ready(self, path: str, accept: str) -> tuple[str, str]:
-        """Return the content type and the body."""
-        if "text/html" in accept:
-            more = f"<pre>{escape(str(self.state['detail']))}</pre>" if path == READINESS_PATH else ""
-            return HTML, PAGE.format(after=RETRY_AFTER, more=more)
-        if prefers_text(accept):
-            return TEXT, f"{self.state['detail']}\n"
-        return JSON, json.dumps(self.state)
+    def _not_ready(self, scope: Scope) -> Answer:
+        """Answer 503; only the readiness path says why."""
+        method = scope["method"]
+        shows_details = scope["path"] == READINESS_PATH
+        shown = self.state if shows_details else GENERIC
+        kind = preferred_type(accept_header(scope), (JSON, TEXT, HTML))
+        headers = [("retry-after", str(RETRY_AFTER))]
+        if kind == HTML:
+            content, more = self._html(scope, str(shown["detail"]) if shows_details else "")
+            headers += more
+        else:
+            content = (json.dumps(shown) if kind == JSON else f"{shown['detail']}\n").encode()
+        return make_answer(HTTPStatus.SERVICE_UNAVAILABLE, kind, content, *headers, method=method)
+
+    def _html(self, scope: Scope, details: str) -> Page:
+        reloads = scope["method"] in {"GET", "HEAD"}
+        query = scope.get("query_string", b"")
+        if self._page is not None and not details:
+            return custom_page(self._page, query, reloads=reloads)
+        return own_page(query, details=details, reloads=reloads)
 
 
 async def _receive_states(application: PlaceholderApplication) -> None:
@@ -93,8 +101,8 @@ async def _receive_states(application: PlaceholderApplication) -> None:
         os._exit(0)
 
 
-async def _serve(descriptor: int, health_path: str) -> None:
-    application = PlaceholderApplication(health_path)
+async def _serve(descriptor: int, health_path: str, page: bytes | None) -> None:
+    application = PlaceholderApplication(health_path, page)
     receiving = asyncio.create_task(_receive_states(application))
     # In a thread, since a write to a full pipe blocks.
     bugs = BugReports(lambda text: BackgroundCall(lambda: print_error(text)))
@@ -102,12 +110,19 @@ async def _serve(descriptor: int, health_path: str) -> None:
     receiving.cancel()
 
 
+def _page(path: str) -> bytes | None:
+    """Read the page, which the parent has checked. It may be gone since; gate's own page is better than no answer."""
+    with suppress(GateError):
+        return read_page(path) if path else None
+    return None
+
+
 def main() -> None:
     """Serve until the parent ends this process."""
     die_with(int(sys.argv[2]))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(MAX_DESCRIPTORS, hard), hard))
-    asyncio.run(_serve(int(sys.argv[1]), sys.argv[3]))
+    asyncio.run(_serve(int(sys.argv[1]), sys.argv[3], _page(sys.argv[4])))
 
 
 if __name__ == "__main__":

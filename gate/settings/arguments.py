@@ -20,20 +20,32 @@ DEFAULT_PORT = 8080
 """TCP port of `gate serve` without `--listen`."""
 
 
+class History(NamedTuple):
+    """One Alembic configuration, and so one history of revisions with a version table of its own.
+
+    `config`: its configuration files (`-c`); `section`: of alembic.ini (`-n`), None = `alembic`; `label`: what a
+    message calls it, "" if the command line names only one history.
+    """
+
+    config: tuple[str, ...] = ()
+    section: str | None = None
+    label: str = ""
+
+
 class Arguments(NamedTuple):
     """One parsed command line.
 
-    `config`: Alembic configuration files (`-c`); `name`: section of alembic.ini (`-n`); `x`: arguments for env.py
-    (`-x`); `json`: print JSON (`--json`); `sql`: print SQL (`--sql`); `busy`: report a running migration (`--busy`);
+    `histories`: one for each section (`-n`) or configuration file (`-c`); `x`: arguments for env.py (`-x`); `json`:
+    print JSON (`--json`); `sql`: print SQL (`--sql`); `busy`: report a running migration (`--busy`);
     `listen`: host ("" = all addresses) and port of `gate serve`; `models`: each MODULE:ATTRIBUTE, `exclude`: patterns
     of names, `verify`: only compare with the file (`--check`), `no_env_py`: do not run env.py, and `python`: the
-    application's interpreter, of `gate expect`; `server`: the command after `--`; `flags`: settings given as flags, by
-    variable.
+    application's interpreter, of `gate expect`; `jobs`: how many schemas to migrate at once, `first`: the schema to
+    migrate before the others, `keep_going`: go on with the others after one has failed; `server`: the command after
+    `--`; `flags`: settings given as flags, by variable.
     """
 
     command: str
-    config: tuple[str, ...] = ()
-    name: str | None = None
+    histories: tuple[History, ...] = (History(),)
     x: tuple[str, ...] = ()
     json: bool = False
     sql: bool = False
@@ -44,5 +56,8 @@ class Arguments(NamedTuple):
     verify: bool = False
     no_env_py: bool = False
     python: str | None = None
+    jobs: int = 1
+    first: str | None = None
+    keep_going: bool = False
     server: tuple[str, ...] = ()
     flags: dict[str, str] = {}  # noqa: RUF012 - the parser always passes its own dict; nothing mutates the default

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from gate import redaction
 from gate.errors import BadSettings
@@ -12,6 +12,9 @@ from gate.settings import database_url
 from gate.settings.database_url import UrlSource
 from gate.settings.variables import KNOWN, SETTINGS, similar_settings
 from gate.text import is_text
+
+if TYPE_CHECKING:
+    from gate.settings.schema_source import SchemaSource
 
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
@@ -109,6 +112,26 @@ class Reader:
             self._add_error(variable, "must be a path that begins with /")
         return path
 
+    def schemas(self, variable: str) -> SchemaSource | None:
+        """Return which schemas the setting asks for."""
+        text = self.identifier(variable)
+        if text is None:
+            return None
+        from gate.settings.schema_source import SchemaSource  # noqa: PLC0415 - most images have one version table
+
+        try:
+            return SchemaSource.parse(text)
+        except ValueError as error:
+            self._errors.append(f"{self._name(variable)} {redaction.hide(str(error))}.")
+            return None
+
+    def argument_name(self, variable: str, default: str) -> str:
+        """Return the name of an argument of the form NAME=VALUE."""
+        name = self.text(variable) or default
+        if "=" in name or any(map(str.isspace, name)):
+            self._add_error(variable, "must be a name without `=` and spaces")
+        return name
+
     def command(self, variable: str) -> tuple[str, ...]:
         """Return a command, split into words with the rules of a POSIX shell."""
         text = self.text(variable)
@@ -145,6 +168,11 @@ class Reader:
             self._errors.append(str(error))
         return UrlSource(variable, text)
 
+    def reject_both(self, one: str, other: str) -> None:
+        """Add an error if two settings are given that exclude each other."""
+        if self.text(one) and self.text(other):
+            self._errors.append(f"{self._name(one)} and {self._name(other)} exclude each other; unset one of them.")
+
     def reject_misspelled(self) -> None:
         """Add an error for each unknown GATE_ variable that is one edit away from a setting.
 
@@ -161,10 +189,13 @@ class Reader:
             raise BadSettings(*self._errors)
 
     def _add_error(self, variable: str, rule: str) -> None:
-        flag = next((setting.flag for setting in SETTINGS if setting.variable == variable), "")
-        name = flag if variable in self._flags else variable
         value = redaction.hide(self.text(variable) or "")[:MAX_SHOWN_LENGTH]
-        self._errors.append(f"{name} {rule}; got {value!r}.")
+        self._errors.append(f"{self._name(variable)} {rule}; got {value!r}.")
+
+    def _name(self, variable: str) -> str:
+        """Return the flag if the setting is given by one, else the variable."""
+        flag = next((setting.flag for setting in SETTINGS if setting.variable == variable), "")
+        return flag if variable in self._flags else variable
 
 
 def parse_address(text: str) -> tuple[str, int] | None:

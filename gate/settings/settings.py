@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gate.settings.database_url import UrlSource
 from gate.settings.reader import MAX_QUERY_SECONDS, TRUE, Reader
+
+if TYPE_CHECKING:
+    from gate.settings.schema_source import SchemaSource
 
 DEFAULT_HEALTH_PATH = "/health"
 
@@ -27,7 +30,8 @@ class Decision(StrEnum):
 class Policy(NamedTuple):
     """Whether gate may migrate, and what it does where the stamp and the tables do not agree that the schema fits.
 
-    `post_deploy`: whether gate also applies the revisions that may wait until after the deployment.
+    `post_deploy`: whether gate also applies the revisions that may wait until after the deployment; `keep_going`:
+    whether it migrates some schemas although it refuses others.
     """
 
     migrating: bool = False
@@ -35,14 +39,16 @@ class Policy(NamedTuple):
     on_unstamped: Decision = Decision.GO
     on_incomplete: Decision = Decision.WAIT
     post_deploy: bool = False
+    keep_going: bool = False
 
 
 class Settings(NamedTuple):
     """All settings, validated. Times are in seconds; 0 = no limit.
 
     `migration_lock_timeout` is None where it is not set, since its default depends on the command. `placeholder` is
-    the host ("" = all addresses) and the port to listen on, None = no placeholder. `expected` is a file, `off`, or
-    None for the default file.
+    the host ("" = all addresses) and the port to listen on, None = no placeholder. `placeholder_page` is a file, None =
+    gate's own page. `expected` is a file, `off`, or None for the default file. `schemas` is None where the image has
+    one version table.
     """
 
     run_migrations: bool = False
@@ -51,6 +57,9 @@ class Settings(NamedTuple):
     alembic_config: str | None = None
     version_table: str | None = None
     version_table_schema: str | None = None
+    schemas: SchemaSource | None = None
+    schema_argument: str = "schema"
+    schemas_may_be_empty: bool = False
     expected: str | None = None
     timeout: float = 0
     poll_max: float = 10
@@ -69,6 +78,7 @@ class Settings(NamedTuple):
     target: str = "heads"
     post_deploy: bool = False
     placeholder: tuple[str, int] | None = None
+    placeholder_page: str | None = None
     health_path: str = DEFAULT_HEALTH_PATH
     ttl: float = 10
     log_format: str = "auto"
@@ -81,13 +91,25 @@ def read(environment: Mapping[str, str], flags: Mapping[str, str] | None = None)
     Raises `BadSettings` with one line for each invalid setting.
     """
     reader = Reader(environment, flags or {})
-    settings = Settings(
+    settings = _read_each(reader)
+    reader.boolean("GATE_BYPASS")
+    reader.reject_both("GATE_SCHEMAS", "GATE_VERSION_TABLE_SCHEMA")
+    reader.reject_misspelled()
+    reader.raise_errors()
+    return settings
+
+
+def _read_each(reader: Reader) -> Settings:
+    return Settings(
         run_migrations=reader.boolean("RUN_MIGRATIONS"),
         database_url=reader.url("DATABASE_URL"),
         migration_database_url=reader.url("MIGRATION_DATABASE_URL"),
         alembic_config=reader.text("ALEMBIC_CONFIG"),
         version_table=reader.identifier("GATE_VERSION_TABLE"),
         version_table_schema=reader.identifier("GATE_VERSION_TABLE_SCHEMA"),
+        schemas=reader.schemas("GATE_SCHEMAS"),
+        schema_argument=reader.argument_name("GATE_SCHEMA_ARGUMENT", "schema"),
+        schemas_may_be_empty=reader.boolean("GATE_SCHEMAS_MAY_BE_EMPTY"),
         expected=reader.text("GATE_EXPECTED"),
         timeout=reader.seconds("GATE_TIMEOUT", 0),
         poll_max=reader.seconds("GATE_POLL_MAX", 10, minimum=0.1),
@@ -106,15 +128,12 @@ def read(environment: Mapping[str, str], flags: Mapping[str, str] | None = None)
         target=reader.identifier("GATE_TARGET") or "heads",
         post_deploy=reader.boolean("GATE_POST_DEPLOY"),
         placeholder=reader.address("GATE_PLACEHOLDER"),
+        placeholder_page=reader.text("GATE_PLACEHOLDER_PAGE"),
         health_path=reader.url_path("GATE_HEALTH_PATH", DEFAULT_HEALTH_PATH),
         ttl=reader.seconds("GATE_TTL", 10),
         log_format=reader.choice("GATE_LOG_FORMAT", "auto json console"),
         log_level=reader.choice("GATE_LOG_LEVEL", "info debug warning error critical"),
     )
-    reader.boolean("GATE_BYPASS")
-    reader.reject_misspelled()
-    reader.raise_errors()
-    return settings
 
 
 def bypassed(environment: Mapping[str, str]) -> bool:

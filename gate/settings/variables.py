@@ -54,6 +54,21 @@ SETTINGS = (
         "NAME",
     ),
     Setting(
+        "GATE_SCHEMAS",
+        "",
+        "schemas with a version table each: names separated by commas, a pattern such as `tenant_*`, or a SELECT",
+        "--schemas",
+        "LIST",
+    ),
+    Setting(
+        "GATE_SCHEMA_ARGUMENT",
+        "schema",
+        "name of the argument by which env.py receives its schema, as in `alembic -x schema=NAME`",
+        "--schema-argument",
+        "NAME",
+    ),
+    Setting("GATE_SCHEMAS_MAY_BE_EMPTY", "off", "accept that `GATE_SCHEMAS` names no schema at all"),
+    Setting(
         "GATE_EXPECTED",
         "`gate-expected.json`",
         "file that `gate expect` has written, beside the Alembic configuration; `off` = none",
@@ -148,6 +163,11 @@ SETTINGS = (
         "--post-deploy",
     ),
     Setting("GATE_PLACEHOLDER", "", "`[host]:port` of an HTTP server that answers while gate waits or migrates"),
+    Setting(
+        "GATE_PLACEHOLDER_PAGE",
+        "gate's own page",
+        "file with the HTML page that browsers get from that HTTP server, in UTF-8, at most 128 KB",
+    ),
     Setting("GATE_HEALTH_PATH", "/health", "liveness path of that HTTP server"),
     Setting("GATE_TTL", "10", "time to reuse a readiness verdict, in seconds; `CURRENT` is reused six times as long"),
     Setting(

@@ -105,7 +105,7 @@ def log_passed(inspection: Inspection) -> None:
 
 def _fields(outcome: Outcome) -> dict[str, object]:
     if isinstance(outcome.finding, GateError):
-        return {"kind": type(outcome.finding).__name__}
+        return {"kind": type(outcome.finding).__name__, "section": outcome.finding.section or None}
     drift, stamp = outcome.finding.drift, outcome.finding.stamp
     return {
         "verdict": drift.verdict,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gate.database.engine import engine_of
 from gate.drift.project import Project
 from gate.errors import BadSettings
-from gate.migration.plan import Plan, reject_fixed_command, upgrade_targets
+from gate.migration.plan import Plan, command_for, reject_fixed_command, upgrade_targets
 from gate.readiness.placeholder import Placeholder
 from gate.settings.arguments import Arguments
 from gate.settings.settings import Decision, Policy, Settings
@@ -40,7 +40,7 @@ def may_migrate(arguments: Arguments, settings: Settings) -> bool:
     return arguments.command == "migrate" or (arguments.command == "run" and settings.run_migrations)
 
 
-def migrate_policy(settings: Settings) -> Policy:
+def migrate_policy(settings: Settings, *, keep_going: bool = False) -> Policy:
     """Return the policy of `gate migrate`, which does not wait for what is missing: only another image creates it."""
     return Policy(
         migrating=True,
@@ -48,15 +48,21 @@ def migrate_policy(settings: Settings) -> Policy:
         on_unstamped=settings.on_unstamped,
         on_incomplete=Decision.REFUSE,
         post_deploy=settings.post_deploy,
+        keep_going=keep_going,
     )
 
 
 class LoopBuilder(NamedTuple):
-    """Builds the `WaitLoop` of one attempt. `inspect_only`: an earlier attempt has failed, so gate may not migrate."""
+    """Builds the `WaitLoop` of one attempt.
+
+    `inspect_only`: an earlier attempt has failed, so gate may not migrate. `section`: the history, where gate guards
+    several.
+    """
 
     project: Project
     arguments: Arguments
     inspect_only: bool
+    section: str = ""
 
     def build(
         self,
@@ -78,16 +84,17 @@ class LoopBuilder(NamedTuple):
             other_migrator=self._other_migrator(inspector),
             plan=self._plan(inspector, on_progress) if migrating else None,
             deadline=deadline,
+            section=self.section,
         )
 
     def _policy(self, *, migrating: bool, wanted: bool) -> Policy:
         """In stay mode, wait instead of refusing; after a failed upgrade, wait until the database is stamped."""
         settings = self.project.settings
         if self.arguments.command == "migrate":
-            return migrate_policy(settings)
+            return migrate_policy(settings, keep_going=self.arguments.keep_going)
         chosen = (settings.on_unknown, settings.on_unstamped, settings.on_incomplete)
         if not self.inspect_only:
-            return Policy(migrating, *chosen, settings.post_deploy)
+            return Policy(migrating, *chosen, settings.post_deploy, self.arguments.keep_going)
         unknown, unstamped, incomplete = (Decision.WAIT if each is Decision.REFUSE else each for each in chosen)
         return Policy(migrating, unknown, Decision.WAIT if wanted else unstamped, incomplete)
 
@@ -113,7 +120,7 @@ class LoopBuilder(NamedTuple):
             self.project.configuration,
             self.project.table.table,
             self.arguments.x,
-            settings.upgrade_command,
+            command_for(settings.upgrade_command, self.section),
             settings.migration_timeout,
             settings.use_lock,
             dedicated=self.project.has_migration_url,
@@ -122,6 +129,10 @@ class LoopBuilder(NamedTuple):
             post_deploy=settings.post_deploy,
             table_lock_timeout=settings.table_lock_timeout,
             table_lock_retries=settings.table_lock_retries,
+            schema_argument=settings.schema_argument,
+            jobs=self.arguments.jobs,
+            first=self.arguments.first,
+            keep_going=self.arguments.keep_going,
         )
 
 
@@ -133,7 +144,7 @@ def reject_unmigratable(project: Project, database: Database) -> None:
         raise BadSettings(
             f"{configuration.ini} uses Alembic's multidb template (databases = {configuration.databases}). One run "
             "would migrate several databases, and gate locks only one. Give each database a section of its own, "
-            "and run gate for each: gate -n SECTION."
+            "and name them all: gate -n SECTION -n SECTION."
         )
     if not project.settings.upgrade_command:
         _reject_libpq_address(database)

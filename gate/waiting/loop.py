@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gate.database.stamp import VersionTableLocked
+from gate.drift.comparison import Drift
 from gate.drift.decision import decide_for
 from gate.drift.inspector import Inspection, Inspector
 from gate.errors import DatabaseUnavailable, LockBusy, MigrationFailed, Refused, TimedOut
@@ -21,13 +22,24 @@ from gate.waiting.outcome import Outcome, readiness, refusal, timeout_message
 MIN_INSPECTION_TIMEOUT = 1.0
 """Seconds that an inspection may take even when GATE_TIMEOUT is about to end."""
 
+AGAIN = (
+    "gate has migrated this history, and a later check finds it behind again: the migration of another history of this "
+    "image, or another process, has undone it. gate does not migrate it a second time. Run `gate plan` to see what is "
+    "pending, and find what changes its version table."
+)
+"""Why gate gives up a history that does not stay migrated."""
+
 
 @dataclass(slots=True)
 class WaitLoop:
     """Inspects the database until its schema fits, and upgrades it if there is a plan.
 
     `inspector` connects as a migration does if gate may migrate, else as the server does. `server_inspector` connects
-    as the server does, where that differs. `plan`: how to upgrade; None = never.
+    as the server does, where that differs. `plan`: how to upgrade; None = never. `section`: the history that it is
+    about, where gate guards several.
+
+    `begun`: whether it has run; `waited`: whether the latest run has waited or upgraded; `migrated`: whether any run
+    has upgraded.
     """
 
     policy: Policy
@@ -38,6 +50,10 @@ class WaitLoop:
     plan: Plan | None = None
     server_inspector: Inspector | None = None
     deadline: Deadline = field(default_factory=Deadline)
+    section: str = ""
+    begun: bool = field(default=False, init=False)
+    waited: bool = field(default=False, init=False)
+    migrated: bool = field(default=False, init=False)
     _inspected: Inspection | None = field(default=None, init=False)
 
     def run(self) -> None:
@@ -45,6 +61,7 @@ class WaitLoop:
 
         Raises `Refused`, `TimedOut`, and every `GateError` of a step but `DatabaseUnavailable`.
         """
+        self.begun, self.waited = True, False
         outcome = backoff.poll(
             self._step,
             done=lambda outcome: outcome.decision is not Decision.WAIT,
@@ -60,8 +77,22 @@ class WaitLoop:
         log_passed(outcome.finding)
         self.announcer.termination.clear()
 
+    def still_fits(self) -> bool:
+        """Inspect once more, without waiting; raises `MigrationFailed` if gate would have to migrate it again."""
+        try:
+            inspection = self._inspect()
+            decision = self._decide(inspection)
+            if decision is Decision.GO and self.server_inspector:
+                decision = self._inspect_for_server(self.server_inspector).decision
+        except DatabaseUnavailable:
+            return False
+        if decision is Decision.UPGRADE and self.migrated and inspection.schemas is None:  # a schema may be new
+            raise MigrationFailed(AGAIN)
+        return decision is Decision.GO
+
     def _report(self, outcome: Outcome, pause: Pause) -> None:
-        self.placeholder.publish(readiness(outcome))
+        self.waited = True
+        self.placeholder.publish(readiness(outcome)._replace(section=self.section))
         self.announcer.announce(outcome, pause)
 
     def _step(self) -> Outcome:
@@ -97,6 +128,14 @@ class WaitLoop:
 
     def _upgrade(self, inspection: Inspection) -> Inspection:
         assert self.plan
+        if inspection.schemas is not None:
+            from gate.tenants.migrate import migrate_schemas  # noqa: PLC0415 - most images have one version table
+
+            gc_tuning.collect_normally()
+            self.waited = True
+            after = migrate_schemas(self.plan, self.inspector, inspection, self._should_upgrade)
+            self.migrated = True
+            return after
         if inspection.stamp.migrator and self.plan.locking:
             raise LockBusy
         from gate.migration.migrate import migrate  # noqa: PLC0415 - most starts migrate nothing
@@ -104,9 +143,14 @@ class WaitLoop:
         gc_tuning.collect_normally()
         self.other_migrator.log_unfinished(self.plan.planned(inspection.drift))
         try:
-            return migrate(self.plan, self.inspector, lambda drift: decide_for(drift, self.policy) is Decision.UPGRADE)
+            after = migrate(self.plan, self.inspector, self._should_upgrade)
         except MigrationFailed as error:
             raise self.other_migrator.compare(error) from None
+        self.waited = self.migrated = True
+        return after
+
+    def _should_upgrade(self, drift: Drift) -> bool:
+        return decide_for(drift, self.policy) is Decision.UPGRADE
 
     def _wait_for_lock(self) -> Outcome:
         self.other_migrator.record_lock_busy()

@@ -11,6 +11,7 @@ from gate.database.lock import Migrator
 from gate.database.stamp import VersionTableLocked
 from gate.drift import messages
 from gate.drift.comparison import Drift, Verdict
+from gate.drift.decision import refused_verdict
 from gate.drift.inspector import Inspection
 from gate.errors import DatabaseUnavailable, GateError
 from gate.readiness.answer import Readiness, last_seen
@@ -52,13 +53,15 @@ class Outcome:
         if isinstance(self.finding, GateError):
             return type(self.finding), self.finding.topic
         drift = self.finding.drift
-        return str(drift), drift.verdict, self.migrator and self.migrator.revision, self.locked_out
+        # With many schemas the line changes at each one that somebody migrates.
+        line = str(drift) if drift.schemas is None else str(drift.expected)
+        return line, drift.verdict, self.migrator and self.migrator.revision, self.locked_out
 
     @property
     def description(self) -> str:
         """The finding in one line, with the drift line verbatim in it."""
         if isinstance(self.finding, GateError):
-            return " ".join(str(self.finding).splitlines())
+            return self.finding.line
         drift = self.finding.drift
         return f"{drift}. {messages.finding(drift, self.finding.stamp.database, self.finding.table)}"
 
@@ -78,8 +81,8 @@ def readiness(outcome: Outcome) -> Readiness:
                 migrating=migrating,
                 server_started=False,
             )
-        case _:
-            return Readiness(reason=STAYING_REASON)
+        case GateError(section=section):
+            return Readiness(reason=STAYING_REASON, section=section)
 
 
 def _last_seen(outcome: Outcome) -> str | None:
@@ -130,7 +133,7 @@ def refusal(outcome: Outcome, policy: Policy) -> str:
     reason = {
         Verdict.UNKNOWN: "GATE_ON_UNKNOWN=refuse forbids to continue.",
         Verdict.UNSTAMPED: "GATE_ON_UNSTAMPED=refuse forbids to continue.",
-    }.get(drift.stamp_verdict, "gate does not migrate it, because neither history contains the other.")
+    }.get(refused_verdict(drift, policy), "gate does not migrate it, because neither history contains the other.")
     if _is_incomplete(outcome) and policy.on_incomplete is Decision.REFUSE:
         reason = "gate does not accept that (GATE_ON_INCOMPLETE=refuse, which `gate migrate` always implies)."
     if outcome.elsewhere and not _is_incomplete(outcome):

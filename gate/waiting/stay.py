@@ -74,7 +74,7 @@ def _log_staying(attempt: Attempt, failure: GateError) -> None:
         "schema fits."
     )
     attempt.termination.write(text)
-    log.emit("critical", "gate.staying", text, kind=type(failure).__name__)
+    log.emit("critical", "gate.staying", text, kind=type(failure).__name__, section=failure.section or None)
 
 
 def _start_placeholder(attempt: Attempt, failure: GateError) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from gate import redaction
+from gate import log, redaction
 from gate.files import open_or_create_regular_file
 from gate.text import printable
 
@@ -29,6 +29,7 @@ class TerminationLog:
 
     def write(self, text: str) -> None:
         """Replace the content by the text. What is no regular file, or cannot be written, is left alone."""
+        text = log.with_section(text) if text else ""
         if self._path is None or text == self._written:
             return
         self._written = text

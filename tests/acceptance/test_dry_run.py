@@ -101,7 +101,8 @@ def test_one_run_of_env_py_with_many_schemas_is_refused_with_their_number_and_th
     assert (ended.code, ended.out) == (78, "")
     assert "12 version tables" in ended.failure
     assert "t0, t1" in ended.failure
-    assert "gate migrate -n SECTION" in ended.failure
+    assert "gate migrate -n SECTION -n SECTION" in ended.failure
+    assert "GATE_SCHEMAS" in ended.failure
     assert database.execute("SELECT FROM pg_tables WHERE tablename LIKE 'alembic%' OR tablename LIKE 't\\_%'") == []
 
 
@@ -116,12 +117,64 @@ def test_one_run_of_env_py_with_two_version_tables_is_refused(
     assert database.tables() == set()
 
 
+TWICE = """
+import os
+from alembic import context
+from sqlalchemy import create_engine, make_url, pool
+
+url = make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+psycopg")
+with create_engine(url, poolclass=pool.NullPool).connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+    context.configure(connection=connection, version_table="audit_version")
+    with context.begin_transaction():
+        context.run_migrations()
+    connection.commit()
+"""
+
+COMMANDS = (("check",), ("wait",), ("run", "--", *SERVER), ("migrate",), ("plan",))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("form", ["schemas", "tables", "databases", "one after the other"])
+def test_no_command_judges_several_version_tables_by_the_first(
+    gate: GateRunner, database: TestDatabase, tmp_path: Path, form: str, command: tuple[str, ...]
+) -> None:
+    """The first is at head, so that it would pass alone."""
+    environment = {
+        "schemas": LOOP.format(name="tenant", names="('public', 't1')", option="version_table_schema"),
+        "tables": LOOP.format(name="table", names="('alembic_version', 'audit_version')", option="version_table"),
+        "databases": DATABASES.format(other="postgres"),
+        "one after the other": TWICE,
+    }[form]
+    gate.folder = make_project(tmp_path / "several", environment=environment).chain("a1").folder
+    database.stamp("a1")
+    ended = gate(*command)
+    assert (ended.code, ended.out) == (78, ""), ended.err
+    assert "in one run: " in ended.err
+    assert "env.py, line" in ended.err
+    assert "-n SECTION -n SECTION" in ended.err
+    assert "GATE_SCHEMAS" in ended.err
+    assert database.tables() == {"alembic_version"}
+
+
+def test_a_setting_that_names_one_of_several_version_tables_counts_with_a_warning(
+    gate: GateRunner, database: TestDatabase, tmp_path: Path
+) -> None:
+    gate.folder = make_project(tmp_path / "several", environment=TWICE).chain("a1").folder
+    database.stamp("a1", table="audit_version")
+    ended = gate("run", "--", *SERVER, GATE_VERSION_TABLE="audit_version")
+    assert (ended.code, ended.out) == (0, "server started\n")
+    assert "gate checks only audit_version" in ended.event("gate.several_version_tables")["message"]
+
+
 def test_one_run_of_env_py_with_two_databases_is_refused(
     gate: GateRunner, database: TestDatabase, another_database: TestDatabase, tmp_path: Path
 ) -> None:
     environment = DATABASES.format(other=another_database.name)
     gate.folder = make_project(tmp_path / "databases", environment=environment).chain("a1").folder
-    ended = gate("migrate")
+    ended = gate("migrate", GATE_VERSION_TABLE="alembic_version")
     assert ended.code == 78
     assert f"2 databases ({database.name}, {another_database.name})" in ended.failure
     assert database.tables() == another_database.tables() == set()
@@ -134,7 +187,7 @@ def test_an_env_py_that_forgives_errors_does_not_forgive_the_refusal(
     lines = [f"    {line}" for line in environment.splitlines()]
     environment = "\n".join(["try:", *lines, "except:", "    pass", ""])
     gate.folder = make_project(tmp_path / "databases", environment=environment).chain("a1").folder
-    assert gate("migrate").code == 78
+    assert gate("migrate", GATE_VERSION_TABLE="alembic_version").code == 78
     assert database.tables() == another_database.tables() == set()
 
 

@@ -87,9 +87,12 @@ def test_alive_and_not_ready_and_saying_why(holding: RunningProgram, port: int) 
     assert ready.status_code == 503
     assert ready.json()["detail"] == "drift: db=a1 expected=a3"
     assert "retry-after" in ready.headers
+    assert get(port, "/health/ready", accept="text/plain").text == "drift: db=a1 expected=a3\n"
     elsewhere = get(port, "/items?x=1")
-    assert elsewhere.status_code == 503
-    assert get(port, "/x", accept="text/plain").text == "drift: db=a1 expected=a3\n"
+    assert (elsewhere.status_code, elsewhere.headers["retry-after"]) == (503, "5")
+    assert elsewhere.json()["status"] == "not ready"
+    assert "drift" not in elsewhere.text
+    assert "drift" not in get(port, "/x", accept="text/plain").text
 
 
 def test_a_gate_that_waits_is_not_ready_whatever_the_verdict(
@@ -128,9 +131,9 @@ def test_serve_logs_what_its_answer_does_not_say_to_everybody(gate: GateRunner, 
 def test_a_browser_gets_a_page_that_says_nothing_internal(holding: RunningProgram, port: int) -> None:
     page = get(port, "/items", accept="text/html,*/*;q=0.8")
     assert page.status_code == 503
-    assert 'http-equiv="refresh"' in page.text
+    assert page.headers["refresh"] == "20; url=?"
     assert "drift" not in page.text
-    assert "<script" not in page.text
+    assert "a1" not in page.text
     assert "drift: db=a1 expected=a3" in get(port, "/health/ready", accept="text/html").text
 
 
@@ -219,6 +222,56 @@ def test_a_taken_port_is_told_at_the_start(gate: GateRunner, port: int) -> None:
     assert "GATE_PLACEHOLDER" in ended.event("gate.failed")["message"]
 
 
+OURS = "<!doctype html><title>Ours</title><h1>Günstig</h1>"
+"""An operator's page."""
+
+
+def test_the_operators_page_is_read_once_and_a_child_that_cannot_read_it_again_shows_gates(
+    gate: GateRunner, database: TestDatabase, port: int
+) -> None:
+    database.stamp("a1")
+    page = gate.folder / "page.html"
+    page.write_text(OURS, encoding="utf-8")
+    waiting = gate.start(
+        "wait", GATE_PLACEHOLDER=f"127.0.0.1:{port}", GATE_PLACEHOLDER_PAGE=page.name, GATE_POLL_MAX="0.5"
+    )
+    await_true(lambda: answers(port), lambda: "".join(waiting.err), waiting.process)
+    assert get(port, "/items", accept="text/html").text == OURS
+    page.unlink()
+    assert get(port, "/items", accept="text/html").text == OURS
+    (child,) = children(waiting.pid)
+    os.kill(child, signal.SIGKILL)
+    waiting.await_event("gate.placeholder_restarted")
+    await_true(lambda: answers(port), lambda: "nothing answers", waiting.process)
+    assert "Back soon" in get(port, "/items", accept="text/html").text
+
+
+def test_a_page_that_cannot_be_used_is_reported_at_the_start(gate: GateRunner, port: int) -> None:
+    (gate.folder / "page.html").write_bytes("<h1>Günstig</h1>".encode("latin-1"))
+    ended = gate("wait", GATE_PLACEHOLDER=f"127.0.0.1:{port}", GATE_PLACEHOLDER_PAGE="page.html")
+    assert ended.code == 78
+    assert "GATE_PLACEHOLDER_PAGE: gate cannot use page.html as the page for visitors: byte 5" in ended.failure
+    ended = gate("check", GATE_PLACEHOLDER_PAGE="page.html")
+    assert ended.code == 1, "a command without a placeholder needs no page"
+
+
+def test_a_gate_that_stays_shows_its_own_page_until_the_operators_can_be_used(
+    gate: GateRunner, database: TestDatabase, port: int
+) -> None:
+    database.stamp("a3")
+    environment = {
+        "GATE_ON_FAILURE": "stay",
+        "GATE_PLACEHOLDER": f"127.0.0.1:{port}",
+        "GATE_PLACEHOLDER_PAGE": "page.html",
+    }
+    staying = gate.start("run", "--", sys.executable, "-c", BIND, str(port), **environment)
+    staying.await_event("gate.staying")
+    await_true(lambda: answers(port), lambda: "nothing answers", staying.process)
+    assert "Back soon" in get(port, "/items", accept="text/html").text
+    (gate.folder / "page.html").write_text(OURS, encoding="utf-8")
+    assert "server started" in staying.wait().out
+
+
 @pytest.mark.parametrize("value", ["8000", ":0", "host:port", ":99999"])
 def test_a_malformed_address_is_told(gate: GateRunner, value: str) -> None:
     ended = gate("wait", GATE_PLACEHOLDER=value if value != "8000" else "8000x")
@@ -265,6 +318,7 @@ def test_a_holding_child_that_cannot_read_what_it_is_told_ends(port: int) -> Non
             str(listening.fileno()),
             str(os.getpid()),
             "/health",
+            "",
         ]
         child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listening.fileno()])
     try:

@@ -208,6 +208,13 @@ class Containers:
         self.build_from(CHANGED_DOCKERFILE.format(image=self.image, statement=statement), tag, folder)
         return tag
 
+    def build_tenants(self, folder: Path) -> str:
+        """Build the example with a schema for each tenant, where the last migration takes a second."""
+        image = self.build_changed('op.execute("SELECT pg_sleep(1)")', folder)
+        tag = f"{image}-tenants"
+        self.build_image(tag, ROOT / "examples" / "tenants", f"--build-arg=SHOP_IMAGE={image}")
+        return tag
+
     def build_contracting(self, tag: str, folder: Path) -> str:
         """Build the example with one more migration, which may wait, and return the image's name."""
         self.build_from(CONTRACTING_DOCKERFILE.format(image=self.image), tag, folder)

@@ -16,9 +16,13 @@ import pytest
 MIN_GO_VERSION = (1, 22)
 
 
+BUILD_TIMEOUT = 1800.0
+"""Seconds. A program may take minutes of CPU on a busy machine."""
+
+
 @cache
-def go_tool(module: str, version: str) -> str:
-    """Build the program of one module and return its path. Skip the test if Go is missing or too old.
+def go_tool(module: str, version: str, package: str = ".") -> str:
+    """Build a program of one module and return its path. Skip the test if Go is missing or too old.
 
     The build runs in the module's own folder, so the dependencies have the versions of its go.sum.
     """
@@ -27,7 +31,7 @@ def go_tool(module: str, version: str) -> str:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     download = _run(go, "mod", "download", "-json", f"{module}@{version}", cwd=folder)
     program = folder / "program"
-    _run(go, "build", "-buildvcs=false", "-o", str(program), ".", cwd=Path(json.loads(download)["Dir"]))
+    _run(go, "build", "-buildvcs=false", "-o", str(program), package, cwd=Path(json.loads(download)["Dir"]))
     return str(program)
 
 
@@ -42,6 +46,6 @@ def _go(module: str) -> str:
 
 
 def _run(*command: str, cwd: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=550, check=False)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=BUILD_TIMEOUT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -15,12 +15,13 @@ import pytest
 from docs import picture
 from docs.tables import TABLES, written
 from gate import errors
-from gate.asgi import Ready
 from gate.cli.serve import Metrics
 from gate.drift.comparison import Drift, Verdict
 from gate.drift.decision import decide
 from gate.errors import GateError
+from gate.migration.upgrade_request import TENANT_VARIABLE
 from gate.readiness.answer import Readiness, fields
+from gate.readiness.cache import VerdictCache
 from gate.settings.arguments import COMMANDS
 from gate.settings.settings import Decision, Policy
 from gate.settings.variables import SETTINGS
@@ -40,6 +41,7 @@ DOCUMENTS = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURIT
 DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 
 OTHERS = {"--build", "--check-heads", "--from-literal", "--init", "--profile", "--rm", "--url", "--wait"}
+OTHERS |= {"--atomic", "--for", "--install", "--kube-version", "--rollback-on-failure", "--wait-for-jobs"}
 """Flags of Alembic, Docker, kubectl, Helm and MLflow that the pages name."""
 
 NO_ERRORS = {"0", "1", "128+n"}
@@ -60,7 +62,8 @@ def test_settings_are_those_of_the_code() -> None:
 
 def test_every_variable_of_gate_that_a_document_names_is_a_setting() -> None:
     named = {name for path in DOCUMENTS for name in re.findall(r"\bGATE_[A-Z_]*[A-Z]\b", path.read_text())}
-    assert {name for name in named if not name.startswith("GATE_TEST_")} <= {s.variable for s in SETTINGS}
+    set_by_gate = {TENANT_VARIABLE}
+    assert {n for n in named if not n.startswith("GATE_TEST_")} <= {s.variable for s in SETTINGS} | set_by_gate
 
 
 def test_commands_are_those_of_the_code() -> None:
@@ -199,7 +202,7 @@ def test_fields_of_the_readiness_answer_are_those_of_the_code() -> None:
 
 def test_metrics_are_those_of_the_code() -> None:
     told = {re.findall(r"`(\w+)", metric)[0]: meaning for metric, meaning in table("metric of `gate serve`")}
-    assert told == {each.name: each.documentation for each in Metrics(Ready("postgresql://127.0.0.1:1/none")).collect()}
+    assert told == {each.name: each.documentation for each in Metrics({"": VerdictCache(ttl=1, timeout=1)}).collect()}
 
 
 def test_every_way_to_deploy_is_told() -> None:

@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "migration": {"drift"},
     "readiness": {"drift"},
     "expect": {"image"},
-    "waiting": {"migration", "readiness"},
+    "tenants": {"migration"},
+    "waiting": {"tenants", "readiness"},
     "cli": {"waiting", "asgi", "expect"},
     "asgi": {"readiness"},
     "wsgi": {"readiness"},
@@ -40,7 +41,7 @@ PURE = (
     "text errors redaction settings.variables settings.reader settings.settings settings.database_url "
     "image.script_parser image.plain_script image.env_py image.configure_calls image.revision_graph "
     "database.missing database.postgresql.sql migration.preview expect.failures expect.changes "
-    "drift.comparison drift.decision drift.messages readiness.answer waiting.outcome"
+    "drift.comparison drift.decision drift.messages tenants.summary readiness.answer waiting.outcome"
 ).split()
 """Values in, values out: no clock, no file, no process."""
 
@@ -50,9 +51,11 @@ ONE_MODULE = {
     "uvicorn": {"readiness.http_server"},
     "h11": {"readiness.http_server"},
     "prometheus_client": {"cli.serve"},
+    "tqdm": {"tenants.progress_bar"},
     "argparse": {"cli.parser", "migration.child.upgrade", "expect.child"},  # Alembic takes an argparse.Namespace
     "alembic": {
         "migration.child.upgrade",
+        "migration.child.template",
         "migration.child.render",
         "migration.child.fence",
         "image.alembic_loader",
@@ -200,6 +203,7 @@ def test_a_heavy_library_is_loaded_only_by_the_modules_that_are_loaded_for_it(li
         "database.mysql",
         "database.sqlite",
         "migration.child.upgrade",
+        "migration.child.template",
         "migration.child.render",
         "migration.child.connection_guard",
         "migration.child.fence",

@@ -6,9 +6,9 @@ import math
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gate.database.location import Database, explain
 from gate.errors import BadSettings, DatabaseUnavailable
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[tuple[object, ...]]
     Cursor = psycopg.Cursor[tuple[object, ...]]
+
+T = TypeVar("T")
 
 
 def load_driver() -> None:
@@ -103,6 +105,59 @@ def _reject_unreadable_files(parameters: Mapping[str, str]) -> None:
     for path in map(os.path.expanduser, LIBPQ_DEFAULT_FILES):
         if reason := why_refused(path, MAX_LIBPQ_FILE_SIZE):
             raise BadSettings(f"{path}, which libpq reads, {reason}; put a regular file there, or delete it.")
+
+
+class ReusedConnection:
+    """A connection for many calls, one after the other."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: Connection | None = None
+
+    def get(self) -> Connection:
+        """Return the connection, a new one if it was closed; raises `DatabaseUnavailable`."""
+        connection = self.current()
+        if connection is None:
+            connection = self._connection = connect(self._database)
+        return connection
+
+    def current(self) -> Connection | None:
+        """Return the connection if it is open, and never open one."""
+        return None if self._connection is None or self._connection.closed else self._connection
+
+    def use(self, function: Callable[[Connection], T]) -> T:
+        """Call a function with the connection, and again with a new one if it was lost while it was idle."""
+        connection = self.get()
+        try:
+            return function(connection)
+        except DatabaseUnavailable:
+            if not connection.closed:
+                raise
+        return function(self.get())
+
+    def close(self) -> None:
+        """Close the connection, also under a call that still waits in another thread."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            close(connection)
+
+
+class ReusedConnections:
+    """The connections of many migrations, one after the other: for the lock, and for checks and queries.
+
+    `needed`: how many connections these migrations, and others at the same time, need; `are_unchecked`: whether the
+    limits of the role and the database have not been compared with that.
+    """
+
+    def __init__(self, database: Database, needed: int) -> None:
+        self.database, self.needed = database, needed
+        self.are_unchecked = True
+        self.lock, self.queries = ReusedConnection(database), ReusedConnection(database)
+
+    def close(self) -> None:
+        """Close both; another use opens them again."""
+        self.lock.close()
+        self.queries.close()
 
 
 SHUTDOWN_TIMEOUT = 0.5

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gate.database.location import Database, explain
 from gate.database.lock import LOCK_CLASS, Lock, LockKey, Migrator
-from gate.database.postgresql.connection import close, connect, execute_within, explained
+from gate.database.postgresql.connection import ReusedConnections, execute_within, explained
 from gate.database.postgresql.sessions import PostgresSessions, query_on_connection
 from gate.database.postgresql.sql import string
 from gate.errors import BadSettings, DatabaseUnavailable, LockBusy, LockLost, ResourceShortage
@@ -83,25 +83,23 @@ class AdvisoryLock(Lock):
 
 
 @contextmanager
-def acquire(database: Database, key: LockKey) -> Iterator[Lock]:
+def acquire(database: Database, key: LockKey, reused: ReusedConnections | None = None) -> Iterator[Lock]:
     """Try once to acquire the lock, and hold it for the block.
+
+    `reused`: the connections for the lock and for the queries meanwhile, None = new ones.
 
     Raises `LockBusy` if another migrator holds it; `DatabaseUnavailable`, also for a standby; and `BadSettings` where
     the lock would protect nothing: behind a pooler without a second connection, or on a server that ignores locks.
     """
-    connection, second = connect(database), None
+    connections = reused or ReusedConnections(database, CONNECTIONS)
+    pooled = False
     try:
-        pid = _try_lock(connection, key, database)
+        pid = connections.lock.use(lambda connection: _try_lock(connection, key, database))
+        connection = connections.lock.get()
         pooled = connection.info.backend_pid != pid
-        needed = CONNECTIONS - pooled
-        try:
-            second = _second_connection(database, key)
-        except DatabaseUnavailable:
-            _check_connection_limits(connection, needed)  # "too many connections" is permanent below these
-            raise
-        _check_connection_limits(second, needed)
+        second = _second_connection(connections, key, connection, pooled=pooled)
         if pooled:
-            close(second)  # the pool may need it for the migration
+            connections.queries.close()  # the pool may need it for the migration
         tag, held = f"{key.working_name} {os.urandom(4).hex()}", _held_condition(key, pid)
         yield AdvisoryLock(
             key,
@@ -113,11 +111,20 @@ def acquire(database: Database, key: LockKey) -> Iterator[Lock]:
             connection=connection,
         )
     finally:
-        with suppress(Exception):  # the lock ends with its connection, too
-            execute_within(connection, "ROLLBACK", RELEASE_TIMEOUT)
-        close(connection)
-        if second is not None:
-            close(second)
+        if not _release(connections) or pooled or not reused:  # the lock ends with its connection, too
+            connections.close()
+
+
+def _release(connections: ReusedConnections) -> bool:
+    """End the transaction of the lock; return whether that worked, so that its connection can be used again."""
+    connection = connections.lock.current()
+    if connection is None:
+        return False
+    try:
+        execute_within(connection, "ROLLBACK", RELEASE_TIMEOUT)
+    except Exception:  # noqa: BLE001 - the connection is lost
+        return False
+    return True
 
 
 def _check_connection_limits(connection: Connection, needed: int) -> None:
@@ -130,13 +137,14 @@ def _check_connection_limits(connection: Connection, needed: int) -> None:
         " UNION ALL SELECT 'database', datname, datconnlimit FROM pg_catalog.pg_database, pg_catalog.pg_roles"
         " WHERE datname = current_database() AND rolname = session_user AND NOT rolsuper"
     )
+    use = "the lock, its check and the migration" + (", for each of --jobs, and one" if needed > CONNECTIONS else "")
     for kind, name, limit in try_for(LIMITS_TIMEOUT, lambda: connection.execute(limits).fetchall()) or []:
         assert isinstance(limit, int)
         if 0 <= limit < needed:
             raise BadSettings(
-                f"gate needs {needed} connections to migrate (for the lock, its check and the migration), and the "
-                f"{kind} {name} has a CONNECTION LIMIT of {limit}. Raise it: ALTER {str(kind).upper()} {name} "
-                f"CONNECTION LIMIT {needed}; or let MIGRATION_DATABASE_URL name another role."
+                f"gate needs {needed} connections to migrate (for {use}), and the {kind} {name} has a CONNECTION LIMIT "
+                f"of {limit}. Raise it: ALTER {str(kind).upper()} {name} CONNECTION LIMIT {needed}; or let "
+                "MIGRATION_DATABASE_URL name another role."
             )
 
 
@@ -205,28 +213,41 @@ def _held_condition(key: LockKey, pid: int) -> str:
     )
 
 
-def _second_connection(database: Database, key: LockKey) -> Connection:
-    """Open a second connection, which must be refused the lock (7.6 ms, hazards.md 3)."""
-    limit = POOL_WAIT_FACTOR * database.answer_timeout
+def _second_connection(connections: ReusedConnections, key: LockKey, first: Connection, *, pooled: bool) -> Connection:
+    """Return a second connection, which must be refused the lock (7.6 ms, hazards.md 3)."""
+    database, needed = connections.database, connections.needed - pooled
     try:
-        second, granted = BackgroundCall(lambda: _try_second(database, key)).result(limit)
+        granted = _ask_second(connections, key, POOL_WAIT_FACTOR * database.answer_timeout)
+    except DatabaseUnavailable:
+        _check_connection_limits(first, needed)  # "too many connections" is permanent below these
+        raise
+    if granted:
+        raise BadSettings(
+            "This server grants the migration lock to two connections at once, so it cannot keep migrators apart. "
+            "Point MIGRATION_DATABASE_URL directly to PostgreSQL, or set GATE_LOCK=none and migrate with a single Job."
+        )
+    second = connections.queries.get()
+    if connections.are_unchecked:
+        _check_connection_limits(second, needed)
+        connections.are_unchecked = False
+    return second
+
+
+def _ask_second(connections: ReusedConnections, key: LockKey, limit: float) -> bool:
+    def ask() -> bool:
+        return connections.queries.use(lambda second: _try_second(second, connections.database, key))
+
+    try:
+        return BackgroundCall(ask).result(limit)
     except TimeoutError:
         raise BadSettings(
             f"The database gave gate no second connection within {limit:g} s. The lock and the migration need one "
             "each, and a pooler with one server connection cannot provide both: point MIGRATION_DATABASE_URL directly "
             "to PostgreSQL."
         ) from None
-    if granted:
-        second.close()
-        raise BadSettings(
-            "This server grants the migration lock to two connections at once, so it cannot keep migrators apart. "
-            "Point MIGRATION_DATABASE_URL directly to PostgreSQL, or set GATE_LOCK=none and migrate with a single Job."
-        )
-    return second
 
 
-def _try_second(database: Database, key: LockKey) -> tuple[Connection, bool]:
-    second = connect(database)
+def _try_second(second: Connection, database: Database, key: LockKey) -> bool:
     with explained(database):
         row = second.execute(f"SELECT pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed})").fetchone()
-    return second, bool(row and row[0])
+    return bool(row and row[0])

@@ -45,7 +45,21 @@ MISSPELT_CODECS = {"KOI8R": "koi8_r", "KOI8U": "koi8_u", "UHC": "cp949", "SQL_AS
 
 
 def find_missing(run: RunWithNeeds, needs: Needs) -> Shortfall:
-    """Search for what is missing; `run` may run two statements if a name is not plain ASCII."""
+    """Search for what is missing; `run` may run several statements if a name is not plain ASCII, or with a home."""
+    if needs.home is None:
+        return _find_missing(run, needs)
+    at_home = tuple(t._replace(schema=needs.home) if t.schema is None else t for t in needs.tables)
+    found = _find_missing(run, needs._replace(tables=at_home))
+    absent = {item.table for item in found.items if item.kind is Kind.TABLE and item.schema == needs.home}
+    shared = tuple(table for table in needs.tables if table.schema is None and table.name in absent)
+    if not shared:
+        return found
+    elsewhere = _find_missing(run, needs._replace(tables=shared))
+    kept = [item for item in found.items if not (item.kind is Kind.TABLE and item.table in absent)]
+    return Shortfall((*kept, *elsewhere.items)[:MAX_MISSING], found.total - len(absent) + elsewhere.total)
+
+
+def _find_missing(run: RunWithNeeds, needs: Needs) -> Shortfall:
     text = json.dumps(needs.tables, separators=(",", ":"), ensure_ascii=False)
     if not text.isascii() or "\\u0000" in text:
         text = json.dumps(_storable(run, needs.tables), separators=(",", ":"), ensure_ascii=False)

@@ -120,11 +120,20 @@ class PostgresSessions(Sessions):
                 statement = f"SELECT {function}(pid) FROM pg_catalog.pg_stat_activity WHERE pid = {pid:d}"
                 self.query(f"{statement} AND ({self._own} OR {self._orphaned})")
 
-    def invalid_indexes(self) -> list[str]:
+    def invalid_indexes(self, schema: str = "") -> list[str]:
         """Read pg_index."""
+        there = "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        there += f" WHERE c.oid = indexrelid AND n.nspname = {literal(schema)}"
+        return self._indexes(f"EXISTS ({there})" if schema else "true")
+
+    def invalid_indexes_not_being_built(self) -> list[str]:
+        """Read pg_index, and the progress of what is being built (PostgreSQL 12)."""
+        return self._indexes("indexrelid NOT IN (SELECT index_relid FROM pg_catalog.pg_stat_progress_create_index)")
+
+    def _indexes(self, condition: str) -> list[str]:
         rows = self.query(
-            "SELECT indexrelid::regclass::text FROM pg_catalog.pg_index WHERE NOT indisvalid ORDER BY 1"
-            f" LIMIT {MAX_INDEXES}"
+            "SELECT indexrelid::regclass::text FROM pg_catalog.pg_index"
+            f" WHERE NOT indisvalid AND {condition} ORDER BY 1 LIMIT {MAX_INDEXES}"
         )
         return [str(name) for (name,) in rows]
 

@@ -41,6 +41,8 @@ SERVER_TIMEOUT_MARGIN = 0.2
 MIN_SERVER_TIMEOUT = 0.05
 """Seconds of statement_timeout, however late it is: 0 would disable it."""
 
+SEARCH_REMEDY = "This was the search for what the code needs, which GATE_EXPECTED=off skips."
+
 MAX_SCHEMAS = 5
 """The number of schemas that an error message names; with one for each tenant, there are thousands."""
 
@@ -54,8 +56,6 @@ TEXT_TYPES = "(25,1042,1043)"
 """pg_type.oid of text, char and varchar. A cast of another type could run code of the type's owner."""
 
 SYSTEM_SCHEMAS = "f.nspname NOT IN ('pg_catalog', 'information_schema') AND f.nspname !~ '^pg_(toast|temp)'"
-
-SEARCH_REMEDY = "This was the search for what the code needs, which GATE_EXPECTED=off skips."
 
 Run = Callable[[str], Sequence[Any] | None]
 """Runs one statement without parameters and returns its first row."""
@@ -90,37 +90,50 @@ class Catalog(NamedTuple):
     lock_pid: int | None
 
 
-def read_through_psycopg(
-    connection: Connection, table: TableName, database: Database, deadline: float, needs: Needs | None = None
-) -> Stamp:
-    """Read the stamp through psycopg, with a statement_timeout for each statement; search for `needs`, too.
+class PsycopgRunner:
+    """Runs each statement in a transaction of its own, with a statement_timeout.
 
     `deadline`: in seconds of the monotonic clock. Time-out and statement are one message of the simple query protocol,
     which leaves no snapshot behind (hazards.md 7). The search_path is the role's own in this message: another client of
-    a pooler may have left its own on the server's connection. Raises what `read_stamp` raises.
+    a pooler may have left its own on the server's connection, which `found_path` is then.
     """
-    own = "search_path" in connection.info.options  # the URL or PGOPTIONS sets it, and a pooler may do so later
-    reset = "" if own else "SET LOCAL search_path TO DEFAULT;"
-    found_path = ""
 
-    def run(statement: str, parameters: dict[str, str] | None = None) -> Sequence[Any] | None:
-        nonlocal found_path
-        left = deadline - SERVER_TIMEOUT_MARGIN - time.monotonic()
-        milliseconds = round(1000 * max(MIN_SERVER_TIMEOUT, min(database.query_timeout, left)))
+    def __init__(self, connection: Connection, database: Database, deadline: float) -> None:
+        self._connection, self._database, self._deadline = connection, database, deadline
+        # The URL or PGOPTIONS may set the search_path, and a pooler may do so later.
+        self._sets_path = "search_path" in connection.info.options
+        self.found_path = ""
+
+    def run(self, statement: str, parameters: dict[str, str] | None = None) -> Sequence[Any] | None:
+        """Run one statement and return its first row; raises psycopg's errors."""
+        left = self._deadline - SERVER_TIMEOUT_MARGIN - time.monotonic()
+        milliseconds = round(1000 * max(MIN_SERVER_TIMEOUT, min(self._database.query_timeout, left)))
         timeout = f"SELECT set_config('statement_timeout', '{milliseconds}', true), current_setting('search_path');"
-        cursor = connection.execute(f"{timeout} {reset} {statement}", parameters)
-        found_path = str((cursor.fetchone() or ("", ""))[1])
-        for _ in range(1 if own else 2):
+        reset = "" if self._sets_path else "SET LOCAL search_path TO DEFAULT;"
+        cursor = self._connection.execute(f"{timeout} {reset} {statement}", parameters)
+        self.found_path = str((cursor.fetchone() or ("", ""))[1])
+        for _ in range(1 if self._sets_path else 2):
             cursor.nextset()
         return cursor.fetchone()
 
-    def run_with_needs(statement: str, names: str) -> Sequence[Any] | None:
-        with explained(database, SEARCH_REMEDY):
-            return run(statement.replace("%", "%%").replace(":needs", "%(needs)s"), {"needs": names})
+    def run_with_needs(self, statement: str, names: str) -> Sequence[Any] | None:
+        """Run the search for what the code needs; raises `DatabaseUnavailable`."""
+        with explained(self._database, SEARCH_REMEDY):
+            return self.run(statement.replace("%", "%%").replace(":needs", "%(needs)s"), {"needs": names})
 
+
+def read_through_psycopg(
+    connection: Connection, table: TableName, database: Database, deadline: float, needs: Needs | None = None
+) -> Stamp:
+    """Read the stamp through psycopg, and search for `needs`, too; raises what `read_stamp` raises.
+
+    `deadline`: in seconds of the monotonic clock.
+    """
+    runner = PsycopgRunner(connection, database, deadline)
     with explained(database):
-        stamp = read_all(run, run_with_needs, table, needs)
-    return stamp if found_path == stamp.search_path else stamp._replace(foreign_search_path=found_path)
+        stamp = read_all(runner.run, runner.run_with_needs, table, needs)
+    path = runner.found_path
+    return stamp if path == stamp.search_path else stamp._replace(foreign_search_path=path)
 
 
 def read_all(run: Run, run_with_needs: RunWithNeeds, table: TableName, needs: Needs | None) -> Stamp:
@@ -148,11 +161,11 @@ def read_stamp(run: Run, table: TableName) -> Stamp:
             [schema_exists] = run(_path_exists_statement(catalog)) or [True]
             _reject_unusable_path(catalog, exists=schema_exists)
     else:
-        _reject_unreadable(catalog, table)
+        reject_unreadable(catalog, table)
         if catalog.has_policies:
-            _reject_hidden_rows(run, catalog, table)
+            reject_hidden_rows(run, catalog, table)
         rows = _read_rows(run, catalog, table, migrator)
-        _reject_empty_view(catalog, table, rows)
+        reject_empty_view(catalog, table, rows)
     return Stamp(
         catalog.database,
         catalog.schema or table.schema or catalog.current_schema or "",
@@ -229,7 +242,8 @@ def _reject_unusable_path(catalog: Catalog, *, exists: bool) -> None:
         )
 
 
-def _reject_unreadable(catalog: Catalog, table: TableName) -> None:
+def reject_unreadable(catalog: Catalog, table: TableName) -> None:
+    """Raise for a version table that this role may not read, or that is not Alembic's."""
     name = f"{catalog.schema}.{table.table}"
     if not catalog.usable:
         raise DatabaseUnavailable(
@@ -248,7 +262,7 @@ def _reject_unreadable(catalog: Catalog, table: TableName) -> None:
         )
 
 
-def _reject_hidden_rows(run: Run, catalog: Catalog, table: TableName) -> None:
+def reject_hidden_rows(run: Run, catalog: Catalog, table: TableName) -> None:
     """Raise if row-level security may hide rows from this role."""
     assert catalog.schema is not None
     [hides, policies] = run(_policies_statement(catalog.schema, table.table)) or [False, None]
@@ -263,7 +277,7 @@ def _reject_hidden_rows(run: Run, catalog: Catalog, table: TableName) -> None:
         )
 
 
-def _reject_empty_view(catalog: Catalog, table: TableName, rows: tuple[str, ...]) -> None:
+def reject_empty_view(catalog: Catalog, table: TableName, rows: tuple[str, ...]) -> None:
     """Raise for a view without rows: its query, or the rights of its owner, may hide those that there are."""
     if not rows and catalog.kind not in STORED_KINDS:
         raise DatabaseUnavailable(
@@ -329,10 +343,11 @@ pg_catalog.pg_class w JOIN pg_catalog.pg_namespace v ON v.oid = w.relnamespace
 def _search_expressions(table: TableName) -> str:
     """Four expressions, which say where else the version table may be.
 
-    They are the namesakes; whether this schema has any other table, of which those of an extension do not count
-    (pg_depend.deptype 'e'); whether the schema exists; and the tables of `_others_expression`.
+    They are the namesakes; whether this schema has any other table; whether the schema exists; and the tables of
+    `_others_expression`.
     """
     name, schema = literal(table.table), literal(table.schema)
+    own = f"(SELECT p.oid FROM pg_catalog.pg_namespace p WHERE p.nspname = coalesce({schema}, current_schema()::text))"
     return f"""\
   CASE WHEN c.oid IS NULL AND {schema} IS NULL THEN (
     SELECT array_agg(ARRAY[g.name, g.usable::text, g.readable::text]) FROM (
@@ -342,14 +357,19 @@ def _search_expressions(table: TableName) -> str:
       JOIN pg_catalog.pg_namespace f ON f.oid = e.relnamespace
       WHERE e.relname = {name} AND e.relkind IN {TABLE_KINDS} AND e.relpersistence <> 't' AND {SYSTEM_SCHEMAS}
       ORDER BY 1 LIMIT {MAX_SCHEMAS}) g) END,
-  CASE WHEN c.oid IS NULL THEN EXISTS (
-    SELECT FROM pg_catalog.pg_class o JOIN pg_catalog.pg_namespace p ON p.oid = o.relnamespace
-    WHERE p.nspname = coalesce({schema}, current_schema()::text) AND o.relkind IN ('r','p','f') AND NOT EXISTS (
-      SELECT FROM pg_catalog.pg_depend d
-      WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = o.oid AND d.deptype = 'e')) END,
+  CASE WHEN c.oid IS NULL THEN {has_other_tables(own)} END,
   CASE WHEN c.oid IS NULL AND {schema} IS NOT NULL THEN EXISTS (
     SELECT FROM pg_catalog.pg_namespace p WHERE p.nspname = {schema}) END,
   ({_others_expression(table, name, schema)})"""
+
+
+def has_other_tables(schema: str) -> str:
+    """Whether a schema, given by its oid, has any table; those of an extension do not count (pg_depend.deptype 'e')."""
+    return f"""\
+EXISTS (SELECT FROM pg_catalog.pg_class o
+  WHERE o.relnamespace = {schema} AND o.relkind IN ('r','p','f') AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_depend d
+    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = o.oid AND d.deptype = 'e'))"""
 
 
 def _others_expression(table: TableName, name: str, schema: str) -> str:
@@ -364,7 +384,7 @@ def _others_expression(table: TableName, name: str, schema: str) -> str:
     SELECT array_agg(ARRAY[x.schema, x.name, x.readable::text]) FROM (
       SELECT f.nspname::text AS schema, e.relname::text AS name,
         has_schema_privilege(f.oid, 'USAGE') AND has_column_privilege(e.oid, b.attnum, 'SELECT')
-          AND NOT {_hides_rows("e")} AND (e.relkind <> 'm' OR e.relispopulated) AS readable
+          AND NOT {hides_rows("e")} AND (e.relkind <> 'm' OR e.relispopulated) AS readable
       FROM pg_catalog.pg_attribute b
       JOIN pg_catalog.pg_class e ON e.oid = b.attrelid
       JOIN pg_catalog.pg_namespace f ON f.oid = e.relnamespace
@@ -378,7 +398,7 @@ def _others_expression(table: TableName, name: str, schema: str) -> str:
       LIMIT {MAX_OTHER_TABLES}) x"""
 
 
-def _hides_rows(alias: str) -> str:
+def hides_rows(alias: str) -> str:
     """Whether row-level security applies to this role (`row_security_active`, which other servers may lack)."""
     return (
         f"({alias}.relrowsecurity AND ({alias}.relforcerowsecurity OR NOT pg_has_role({alias}.relowner, 'USAGE'))"
@@ -401,7 +421,7 @@ def _policies_statement(schema: str, table: str) -> str:
 p.polrelid = c.oid AND p.polcmd IN ('r','*') AND EXISTS (
       SELECT FROM unnest(p.polroles) m(oid) WHERE CASE WHEN m.oid = 0 THEN true ELSE pg_has_role(m.oid, 'USAGE') END)"""
     return f"""\
-SELECT {_hides_rows("c")} AND (
+SELECT {hides_rows("c")} AND (
     NOT EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE {applies}
       AND p.polpermissive AND pg_get_expr(p.polqual, p.polrelid) = 'true')
     OR EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE {applies} AND NOT p.polpermissive)),
@@ -427,19 +447,19 @@ def _name_statement(pid: int) -> str:
 
 def _rows_statement(schema: str, table: str) -> str:
     """Read the rows of a version table that exists and is readable, as one array."""
-    return f"SELECT array_agg({_cut_expression('r.v')}) FROM ({_values_statement(schema, table)}) r"
+    return f"SELECT array_agg({cut_expression('r.v')}) FROM ({values_statement(schema, table)}) r"
 
 
 def _other_rows_statement(tables: dict[int, tuple[str, str]]) -> str:
     """Read the rows of several tables, each with the number of its table, as one array."""
-    parts = (f"SELECT '{n}' AS n, z.v FROM ({_values_statement(*name)}) z" for n, name in tables.items())
+    parts = (f"SELECT '{n}' AS n, z.v FROM ({values_statement(*name)}) z" for n, name in tables.items())
     return (
-        f"SELECT array_agg(ARRAY[r.n, {_cut_expression('r.v')}]) FROM ({' UNION ALL '.join(parts)}) r"
+        f"SELECT array_agg(ARRAY[r.n, {cut_expression('r.v')}]) FROM ({' UNION ALL '.join(parts)}) r"
         " WHERE r.v IS NOT NULL"
     )
 
 
-def _values_statement(schema: str, table: str) -> str:
+def values_statement(schema: str, table: str) -> str:
     """Read the column as a client sees it: a cast to text, unlike `concat`, would drop the padding of type char."""
     return (
         "SELECT CASE WHEN version_num IS NOT NULL THEN concat(version_num) END AS v"
@@ -447,7 +467,8 @@ def _values_statement(schema: str, table: str) -> str:
     )
 
 
-def _cut_expression(value: str) -> str:
+def cut_expression(value: str) -> str:
+    """Cut a long row, so that a hostile table does not fill the memory."""
     return (
         f"CASE WHEN length({value}) > {MAX_ROW_LENGTH} THEN left({value}, {MAX_ROW_LENGTH}) || '...' ELSE {value} END"
     )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from gate.migration.plan import UpgradeRequest
+from gate.drift.messages import SEVERAL_TABLES_REMEDY
+from gate.migration.upgrade_request import TENANT_VARIABLE, UpgradeRequest
 from gate.text import join_ids
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Fence:
         if self.refusal:
             raise self.refusal
         if len(self.locations) > 1:
-            raise FenceRefusal(several_tables(self.locations))
+            raise FenceRefusal(several_tables(self.locations, self._request.schema_argument))
         for location in self.locations:
             if not location.locked:
                 raise FenceRefusal(
@@ -94,6 +95,13 @@ class Fence:
 
     def _verify_table(self, location: Location) -> None:
         request, settings = self._request, []
+        if request.schema_argument and location.schema != request.schema and location.schema and request.schema:
+            raise FenceRefusal(
+                f"env.py uses the version table in schema {location.schema}, but gate asked for schema "
+                f"{request.schema} (database {location.database}). Let env.py take the schema from "
+                f'`context.get_x_argument(as_dictionary=True)["{request.schema_argument}"]` or from the variable '
+                f"{TENANT_VARIABLE}, or set GATE_SCHEMA_ARGUMENT to the name that it reads."
+            )
         theirs, ours = location.table, request.version_table
         if theirs != ours:
             settings.append(f"GATE_VERSION_TABLE={theirs}")
@@ -143,8 +151,11 @@ def version_schema(connection: Connection, context: MigrationContext) -> str:
     return str(connection.scalar(text(statement), values) or "")
 
 
-def several_tables(locations: Iterable[Location]) -> str:
-    """Why gate refuses one run of env.py that upgrades several version tables, and what to do."""
+def several_tables(locations: Iterable[Location], schema_argument: str = "") -> str:
+    """Why gate refuses one run of env.py that upgrades several version tables, and what to do.
+
+    `schema_argument`: as in `UpgradeRequest`.
+    """
     locations = list(locations)
     databases = list(dict.fromkeys((each.database, each.locked) for each in locations))
     tables = list(dict.fromkeys(each.table for each in locations))
@@ -156,9 +167,10 @@ def several_tables(locations: Iterable[Location]) -> str:
     else:
         names = join_ids([f"{each.schema}.{each.table}" for each in locations])
         found = f"{len(locations)} version tables of database {databases[0][0]} ({names})"
-    return (
-        f"env.py upgrades {found} in one run, as a loop over tenants or Alembic's multidb template does. gate locks "
-        "and verifies one version table in each run, and cannot guard many schemas in one run yet. Give each a section "
-        "of its own in the Alembic configuration, let env.py upgrade only the one of its section, and run gate once "
-        "for each: gate migrate -n SECTION, with GATE_VERSION_TABLE and GATE_VERSION_TABLE_SCHEMA if they differ."
-    )
+    subject = f"env.py upgrades {found} in one run, as a loop over tenants or Alembic's multidb template does."
+    if schema_argument:
+        return (
+            f"{subject} gate runs env.py once for each schema. Let env.py upgrade only the one that it gets with "
+            f"`-x {schema_argument}=NAME` and in the variable {TENANT_VARIABLE}."
+        )
+    return f"{subject} gate locks and verifies one version table in each run. {SEVERAL_TABLES_REMEDY}"

@@ -13,9 +13,10 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from gate.process.descendants import adopt_orphans, die_with, kill_descendants
 
@@ -23,21 +24,29 @@ COMMAND_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """Signals to the process group that are for the command: the supervisor ignores them and exits after the command."""
 
 
+class Child(Protocol):
+    """The child process of a supervisor: a `subprocess.Popen`, for example."""
+
+    def poll(self) -> int | None:
+        """Return its exit code, negative for a signal; None while it runs."""
+
+
 def main() -> NoReturn:
     """Run the command until it exits, and kill what it has left."""
     lifeline, reports, command = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    supervise(lambda: _execute(command), lifeline, reports)
+
+
+def supervise(start: Callable[[], Child], lifeline: int, reports: int) -> NoReturn:
+    """Start the child, wait until it exits, and kill what it has left. `lifeline`, `reports`: as in the command."""
     adopt_orphans()
-    wakeups = _wake_up_on_signals()
+    wakeups = wake_up_on_signals()
     for number in (*COMMAND_SIGNALS, signal.SIGCHLD):
         # A handler instead of SIG_IGN: exec resets a handler to the default, but passes SIG_IGN on (POSIX, exec).
         signal.signal(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})  # a blocked one, inherited from gate, wakes nobody up
     try:
-        child = subprocess.Popen(
-            command,
-            close_fds=False,  # the command inherits REPORTS and the descriptors that hold the lock
-            preexec_fn=partial(die_with, os.getpid()),  # noqa: PLW1509 - no other thread has been started yet
-        )
+        child = start()
     except OSError as error:
         _report(reports, type="not_executable", reason=error.strerror)
         os._exit(1)
@@ -46,7 +55,15 @@ def main() -> NoReturn:
     os._exit(0)
 
 
-def _wake_up_on_signals() -> int:
+def _execute(command: Sequence[str]) -> Child:
+    return subprocess.Popen(
+        command,
+        close_fds=False,  # the command inherits REPORTS and the descriptors that hold the lock
+        preexec_fn=partial(die_with, os.getpid()),  # noqa: PLW1509 - no other thread has been started yet
+    )
+
+
+def wake_up_on_signals() -> int:
     """Return a pipe that becomes readable at each signal, so that no thread is needed: there may be none to be had."""
     wakeups, wakeups_end = os.pipe()
     os.set_blocking(wakeups, False)
@@ -55,18 +72,18 @@ def _wake_up_on_signals() -> int:
     return wakeups
 
 
-def _wait(child: subprocess.Popen[bytes], lifeline: int, wakeups: int) -> int:
+def _wait(child: Child, lifeline: int, wakeups: int) -> int:
     """Return the child's exit code; exit, and kill all descendants, if gate dies before."""
     poll = select.poll()
     poll.register(wakeups, select.POLLIN)
     poll.register(lifeline, select.POLLIN)
-    while child.poll() is None:
+    while (code := child.poll()) is None:
         if lifeline in dict(poll.poll()):
             kill_descendants()
             os._exit(1)
         with suppress(BlockingIOError):
             os.read(wakeups, 512)
-    return child.returncode
+    return code
 
 
 def _report(reports: int, **fields: object) -> None:

@@ -33,13 +33,21 @@ from gate.migration.child.session_tags import (
     watch_connections,
 )
 from gate.migration.child.statement_clock import StatementClock
-from gate.migration.plan import UpgradeRequest
+from gate.migration.upgrade_request import UpgradeRequest
 
 
 def main() -> None:
     """Upgrade to the targets; report an error and exit with code 1 if that fails."""
     reporter = Reporter(int(sys.argv[1]))
-    request = UpgradeRequest(**json.loads(sys.argv[2]))
+    if not run(UpgradeRequest(**json.loads(sys.argv[2])), reporter):
+        sys.exit(1)
+
+
+def run(request: UpgradeRequest, reporter: Reporter, directory: ScriptDirectory | None = None) -> bool:
+    """Upgrade to the targets and return whether that succeeded; an error is reported.
+
+    `directory`: the scripts, if they are loaded already.
+    """
     sys.argv[:] = ["alembic", "upgrade", *request.targets]  # for an env.py that reads sys.argv
     try:
         watch_connections(StatementClock(*request.clock))
@@ -48,28 +56,40 @@ def main() -> None:
         report_commits(reporter.report_commit)
         report_closed(reporter.record_closed)
         limit_lock_waits(request.table_lock_timeout)
-        succeeded = upgrade(request, reporter)
+        succeeded = upgrade(request, reporter, directory)
     except BaseException as error:  # noqa: BLE001 - a migration can raise anything, SystemExit too; all is reported
         reporter.report_failure(error)
         succeeded = False
-    if not succeeded:
-        sys.exit(1)
-    reporter.report("done")
+    if succeeded:
+        reporter.report("done")
+    return succeeded
 
 
-def upgrade(request: UpgradeRequest, reporter: Reporter) -> bool:
+def upgrade(request: UpgradeRequest, reporter: Reporter, directory: ScriptDirectory | None = None) -> bool:
     """Do what `alembic upgrade TARGET` does, after a dry run of env.py; return false if that has reported a failure."""
     config = Config(
         request.ini, toml_file=request.toml, ini_section=request.section, cmd_opts=command_line_options(request)
     )
-    directory = ScriptDirectory.from_config(config)
+    directory = directory or ScriptDirectory.from_config(config)
     reporter.script_folders = [str(directory.dir), *map(str, directory._version_locations)]  # noqa: SLF001 - resolved
-    reporter.report("verifying")
-    if not run_forked(lambda output: _verify_env_py(request, config, directory, output), reporter):
-        return False
-    reporter.report("verified")
+    if request.dry_run:
+        reporter.report("verifying")
+        if not run_forked(lambda output: _verify(request, config, directory, output, reporter), reporter):
+            return False
+        reporter.report("verified")
     _upgrade(request, config, directory, reporter)
     return True
+
+
+def _verify(
+    request: UpgradeRequest, config: Config, directory: ScriptDirectory, output: Output, reporter: Reporter
+) -> None:
+    """Do the dry run, and report what it has imported where gate prepares for the upgrades of other schemas."""
+    try:
+        _verify_env_py(request, config, directory, output)
+    finally:
+        if request.report_imports:
+            reporter.report("imported", modules=[*sys.modules], path=sys.path)
 
 
 def _verify_env_py(request: UpgradeRequest, config: Config, directory: ScriptDirectory, output: Output) -> None:
@@ -131,7 +151,8 @@ def _upgrade(request: UpgradeRequest, config: Config, directory: ScriptDirectory
         verify(context)
         run_steps(**arguments)
 
-    output.set_aside()  # the first run has printed the beginning
+    if request.dry_run:
+        output.set_aside()  # the first run has printed the beginning
     try:
         _run_env_py(environment, directory, run_migrations)
     except BaseException:

@@ -68,8 +68,11 @@ class Compose:
     def service(self, name: str) -> Container:
         return Container(f"{self.project}_{name}_1")
 
+    def psql(self, statement: str) -> tuple[str, ...]:
+        return "exec", self.service("db").name, "psql", "-h", "/tmp", "-U", "shop", "-tAc", statement
+
     def execute(self, statement: str) -> str:
-        return podman_output("exec", self.service("db").name, "psql", "-h", "/tmp", "-U", "shop", "-tAc", statement)
+        return podman_output(*self.psql(statement))
 
     def start_one_shot(self, image: str) -> Container:
         """Start the service that migrates, with another image than the example's."""
@@ -87,10 +90,13 @@ def compose(containers: Containers, tmp_path: Path, request: pytest.FixtureReque
     tag = f"{containers.image}-by-compose"
     containers.images.append(tag)
     images: dict[str, Any] = {}
+    tenants = ""
     # Built at the first `up`, as for a user, but from the cache.
     for service, told in yaml.safe_load((ROOT / request.param).read_text())["services"].items():
         if told["image"] == "shop":
             images[service] = {"image": tag}
+        if told["image"] == "shop-tenants":
+            images[service] = {"image": tenants or (tenants := containers.build_tenants(tmp_path / "tenants"))}
         if "build" in told:
             images[service]["build"] = {"context": told["build"], "args": {"PYTHON_IMAGE": PYTHON_IMAGE}}
     database = {"image": POSTGRES_IMAGE, "environment": {"LC_ALL": UTF8}}
@@ -101,10 +107,10 @@ def compose(containers: Containers, tmp_path: Path, request: pytest.FixtureReque
     project("--profile=migrate", "--profile=post-deploy", "down", "--volumes", "--timeout=2")
 
 
-@pytest.mark.parametrize("file", ["compose.yaml", "compose.wait.yaml"])
+@pytest.mark.parametrize("file", ["compose.yaml", "compose.wait.yaml", "compose.tenants.yaml"])
 def test_every_service_of_the_image_is_confined_and_waits_for_a_stamp(file: str) -> None:
     services = yaml.safe_load((ROOT / file).read_text())["services"]
-    ours = {name: service for name, service in services.items() if service["image"] == "shop"}
+    ours = {name: service for name, service in services.items() if service["image"] in {"shop", "shop-tenants"}}
     assert set(ours) - {"post-deploy"} == {"migrate", "web"}
     for service in ours.values():
         assert service["read_only"]
@@ -214,3 +220,24 @@ def test_the_server_migrates_by_itself_if_told_so(compose: Compose) -> None:
     web = compose.service("web")
     web.await_event("gate.migrated")
     await_true(lambda: compose.healthy("web"), web.logs)
+
+
+def _ended_well(container: Container) -> bool:
+    return (container.state("Status"), container.state("ExitCode")) == ("exited", "0")
+
+
+@pytest.mark.parametrize("compose", ["compose.tenants.yaml"], indirect=True)
+def test_two_containers_share_the_schemas_of_the_tenants(compose: Compose) -> None:
+    compose("up", "--detach", "db")
+    await_true(lambda: "1" in podman(*compose.psql("SELECT 1")).stdout, compose.service("db").logs)
+    tenants = [f"tenant_{number:02}" for number in range(60)]
+    compose.execute("; ".join(f"CREATE SCHEMA {name}" for name in tenants))
+    compose("up", "--detach", "--scale", "migrate=2", "migrate")
+    both = [Container(f"{compose.project}_migrate_{number}") for number in (1, 2)]
+    for each in both:
+        await_true(partial(_ended_well, each), each.logs)
+    shares = [[event["schema"] for event in c.events() if event["event"] == "gate.schema_migrated"] for c in both]
+    assert all(shares), "both had a share"
+    assert sorted(shares[0] + shares[1]) == tenants
+    compose.up()
+    assert json.loads(compose.service("web").get("/health/ready"))["verdict"] == "CURRENT"

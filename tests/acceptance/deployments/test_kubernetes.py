@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,25 @@ def test_init_migrate_migrates_once_for_two_pods(player: Player) -> None:
     assert sorted(event["revision"] for event in applied) == ["0001", "0002", "0003"]
     limit = podman_output("inspect", "--format={{.HostConfig.Memory}}", pods_[0]("migrate").name)
     assert limit == str(256 * 2**20)
+
+
+def test_two_pods_share_the_schemas_of_the_tenants_and_the_server_waits_for_all(player: Player, tmp_path: Path) -> None:
+    player.image = player.containers.build_tenants(tmp_path / "image")
+    tenants = [f"tenant_{number:02}" for number in range(60)]
+    for name in tenants:
+        player.containers.execute(player.url, f"CREATE SCHEMA {name}")
+    server = player.play(resource_of_kind(overlay("tenants"), "Deployment"))
+    waiting = server("wait")
+    waiting.await_event("gate.waiting")
+    job = resource_of_kind(overlay("tenants"), "Job")
+    pods = [player.play(job)("migrate") for _ in range(2)]
+    for pod in pods:
+        await_true(partial(ended_well, pod), pod.logs)
+    shares = [[event["schema"] for event in pod.events() if event["event"] == "gate.schema_migrated"] for pod in pods]
+    assert all(shares), "both had a share"
+    assert sorted(shares[0] + shares[1]) == tenants
+    await_true(lambda: ended_well(waiting), waiting.logs)
+    assert json.loads(server("web").get("/health/ready"))["verdict"] == "CURRENT"
 
 
 def test_sidecar_tells_readiness_beside_the_server(player: Player) -> None:

@@ -31,7 +31,7 @@ OVERLAYS = sorted(path.name for path in (ROOT / "k8s" / "overlays").iterdir())
 DEPLOYMENTS = [name for name in OVERLAYS if name != "post-deploy"]
 """Those with the server; the other one is a Job only."""
 
-JOBS = {"job": "shop-migrate", "post-deploy": "shop-post-deploy"}
+JOBS = {"job": "shop-migrate", "post-deploy": "shop-post-deploy", "tenants": "shop-migrate"}
 """Overlay -> the name of its Job before the tag."""
 
 NATIVE_SIDECARS = "1.29"
@@ -165,7 +165,7 @@ def test_only_the_second_job_applies_what_may_wait(name: str) -> None:
 
 
 def test_the_second_job_is_the_first_one_with_an_option() -> None:
-    first, second = (resource_of_kind(overlay(name), "Job") for name in JOBS)
+    first, second = (resource_of_kind(overlay(name), "Job") for name in ("job", "post-deploy"))
     assert overlay("post-deploy") == (second,)
     (container,) = second["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["gate", "migrate", "--post-deploy"]
@@ -186,6 +186,18 @@ def test_job_is_not_tried_again_after_what_only_a_person_can_mend(name: str) -> 
         {error.exit_code for error in (MigrationFailed, Refused, BadSettings, BadScripts)}
     )
     assert not {DatabaseLost.exit_code, LockTimeout.exit_code} & {*failing["values"]}
+
+
+def test_the_pods_for_tenants_are_those_of_the_job_with_more_of_them_and_the_schemas() -> None:
+    first, second = (resource_of_kind(overlay(name), "Job")["spec"] for name in ("job", "tenants"))
+    assert second["parallelism"] == 10
+    assert "completions" not in second  # the first pod that succeeds has found every schema migrated
+    assert second["podFailurePolicy"] == first["podFailurePolicy"]
+    (container,) = second["template"]["spec"]["containers"]
+    assert container["command"] == ["gate", "migrate", "--jobs", "4"]
+    for pod in pod_specs(overlay("tenants")):
+        for each in containers_of(pod):
+            assert {"name": "GATE_SCHEMAS", "value": "tenant_*"} in each["env"]
 
 
 def test_sidecar_is_a_native_one() -> None:

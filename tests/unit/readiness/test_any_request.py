@@ -64,7 +64,7 @@ def test_any_request_is_answered_and_what_calls_itself_json_is_json(
     ready.cache.record(inspection)
     placeholder = PlaceholderApplication("/health")
     placeholder.state = answer.fields(answer.Readiness(inspection.drift, migrating=HOSTILE["markup"]))
-    for application in (ready, placeholder, Sidecar(ready)):
+    for application in (ready, placeholder, Sidecar({"": ready})):
         status, headers, body = send_request(application, request)
         assert status in {0, 200, 404, 405, 503}
         assert status or request["type"] != "http"

@@ -425,7 +425,7 @@ BAITS = [
 
 @pytest.mark.parametrize("bait", BAITS)
 def test_no_text_takes_hide_longer_than_reading_it(bait: str) -> None:
-    """A quadratic pattern would take days on a million characters, so the limit of the test detects it."""
-    assert len(redaction.hide(bait * 1_000_000)) > 0
+    """A quadratic pattern would take hours on so many characters, so the limit of the test detects it."""
+    assert len(redaction.hide(bait * 200_000)) > 0
     for end in bait:
-        assert len(redaction.hide(bait + end * 1_000_000)) > 0
+        assert len(redaction.hide(bait + end * 200_000)) > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from gate.migration.plan import UpgradeRequest
+from gate.migration.upgrade_request import UpgradeRequest
 
 
 def test_the_request_to_the_child_is_one_json_object_that_reads_back() -> None:
