@@ -24,6 +24,7 @@ from benchmarks import (
     server_start,
     system_info,
     table_locks,
+    tenants,
     waiting,
 )
 from benchmarks.check import CheckCosts
@@ -53,6 +54,7 @@ class Benchmarks:
             "waiting": lambda: [waiting.measure(self._workspace)],
             "start-after-migration": lambda: [server_start.after_the_migration(self._workspace)],
             "table-locks": lambda: [table_locks.measure(self._workspace)],
+            "tenants": lambda: [tenants.measure(self._workspace)],
             "replicas": lambda: [server_start.replicas(self._workspace)],
         }
 

@@ -80,8 +80,9 @@ class _UpgradeMonitor:
     def __init__(self, plan: Plan, lock: Lock, process: SupervisedProcess, progress: Progress) -> None:
         self._plan, self._lock, self._process, self._progress = plan, lock, process, progress
         self._statements = StatementMonitor(lock.sessions, progress, has_command=bool(plan.command))
-        self._lock_check = PeriodicCall(self._verify_lock, SERVER_CHECK_INTERVAL)
-        self._session_check = PeriodicCall(self._check_sessions, SERVER_CHECK_INTERVAL)
+        delay = SERVER_CHECK_INTERVAL if plan.tenant else 0.0  # one of many upgrades, most of which end before that
+        self._lock_check = PeriodicCall(self._verify_lock, SERVER_CHECK_INTERVAL, delay)
+        self._session_check = PeriodicCall(self._check_sessions, SERVER_CHECK_INTERVAL, delay)
         self._wait_check = PeriodicCall(self._observe_lock_wait, _wait_check_interval(plan.table_lock_timeout))
         self._next_refresh = SERVER_CHECK_INTERVAL
         self._oom_watch = OomWatch()
@@ -112,7 +113,8 @@ class _UpgradeMonitor:
         for report in reports:
             if self._progress.receive(report):
                 self._plan.on_progress(self._progress)
-                self._lock_check.soon()
+                if not self._plan.tenant:
+                    self._lock_check.soon()
         return ended
 
     def _check_time_limit(self, elapsed: float) -> None:

@@ -60,7 +60,7 @@ class Progress:
     has not exited; `start_error`: why the upgrade could not be executed, "" = it was; `pooled`: whether a connection
     goes through a pooler; `since`: when the upgrade began, in seconds of the Unix epoch; `began`: when it began,
     with the dry run of env.py, and `last_report`: when the last report arrived, both in seconds of the monotonic clock;
-    `imported`: the modules that the upgrade had imported at its end, and `path`: its sys.path, where it reported them.
+    `imported`: the modules that its dry run had imported, and `path`: its sys.path, where it reported them.
     """
 
     planned: Drift

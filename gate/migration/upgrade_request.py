@@ -18,7 +18,7 @@ class UpgradeRequest(NamedTuple):
     `ini`, `toml`, `section`: as in `Configuration`; `fence`, `tag`: as in `Lock`; `x`, `version_table`: as in `Plan`;
     `schema`: where gate found the version table under the lock, or where Alembic would create it, "" = it has none;
     `clock`: the descriptors of a `StatementClock`; `table_lock_timeout`, `targets`: as in `Plan`; `schema_argument`:
-    as in `Plan`, "" without GATE_SCHEMAS; `report_imports`: report which modules were imported at the end; `dry_run`:
+    as in `Plan`, "" without GATE_SCHEMAS; `report_imports`: report which modules the dry run has imported; `dry_run`:
     as in `Plan`.
     """
 

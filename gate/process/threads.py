@@ -84,12 +84,15 @@ class FrozenCalls(Generic[_R]):
 
 
 class PeriodicCall:
-    """A background call that is repeated every `interval` seconds, and never overlaps itself."""
+    """A background call that is repeated every `interval` seconds, and never overlaps itself.
 
-    def __init__(self, function: Callable[[], None], interval: float) -> None:
+    `delay`: seconds before the first one.
+    """
+
+    def __init__(self, function: Callable[[], None], interval: float, delay: float = 0.0) -> None:
         self._function, self._interval = function, interval
         self._call: BackgroundCall[None] | None = None
-        self._next = 0.0
+        self._next = time.monotonic() + delay
 
     def attend(self) -> None:
         """Start the call if it is due; raises what the last one raised. One that found no thread is made later."""

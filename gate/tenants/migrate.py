@@ -6,6 +6,7 @@ machine migrates is passed over: the locks distribute the work.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gate import log
-from gate.database.postgresql.connection import ReusedConnection
+from gate.database.postgresql.connection import ReusedConnections
 from gate.database.postgresql.engine import PostgresEngine
 from gate.database.postgresql.lock import CONNECTIONS
 from gate.drift.comparison import Drift
@@ -110,9 +111,11 @@ class _Call:
     def run(self) -> Inspection:
         if self._plan.command and self._queue:
             log_upgrade_command(self._plan)
+        if self._plan.first in self._summary.busy:
+            raise LockBusy
         try:
-            self._run_first()
             self._templates.start(len(self._queue))
+            self._run_first()
             self._run_queue()
         except BaseException:
             self._end_running()
@@ -139,26 +142,32 @@ class _Call:
         self._summary.busy = locked
 
     def _run_first(self) -> None:
-        """Migrate `plan.first` alone; raise `LockBusy` while another gate does."""
+        """Migrate `plan.first` alone; raise `LockBusy` if another gate does."""
         first = self._plan.first
-        if first is None or first not in {*self._queue, *self._summary.busy}:
+        if first not in self._queue:
             return
-        if first in self._queue:
-            others = [name for name in self._queue if name != first]
-            self._queue = [first]
-            self._run_queue()
-            self._queue = others
+        others = [name for name in self._queue if name != first]
+        self._queue, self._next_refresh = [first], math.inf
+        self._run_queue()
+        self._queue, self._next_refresh = others, 0.0
         if first in self._summary.busy:
             raise LockBusy
         self._is_stopped = bool(self._summary.failures)
 
     def _run_queue(self) -> None:
         while True:
-            while self._queue and len(self._running) < self._plan.jobs and not self._is_stopped:
+            limit = self._templates.limit(self._plan.jobs)
+            while self._queue and len(self._running) < limit and not self._is_stopped:
                 self._start(self._queue.pop(0))
-            if not self._running:
+            if self._running:
+                done, _ = wait(self._running, POLL_INTERVAL, FIRST_COMPLETED)
+            elif self._queue and not self._is_stopped:
+                self._templates.wait(POLL_INTERVAL)
+                continue
+            else:
                 return
-            done, _ = wait(self._running, POLL_INTERVAL, FIRST_COMPLETED)
+            for running in self._running.values():
+                self._templates.learn(running.progress, running.name)
             for call in done:
                 self._receive(call, self._running.pop(call))
             self._show()
@@ -177,14 +186,13 @@ class _Call:
     def _new_engine(self) -> PostgresEngine:
         """Return an engine for one more job."""
         needed = CONNECTIONS * min(self._plan.jobs, self._summary.total) + 1
-        return PostgresEngine(self._inspector.database, ReusedConnection(self._inspector.database, needed))
+        return PostgresEngine(self._inspector.database, ReusedConnections(self._inspector.database, needed))
 
     def _receive(self, call: Future[Inspection], running: _Running) -> None:
         """Record the end of one schema."""
         name, progress = running.name, running.progress
         self._idle.append(running.engine)
-        if progress:
-            self._templates.learn(progress, name)
+        self._templates.learn(progress, name, has_ended=True)
         try:
             after = call.result()
         except LockBusy:
@@ -231,6 +239,8 @@ class _Call:
         with suppress(DatabaseUnavailable):
             self._take(self._inspector.inspect())
             random.shuffle(self._queue)
+            known = self._summary.done + len(self._running) + len(self._queue) + len(self._summary.busy)
+            self._summary.total = max(self._summary.total, known)
         took = time.monotonic() - began
         self._next_refresh = time.monotonic() + max(MIN_REFRESH_INTERVAL, REFRESH_SHARE * took)
 

@@ -24,8 +24,8 @@ class SchemaDropped(Exception):
 class SchemaInspector(Inspector):
     """Inspects one schema.
 
-    `engine`: the one of the job, which reuses its connection; `exists`: whether the schema did when all were inspected;
-    else env.py may create it.
+    `engine`: the one of the job, which reuses its connections; `exists`: whether the schema did when all were
+    inspected; else env.py may create it.
     """
 
     def __init__(self, inspector: Inspector, engine: PostgresEngine, *, exists: bool) -> None:

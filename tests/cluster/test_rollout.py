@@ -59,6 +59,7 @@ def test_no_probe_kills_a_server_that_waits_for_its_schema_and_then_starts_late(
     shop.serves()
     assert [pod["metadata"]["name"] for pod in shop.pods("shop")] == [first, second]
     assert not any(status["restartCount"] for pod in shop.pods("shop") for status in statuses(pod))
+    assert "failed liveness probe" not in shop.kubectl("get", "events", "--field-selector=reason=Killing")
 
 
 def test_rollout_status_does_not_wait_for_pods_that_end(shop: Shop) -> None:

@@ -58,7 +58,7 @@ LAST_MIGRATIONS = {
 }
 LATE_DOCKERFILE = """\
 FROM {image}
-CMD ["sh", "-c", "sleep 15; exec uvicorn shop.main:app --host 0.0.0.0 --port 8000"]
+CMD ["sh", "-c", "trap 'exit 1' TERM; sleep 15 & wait; exec uvicorn shop.main:app --host 0.0.0.0 --port 8000"]
 """
 
 DATABASE_HOST, PASSWORD = "10.97.0.50", "secret"
@@ -266,15 +266,17 @@ class Shop:
         assert done.returncode == 0, f"{done.stdout}{done.stderr}{self.describe()}"
 
     def await_job(self, name: str, condition: str) -> Resource:
-        """Wait until a Job has ended; return the condition: `Complete` or `Failed`."""
-        matches: list[Resource] = []
+        """Wait until a Job has ended, assert its condition (`Complete` or `Failed`), and return that."""
+        ends: list[Resource] = []
 
         def ended() -> bool:
-            matches[:] = [each for each in self.job(name).get("conditions", []) if each["type"] == condition]
-            return bool(matches)
+            conditions = self.job(name).get("conditions", [])
+            ends[:] = [each for each in conditions if each["type"] in {"Complete", "Failed"}]
+            return bool(ends)
 
         self.await_true(ended)
-        return matches[0]
+        assert ends[0]["type"] == condition, self.describe()
+        return ends[0]
 
     def job(self, name: str) -> Resource:
         """Return the status of a Job."""

@@ -212,7 +212,7 @@ class Containers:
         """Build the example with a schema for each tenant, where the last migration takes a second."""
         image = self.build_changed('op.execute("SELECT pg_sleep(1)")', folder)
         tag = f"{image}-tenants"
-        self.build_image(tag, ROOT, f"--file={ROOT}/examples/tenants/Dockerfile", f"--build-arg=SHOP_IMAGE={image}")
+        self.build_image(tag, ROOT / "examples" / "tenants", f"--build-arg=SHOP_IMAGE={image}")
         return tag
 
     def build_contracting(self, tag: str, folder: Path) -> str:

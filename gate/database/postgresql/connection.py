@@ -108,22 +108,22 @@ def _reject_unreadable_files(parameters: Mapping[str, str]) -> None:
 
 
 class ReusedConnection:
-    """A connection for the checks and queries of many migrations, one after the other.
+    """A connection for many calls, one after the other."""
 
-    `needed`: how many connections all these migrations need at once; `is_unchecked`: whether the limits of the role and
-    the database have not been compared with that.
-    """
-
-    def __init__(self, database: Database, needed: int) -> None:
-        self._database, self.needed = database, needed
-        self.is_unchecked = True
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._connection: Connection | None = None
 
     def get(self) -> Connection:
         """Return the connection, a new one if it was closed; raises `DatabaseUnavailable`."""
-        if self._connection is None or self._connection.closed:
-            self._connection = connect(self._database)
-        return self._connection
+        connection = self.current()
+        if connection is None:
+            connection = self._connection = connect(self._database)
+        return connection
+
+    def current(self) -> Connection | None:
+        """Return the connection if it is open, and never open one."""
+        return None if self._connection is None or self._connection.closed else self._connection
 
     def use(self, function: Callable[[Connection], T]) -> T:
         """Call a function with the connection, and again with a new one if it was lost while it was idle."""
@@ -140,6 +140,24 @@ class ReusedConnection:
         connection, self._connection = self._connection, None
         if connection is not None:
             close(connection)
+
+
+class ReusedConnections:
+    """The connections of many migrations, one after the other: for the lock, and for checks and queries.
+
+    `needed`: how many connections these migrations, and others at the same time, need; `are_unchecked`: whether the
+    limits of the role and the database have not been compared with that.
+    """
+
+    def __init__(self, database: Database, needed: int) -> None:
+        self.database, self.needed = database, needed
+        self.are_unchecked = True
+        self.lock, self.queries = ReusedConnection(database), ReusedConnection(database)
+
+    def close(self) -> None:
+        """Close both; another use opens them again."""
+        self.lock.close()
+        self.queries.close()
 
 
 SHUTDOWN_TIMEOUT = 0.5

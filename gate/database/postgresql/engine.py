@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gate.database.postgresql import stamp
-from gate.database.postgresql.connection import ReusedConnection, connect, explained, load_driver
+from gate.database.postgresql.connection import ReusedConnections, connect, explained, load_driver
 from gate.database.postgresql.stamp import SEARCH_REMEDY, PsycopgRunner
 from gate.errors import DatabaseUnavailable
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 class PostgresEngine:
     """PostgreSQL, and servers that speak its protocol.
 
-    `reused`: the connection for checks and queries, None = a new one for each check, and for each lock.
+    `reused`: the connections for the lock and for checks, None = new ones each time.
     """
 
     transactional_ddl: ClassVar[bool] = True
 
-    def __init__(self, database: Database, reused: ReusedConnection | None = None) -> None:
+    def __init__(self, database: Database, reused: ReusedConnections | None = None) -> None:
         self._database, self._reused = database, reused
 
     def load_driver(self) -> None:
@@ -45,7 +45,7 @@ class PostgresEngine:
             return stamp.read_through_psycopg(connection, table, self._database, deadline, needs)
 
         if self._reused:
-            return self._reused.use(read)
+            return self._reused.queries.use(read)
         with connect(self._database) as connection:
             return read(connection)
 
@@ -87,7 +87,7 @@ class PostgresEngine:
         return lock.acquire(self._database, key, self._reused)
 
     def close(self) -> None:
-        """Close the reused connection, if there is one; another use opens it again."""
+        """Close the reused connections, if there are any; another use opens them again."""
         if self._reused:
             self._reused.close()
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gate.database.location import Database, explain
 from gate.database.lock import LOCK_CLASS, Lock, LockKey, Migrator
-from gate.database.postgresql.connection import ReusedConnection, close, connect, execute_within, explained
+from gate.database.postgresql.connection import ReusedConnections, execute_within, explained
 from gate.database.postgresql.sessions import PostgresSessions, query_on_connection
 from gate.database.postgresql.sql import string
 from gate.errors import BadSettings, DatabaseUnavailable, LockBusy, LockLost, ResourceShortage
@@ -83,29 +83,23 @@ class AdvisoryLock(Lock):
 
 
 @contextmanager
-def acquire(database: Database, key: LockKey, reused: ReusedConnection | None = None) -> Iterator[Lock]:
+def acquire(database: Database, key: LockKey, reused: ReusedConnections | None = None) -> Iterator[Lock]:
     """Try once to acquire the lock, and hold it for the block.
 
-    `reused`: the connection for the queries meanwhile, None = a new one.
+    `reused`: the connections for the lock and for the queries meanwhile, None = new ones.
 
     Raises `LockBusy` if another migrator holds it; `DatabaseUnavailable`, also for a standby; and `BadSettings` where
     the lock would protect nothing: behind a pooler without a second connection, or on a server that ignores locks.
     """
-    connection, pooled = connect(database), False
-    queries = reused or ReusedConnection(database, CONNECTIONS)
+    connections = reused or ReusedConnections(database, CONNECTIONS)
+    pooled = False
     try:
-        pid = _try_lock(connection, key, database)
+        pid = connections.lock.use(lambda connection: _try_lock(connection, key, database))
+        connection = connections.lock.get()
         pooled = connection.info.backend_pid != pid
-        try:
-            second = _second_connection(database, queries, key)
-        except DatabaseUnavailable:
-            _check_connection_limits(connection, queries.needed - pooled)  # below these, it never becomes available
-            raise
-        if queries.is_unchecked:
-            _check_connection_limits(second, queries.needed - pooled)
-            queries.is_unchecked = False
+        second = _second_connection(connections, key, connection, pooled=pooled)
         if pooled:
-            queries.close()  # the pool may need it for the migration
+            connections.queries.close()  # the pool may need it for the migration
         tag, held = f"{key.working_name} {os.urandom(4).hex()}", _held_condition(key, pid)
         yield AdvisoryLock(
             key,
@@ -117,11 +111,20 @@ def acquire(database: Database, key: LockKey, reused: ReusedConnection | None = 
             connection=connection,
         )
     finally:
-        with suppress(Exception):  # the lock ends with its connection, too
-            execute_within(connection, "ROLLBACK", RELEASE_TIMEOUT)
-        close(connection)
-        if pooled or not reused:
-            queries.close()
+        if not _release(connections) or pooled or not reused:  # the lock ends with its connection, too
+            connections.close()
+
+
+def _release(connections: ReusedConnections) -> bool:
+    """End the transaction of the lock; return whether that worked, so that its connection can be used again."""
+    connection = connections.lock.current()
+    if connection is None:
+        return False
+    try:
+        execute_within(connection, "ROLLBACK", RELEASE_TIMEOUT)
+    except Exception:  # noqa: BLE001 - the connection is lost
+        return False
+    return True
 
 
 def _check_connection_limits(connection: Connection, needed: int) -> None:
@@ -210,23 +213,38 @@ def _held_condition(key: LockKey, pid: int) -> str:
     )
 
 
-def _second_connection(database: Database, queries: ReusedConnection, key: LockKey) -> Connection:
+def _second_connection(connections: ReusedConnections, key: LockKey, first: Connection, *, pooled: bool) -> Connection:
     """Return a second connection, which must be refused the lock (7.6 ms, hazards.md 3)."""
-    limit = POOL_WAIT_FACTOR * database.answer_timeout
+    database, needed = connections.database, connections.needed - pooled
     try:
-        granted = BackgroundCall(lambda: queries.use(lambda second: _try_second(second, database, key))).result(limit)
+        granted = _ask_second(connections, key, POOL_WAIT_FACTOR * database.answer_timeout)
+    except DatabaseUnavailable:
+        _check_connection_limits(first, needed)  # "too many connections" is permanent below these
+        raise
+    if granted:
+        raise BadSettings(
+            "This server grants the migration lock to two connections at once, so it cannot keep migrators apart. "
+            "Point MIGRATION_DATABASE_URL directly to PostgreSQL, or set GATE_LOCK=none and migrate with a single Job."
+        )
+    second = connections.queries.get()
+    if connections.are_unchecked:
+        _check_connection_limits(second, needed)
+        connections.are_unchecked = False
+    return second
+
+
+def _ask_second(connections: ReusedConnections, key: LockKey, limit: float) -> bool:
+    def ask() -> bool:
+        return connections.queries.use(lambda second: _try_second(second, connections.database, key))
+
+    try:
+        return BackgroundCall(ask).result(limit)
     except TimeoutError:
         raise BadSettings(
             f"The database gave gate no second connection within {limit:g} s. The lock and the migration need one "
             "each, and a pooler with one server connection cannot provide both: point MIGRATION_DATABASE_URL directly "
             "to PostgreSQL."
         ) from None
-    if granted:
-        raise BadSettings(
-            "This server grants the migration lock to two connections at once, so it cannot keep migrators apart. "
-            "Point MIGRATION_DATABASE_URL directly to PostgreSQL, or set GATE_LOCK=none and migrate with a single Job."
-        )
-    return queries.get()
 
 
 def _try_second(second: Connection, database: Database, key: LockKey) -> bool:

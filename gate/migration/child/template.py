@@ -3,7 +3,7 @@
 It has imported all that an upgrade imports, and is forked for each schema, which takes milliseconds. It never opens a
 connection. Before it is forked for the first time, it reports whether that is safe: a process with a second thread, a
 socket or an event loop is not forked (fork(2): only the calling thread exists in the child, and both share what is
-open), and neither is one whose modules remember the schema that was theirs when they were imported.
+open), and neither is one whose modules remember the schema that was theirs when they were imported (hazards.md 20).
 
 GATE is gate's process id. CONTROL is the descriptor of a socket: each message on it brings the descriptors of one
 upgrade, and its end ends this process. Standard input holds a `TemplateRequest` in JSON.

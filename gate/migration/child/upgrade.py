@@ -60,8 +60,6 @@ def run(request: UpgradeRequest, reporter: Reporter, directory: ScriptDirectory 
     except BaseException as error:  # noqa: BLE001 - a migration can raise anything, SystemExit too; all is reported
         reporter.report_failure(error)
         succeeded = False
-    if request.report_imports:
-        reporter.report("imported", modules=[*sys.modules], path=sys.path)
     if succeeded:
         reporter.report("done")
     return succeeded
@@ -76,11 +74,22 @@ def upgrade(request: UpgradeRequest, reporter: Reporter, directory: ScriptDirect
     reporter.script_folders = [str(directory.dir), *map(str, directory._version_locations)]  # noqa: SLF001 - resolved
     if request.dry_run:
         reporter.report("verifying")
-        if not run_forked(lambda output: _verify_env_py(request, config, directory, output), reporter):
+        if not run_forked(lambda output: _verify(request, config, directory, output, reporter), reporter):
             return False
         reporter.report("verified")
     _upgrade(request, config, directory, reporter)
     return True
+
+
+def _verify(
+    request: UpgradeRequest, config: Config, directory: ScriptDirectory, output: Output, reporter: Reporter
+) -> None:
+    """Do the dry run, and report what it has imported where gate prepares for the upgrades of other schemas."""
+    try:
+        _verify_env_py(request, config, directory, output)
+    finally:
+        if request.report_imports:
+            reporter.report("imported", modules=[*sys.modules], path=sys.path)
 
 
 def _verify_env_py(request: UpgradeRequest, config: Config, directory: ScriptDirectory, output: Output) -> None:

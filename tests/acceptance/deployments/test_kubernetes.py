@@ -186,7 +186,7 @@ def test_init_migrate_migrates_once_for_two_pods(player: Player) -> None:
 
 def test_two_pods_share_the_schemas_of_the_tenants_and_the_server_waits_for_all(player: Player, tmp_path: Path) -> None:
     player.image = player.containers.build_tenants(tmp_path / "image")
-    tenants = [f"tenant_{number:02}" for number in range(60)]
+    tenants = [f"tenant_{number:02}" for number in range(24)]
     for name in tenants:
         player.containers.execute(player.url, f"CREATE SCHEMA {name}")
     server = player.play(resource_of_kind(overlay("tenants"), "Deployment"))

@@ -393,3 +393,47 @@ def test_where_no_terminal_is_there_is_no_progress_bar(gate: GateRunner, databas
     assert done.code == 0
     assert "\r" not in done.err
     assert "%" not in done.err
+
+
+def test_what_is_missing_in_a_schema_that_was_migrated_is_noticed(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    create_tenants(database, TENANTS, "a1")
+    (project.folder / "models.py").write_text(
+        "from sqlalchemy import Column, Integer, MetaData, Table\n"
+        "metadata = MetaData()\nTable('new', metadata, Column('id', Integer, primary_key=True))\n"
+    )
+    assert gate("expect", "--no-env-py", "models:metadata", PYTHONPATH=str(project.folder)).code == 0
+    create = 'op.execute("CREATE TABLE new (id int PRIMARY KEY)")'
+    skipped = f'if op.get_bind().exec_driver_sql("SELECT current_schema()").scalar() != "t4":\n    {create}'
+    add_logged(project, "a2", "a1", skipped)
+    failed = gate("migrate", "--schemas", "t*", "--jobs", "2")
+    assert failed.code == 76, failed.err
+    assert "t4" in failed.failure
+    assert "new" in failed.failure
+
+
+def test_with_keep_going_the_others_are_migrated_although_one_has_diverged(
+    gate: GateRunner, database: TestDatabase
+) -> None:
+    create_tenants(database, TENANTS, "a1")
+    database.execute("INSERT INTO t3.alembic_version VALUES ('another')")
+    refused = gate("migrate", "--schemas", "t*", "--jobs", "2")
+    assert (refused.code, migrated(refused)) == (76, [])
+    refused = gate("migrate", "--schemas", "t*", "--jobs", "2", "--keep-going")
+    assert (refused.code, sorted(migrated(refused))) == (76, [name for name in TENANTS if name != "t3"])
+
+
+def test_a_server_in_stay_mode_starts_when_the_failed_schema_is_repaired(
+    gate: GateRunner, project: Project, database: TestDatabase
+) -> None:
+    create_tenants(database, TENANTS, "a1")
+    add_logged(project, "a2", "a1", only_in("t3", 'raise ValueError("broken")'))
+    running = gate.start(
+        "run", "--schemas", "t*", "--keep-going", "--", "true", RUN_MIGRATIONS="1", GATE_ON_FAILURE="stay",
+        GATE_POLL_MAX="0.5",
+    )  # fmt: skip
+    running.await_event("gate.staying")
+    database.execute("UPDATE t3.alembic_version SET version_num = 'a2'")
+    done = running.wait()
+    assert (done.code, done.names()[-1]) == (0, "gate.starting")
