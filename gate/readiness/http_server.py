@@ -59,9 +59,13 @@ class Connection(H11Protocol):
         """
         if self.cycle is not None:
             self.cycle.disconnected = True
-        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            super().send_400_response(msg)
-        else:
+        is_unanswered = self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}
+        try:
+            if is_unanswered:
+                super().send_400_response(msg)
+        except h11.LocalProtocolError:  # the request was of a kind whose answer may have no such body
+            is_unanswered = False
+        if not is_unanswered:
             self.transport.close()
 
     def on_response_complete(self) -> None:

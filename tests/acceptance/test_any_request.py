@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from demo.embedded_postgres import environment_without_settings, free_port
@@ -56,6 +56,9 @@ TRUNCATED = st.tuples(PIPELINES, st.integers(0, 300)).map(lambda drawn: drawn[0]
 REQUESTS = st.lists(NOISE | PIPELINES | TRUNCATED, min_size=1, max_size=3)
 """What a client sends on one connection, in one segment or several."""
 
+BROKEN_HEAD = b"HEAD /other HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\n"
+"""The answer to HEAD has no body, and neither may that to a malformed one."""
+
 MAX_LINES = 30
 """Lines of a log that does not grow with the requests; a gate that waits repeats why, from time to time."""
 
@@ -84,6 +87,8 @@ def test_any_bytes_leave_the_port_answering_and_the_log_silent(listening: tuple[
 
     @drawn
     @given(segments=REQUESTS, waits=st.booleans())
+    @example(segments=[BROKEN_HEAD], waits=True)
+    @example(segments=[BROKEN_HEAD, b"ZZZ\r\n"], waits=False)
     def send(segments: list[bytes], *, waits: bool) -> None:
         answer = b""
         with suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), timeout=10) as client:
