@@ -87,7 +87,7 @@ class Compose:
 
 @pytest.fixture
 def compose(containers: Containers, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Compose]:
-    tag = f"{containers.image}-by-compose"
+    tag = f"{containers.image}-by-compose-{secrets.token_hex(4)}"  # a test may put another image in its place
     containers.images.append(tag)
     images: dict[str, Any] = {}
     tenants = ""
@@ -149,7 +149,7 @@ def test_the_server_starts_after_the_one_shot_has_migrated(compose: Compose) -> 
 def test_what_may_wait_is_applied_by_a_service_of_its_own(
     compose: Compose, command: tuple[str, ...], containers: Containers, tmp_path: Path
 ) -> None:
-    containers.build_contracting(f"{containers.image}-by-compose", tmp_path / "contracting")
+    containers.build_contracting(compose.image, tmp_path / "contracting")
     compose("up", "--detach", "--no-build", RUN_MIGRATIONS="1")
     web = compose.service("web")
     assert "(0004)" in web.await_event("gate.deferred")["message"]
