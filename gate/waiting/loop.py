@@ -75,7 +75,6 @@ class WaitLoop:
             raise Refused(refusal(outcome, self.policy))
         assert isinstance(outcome.finding, Inspection)
         log_passed(outcome.finding)
-        self.announcer.termination.clear()
 
     def still_fits(self) -> bool:
         """Inspect once more, without waiting; raises `MigrationFailed` if gate would have to migrate it again."""

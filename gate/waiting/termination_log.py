@@ -42,8 +42,8 @@ class TerminationLog:
         with suppress(OSError):
             descriptor = open_or_create_regular_file(self._path, os.O_WRONLY)
             try:
-                os.ftruncate(descriptor, 0)
                 os.write(descriptor, content)
+                os.ftruncate(descriptor, len(content))  # last, so that a reader never finds the file empty
             finally:
                 os.close(descriptor)
 

@@ -138,11 +138,33 @@ def test_after_a_failure_gate_stays_until_both_fit(
     )
     event = staying.await_event("gate.staying")
     assert (event["section"], event["message"][:4]) == ("b", "[b] ")
-    assert "[a]" in log.read_text()
-    assert log.read_text().startswith("[b] ")
+    assert "[a]" in event["message"]
+    staying.await_event("gate.waiting")
     database.stamp("b2", table="vb")
     ended = staying.wait()
     assert (ended.code, ended.out, log.read_text()) == (0, "server started\n", "")
+
+
+def test_the_termination_message_stays_while_one_of_several_does_not_fit(
+    gate: GateRunner, two: Histories, database: TestDatabase, tmp_path: Path
+) -> None:
+    """Each attempt passes the first history again, which is no reason to empty the file."""
+    two.b.add("b2", "b1", 'op.execute("SELECT 1/0")')
+    message = tmp_path / "termination"
+    staying = gate.start(
+        "run", *BOTH, "--", *SERVER, RUN_MIGRATIONS="1", GATE_ON_FAILURE="stay", GATE_TERMINATION_LOG=str(message)
+    )
+    staying.await_event("gate.staying")
+    read = []
+
+    def has_tried_for_some_time() -> bool:
+        read.append(message.read_text())
+        return sum('"gate.waiting"' in line for line in staying.err) > 1
+
+    await_true(has_tried_for_some_time, lambda: f"too few attempts: {staying.err}")
+    assert [text for text in read if not text.startswith("[b] ")] == []
+    database.stamp("b2", table="vb")
+    assert (staying.wait().code, message.read_text()) == (0, "")
 
 
 def test_in_stay_mode_a_mistake_in_the_second_is_mended_after_the_first_was_migrated(
