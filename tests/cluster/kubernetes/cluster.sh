@@ -79,11 +79,21 @@ down() {
   # SIGKILL for the first process of a process namespace ends all others; mounts and network go with them.
   ! is_running || kill -KILL "$(<"$RUN/first")" 2>/dev/null || true
   while [[ -n $unshare ]] && kill -0 "$unshare" 2>/dev/null; do sleep 0.1; done
+  if ! holds_lock; then
+    log "another cluster runs on this machine, in $(<"$LOCK"); its control groups and the kernel's settings stay"
+    return
+  fi
   remove_state
   if [[ -s $KERNEL_BEFORE ]]; then
     sysctl --quiet --load "$KERNEL_BEFORE"
     rm "$KERNEL_BEFORE"
   fi
+}
+
+# Takes the lock unless this script has it already. The processes that have just ended may hold it for a moment.
+holds_lock() {
+  { true >&9; } 2>/dev/null || exec 9>>"$LOCK"
+  flock --timeout 5 9
 }
 
 # The logs stay until the next start.
