@@ -40,9 +40,11 @@ def pytest_configure() -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print what the kill rounds have hit, and write it to build/kills.md."""
-    from tests.support.kill_rounds import KillTable  # it uses this module
+    from tests.support.failover_rounds import FAILOVERS  # these use this module
+    from tests.support.kill_rounds import VICTIMS, KillTable
+    from tests.support.network_rounds import FAULTS
 
-    table = KillTable()
+    table = KillTable([*VICTIMS, *FAULTS, *FAILOVERS])
     for reports in terminalreporter.stats.values():
         for report in reports:
             for name, value in getattr(report, "user_properties", ()):

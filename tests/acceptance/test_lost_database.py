@@ -24,7 +24,7 @@ from gate.migration.monitor import SERVER_CHECK_INTERVAL, UNANSWERED_TIMEOUT
 from gate.process.threads import BackgroundCall
 from gate.settings.database_url import UrlSource
 from tests.conftest import SERVER, GateRunner, TestDatabase, new_database
-from tests.support.freezable_proxy import FreezableProxy, freezable_proxy
+from tests.support.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.support.programs import TIMEOUT, ProgramResult, RunningProgram, await_true
 from tests.support.projects import Project, make_project
 
@@ -44,7 +44,7 @@ class Scene(NamedTuple):
     project: Project
     server: EmbeddedPostgres
     database: TestDatabase
-    proxy: FreezableProxy
+    proxy: FaultyProxy
 
     def start(self, *words: str, **settings: str) -> RunningProgram:
         """Start a migration, and wait until its last revision runs."""
@@ -89,7 +89,7 @@ def scene(request: pytest.FixtureRequest, server: EmbeddedPostgres, tmp_path: Pa
         tmp_path / "project", driver=request.param, options=", transaction_per_migration=True"
     ).chain("a1", "a2", "a3")
     project.add("a4", "a3", SCRIPT.format(id="a4") + '\nop.execute("SELECT pg_sleep(300)")')
-    with new_database(server) as database, freezable_proxy(server.port) as proxy:
+    with new_database(server) as database, faulty_proxy(server.port) as proxy:
         gate = GateRunner(project.folder, database.url.replace(f":{server.port}", f":{proxy.port}"))
         with gate.running:
             yield Scene(gate, project, server, database, proxy)

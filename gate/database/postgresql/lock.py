@@ -215,9 +215,9 @@ def _held_condition(key: LockKey, pid: int) -> str:
 
 def _second_connection(connections: ReusedConnections, key: LockKey, first: Connection, *, pooled: bool) -> Connection:
     """Return a second connection, which must be refused the lock (7.6 ms, hazards.md 3)."""
-    database, needed = connections.database, connections.needed - pooled
+    needed = connections.needed - pooled
     try:
-        granted = _ask_second(connections, key, POOL_WAIT_FACTOR * database.answer_timeout)
+        granted = _ask_second(connections, key, first, pooled=pooled)
     except DatabaseUnavailable:
         _check_connection_limits(first, needed)  # "too many connections" is permanent below these
         raise
@@ -233,18 +233,38 @@ def _second_connection(connections: ReusedConnections, key: LockKey, first: Conn
     return second
 
 
-def _ask_second(connections: ReusedConnections, key: LockKey, limit: float) -> bool:
+def _ask_second(connections: ReusedConnections, key: LockKey, first: Connection, *, pooled: bool) -> bool:
+    """Return whether the second connection is granted the lock, too.
+
+    Raises `BadSettings` if a pooler that answers has no second connection, and `DatabaseUnavailable` if the network
+    may have frozen (hazards.md 6).
+    """
+    limit = POOL_WAIT_FACTOR * connections.database.answer_timeout
+
     def ask() -> bool:
         return connections.queries.use(lambda second: _try_second(second, connections.database, key))
 
     try:
         return BackgroundCall(ask).result(limit)
     except TimeoutError:
-        raise BadSettings(
-            f"The database gave gate no second connection within {limit:g} s. The lock and the migration need one "
-            "each, and a pooler with one server connection cannot provide both: point MIGRATION_DATABASE_URL directly "
-            "to PostgreSQL."
+        text = f"The database gave gate no second connection within {limit:g} s. "
+        if pooled and _answers(first, connections.database):
+            raise BadSettings(
+                f"{text}The lock and the migration need one each, and a pooler with one server connection cannot "
+                "provide both: point MIGRATION_DATABASE_URL directly to PostgreSQL."
+            ) from None
+        raise DatabaseUnavailable(
+            f"{text}The connection hangs, or a pooler has no other one: then point MIGRATION_DATABASE_URL directly to "
+            "PostgreSQL."
         ) from None
+
+
+def _answers(connection: Connection, database: Database) -> bool:
+    try:
+        execute_within(connection, "SHOW application_name", database.answer_timeout)
+    except Exception:  # noqa: BLE001 - the connection is lost
+        return False
+    return True
 
 
 def _try_second(second: Connection, database: Database, key: LockKey) -> bool:
