@@ -199,6 +199,17 @@ def test_every_question_about_the_lock_has_a_limit(scene: Scene, question: str) 
     assert time.monotonic() - began < TIMEOUT
 
 
+@one_driver
+@pytest.mark.parametrize("other_requests", [0, 1], ids=["of the lock", "of its check"])
+def test_a_connection_that_freezes_while_the_lock_is_requested_is_waited_for(scene: Scene, other_requests: int) -> None:
+    scene.project.add("a4", "a3")
+    scene.proxy.on_message(b"pg_try_advisory_xact_lock", scene.proxy.freeze_newest, skipped=other_requests)
+    ended = scene.gate("migrate", **SHORT, GATE_POLL_MAX="0.5")
+    assert ended.code == 0, ended.err
+    assert ended.event("gate.waiting")["kind"] == "DatabaseUnavailable"
+    assert scene.database.stamped() == {"a4"}
+
+
 @pytest.mark.parametrize("scene", ["psycopg", "psycopg2"], indirect=True)
 def test_a_migration_that_closes_its_connection_itself_is_65(scene: Scene) -> None:
     scene.project.add("a4", "a3", "op.get_bind().connection.dbapi_connection.close()\nop.execute('SELECT 1')")
