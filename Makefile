@@ -33,12 +33,12 @@ test: lint ## lint, then all tests; tests that need a missing program are skippe
 WORKERS ?= 2
 
 .PHONY: nightly
-nightly: applications cluster ## real applications, Kubernetes, 10,000 examples of each property-based test, 450 kills (four hours)
+nightly: applications cluster ## real applications, Kubernetes, 10,000 examples of each property-based test, 750 kills and faults (five hours)
 	GATE_TEST_EXAMPLES=10000 $(BIN)/pytest -n $(WORKERS) --timeout 6000 tests/unit tests/acceptance/test_any_request.py \
 		tests/integration/test_missing_oracle.py
 	GATE_TEST_ROUNDS=$(GATE_TEST_ROUNDS) $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_kill_rounds.py tests/acceptance/test_engines.py
 
-# For each victim of the kill rounds. GATE_TEST_SEED repeats their random choices; the result is build/kills.md.
+# For each victim of the kill rounds: nine that die, four faults of the network, two kinds of failover. GATE_TEST_SEED repeats their random choices; the result is build/kills.md.
 GATE_TEST_ROUNDS ?= 50
 
 .PHONY: applications

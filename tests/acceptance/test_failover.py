@@ -107,7 +107,7 @@ def test_a_standby_that_is_never_promoted_is_waited_for_and_named(
     with gate.running:
         crash(primary.server)
         ended = gate("migrate", GATE_TIMEOUT="4", **SHORT)
-    assert ended.code == 75, ended.err
+    assert ended.code == 124, ended.err
     assert "standby" in ended.event("gate.waiting")["message"]
     assert "standby" in ended.failure
     standby.promote()

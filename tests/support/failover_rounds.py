@@ -17,7 +17,7 @@ from tests.conftest import TestDatabase
 from tests.support.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.support.kill_rounds import IN_TRANSACTIONS, KillRound, logged, works
 from tests.support.network_rounds import MAX_NOTICE, SHORT_LIMITS
-from tests.support.programs import ProgramResult, await_true, descendants
+from tests.support.programs import ProgramResult, RunningProgram, await_true, descendants
 
 FAILOVERS = {"primary, synchronous": True, "primary, asynchronous": False}
 """Name of the victim -> whether each commit waits until the standby has written it."""
@@ -114,7 +114,7 @@ class FailoverRound(KillRound):
     is_partition: bool = False
     _replaced: TestDatabase | None = None
     _rows: set[object] = field(default_factory=set)
-    _waited: list[int] = field(default_factory=list)
+    _migrating: list[tuple[RunningProgram, int]] = field(default_factory=list)
     _url: str = ""
 
     may_end_with: ClassVar[frozenset[int]] = frozenset({0, 69})
@@ -141,7 +141,8 @@ class FailoverRound(KillRound):
         return f"{self._url}&connect_timeout=2"
 
     def _strike(self) -> bool:
-        self._waited = [logged(each, "gate.waiting") for each in self.contenders]
+        migrating = [each for each in self.contenders if logged(each, "gate.migrating")]
+        self._migrating = [(each, logged(each, "gate.waiting")) for each in migrating]
         if self.is_partition:
             self._proxy.is_open = False
             self._proxy.freeze()
@@ -164,10 +165,10 @@ class FailoverRound(KillRound):
             return_as_standby(self._replaced.server)
 
     def _is_noticed(self) -> bool:
-        """Whether no gate still believes in its frozen connections."""
+        """Whether no gate that was migrating believes in its frozen connections any more."""
         return all(
             each.process.poll() is not None or logged(each, "gate.starting") or logged(each, "gate.waiting") > waited
-            for each, waited in zip(self.contenders, self._waited, strict=True)
+            for each, waited in self._migrating
         )
 
     def _await_idle(self) -> None:

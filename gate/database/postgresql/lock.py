@@ -169,8 +169,8 @@ def _try_lock(connection: Connection, key: LockKey, database: Database) -> int:
         raise _explain_failure(error, database) from None
     if standby:
         raise DatabaseUnavailable(
-            "This database is a standby and cannot be migrated: let MIGRATION_DATABASE_URL name the primary, or wait "
-            "until this server has been promoted."
+            "This database is a standby and cannot be migrated: let MIGRATION_DATABASE_URL name the primary (with "
+            "several hosts by target_session_attrs=read-write), or wait until this server has been promoted."
         )
     if not granted:
         raise LockBusy
@@ -237,7 +237,7 @@ def _ask_second(connections: ReusedConnections, key: LockKey, first: Connection,
     """Return whether the second connection is granted the lock, too.
 
     Raises `BadSettings` if a pooler that answers has no second connection, and `DatabaseUnavailable` if the network
-    may have frozen (hazards.md 6).
+    may have frozen (hazards.md 21).
     """
     limit = POOL_WAIT_FACTOR * connections.database.answer_timeout
 
