@@ -221,6 +221,8 @@ def _second_connection(connections: ReusedConnections, key: LockKey, first: Conn
     except DatabaseUnavailable:
         _check_connection_limits(first, needed)  # "too many connections" is permanent below these
         raise
+    if granted and not _answers(first, connections.database):  # its end has released the lock
+        raise DatabaseUnavailable("The connection that holds the migration lock was lost. gate tries again.")
     if granted:
         raise BadSettings(
             "This server grants the migration lock to two connections at once, so it cannot keep migrators apart. "
