@@ -10,6 +10,7 @@ import pytest
 from demo.embedded_postgres import EmbeddedPostgres
 from tests.conftest import GateRunner, TestDatabase
 from tests.support.failover_rounds import ATTRIBUTES, Replication, crash, return_as_standby, url_of_both
+from tests.support.faulty_proxy import faulty_proxy
 from tests.support.projects import ASYNC_ENV, SYNC_ENV, Project
 
 SHORT = {"GATE_POLL_MAX": "0.5", "GATE_CONNECT_TIMEOUT": "2", "GATE_QUERY_TIMEOUT": "2"}
@@ -85,6 +86,20 @@ def test_each_driver_that_knows_several_hosts_migrates_the_promoted_standby(
     assert ended.code == 0, ended.err
     assert TestDatabase(standby, primary.name).stamped() == {"a3"}
     replication.replace(standby)
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_a_migration_passes_over_a_host_that_accepts_and_is_silent(
+    project: Project, database: TestDatabase, driver: str
+) -> None:
+    (project.folder / "migrations" / "env.py").write_text(SYNC_ENV.format(driver=driver, options=""))
+    with faulty_proxy(database.server.port) as proxy:
+        proxy.is_open = False
+        gate = GateRunner(project.folder, url_of_both([proxy.port, database.server.port], database.name, "primary"))
+        with gate.running:
+            ended = gate("migrate", **SHORT)
+    assert ended.code == 0, ended.err
+    assert database.stamped() == {"a3"}
 
 
 def any_server(ports: list[int], name: str) -> str:

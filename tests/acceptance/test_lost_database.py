@@ -215,8 +215,9 @@ def test_a_network_that_fails_while_the_lock_is_requested_is_waited_for(
 
     scene.proxy.on_message(b"pg_try_advisory_xact_lock", fail, skipped=other_requests)
     migrating = scene.gate.start("migrate", **SHORT, GATE_POLL_MAX="0.5")
-    assert migrating.await_event("gate.waiting")["kind"] == "DatabaseUnavailable"
-    scene.proxy.thaw()  # what a server does not know to be lost holds the lock
+    if other_requests:  # the first one is repeated at once
+        assert migrating.await_event("gate.waiting")["kind"] == "DatabaseUnavailable"
+        scene.proxy.thaw()  # what a server does not know to be lost holds the lock
     ended = migrating.wait()
     assert ended.code == 0, ended.err
     assert scene.database.stamped() == {"a4"}

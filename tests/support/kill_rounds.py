@@ -128,7 +128,7 @@ class KillRound:
             phase = self._phase(observer)
             killed = self._strike()
         self._recover()
-        finisher = self.gate("migrate", GATE_POLL_MAX="0.5", GATE_TIMEOUT="90")
+        finisher = self.gate("migrate", **{"GATE_POLL_MAX": "0.5", "GATE_TIMEOUT": "90", **self.limits})
         self._verify(finisher, [each.wait(120) for each in self.contenders])
         return phase if killed else "no victim"
 
