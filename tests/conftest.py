@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,12 +26,18 @@ _numbers = count(1)
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Turn every skip into a failure if GATE_TEST_REQUIRE_ALL=1: CI installs everything that the tests need."""
+    """Turn every skip into a failure if GATE_TEST_REQUIRE_ALL=1: CI installs everything that the tests need.
+
+    Record how many examples Hypothesis has drawn, for `make nightly`.
+    """
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
     if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped although GATE_TEST_REQUIRE_ALL=1: {report.longrepr}"
+    if call.when == "call" and hasattr(item, "hypothesis_statistics"):
+        passed = re.findall(r"(\d+) passing", item.hypothesis_statistics)
+        item.user_properties.append(("examples", sum(map(int, passed))))
 
 
 def pytest_configure() -> None:
@@ -40,11 +47,10 @@ def pytest_configure() -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print what the kill rounds have hit, and write it to build/kills.md."""
-    from tests.support.failover_rounds import FAILOVERS  # these use this module
-    from tests.support.kill_rounds import VICTIMS, KillTable
-    from tests.support.network_rounds import FAULTS
+    from tests.support.failover_rounds import ALL_VICTIMS  # these use this module
+    from tests.support.kill_rounds import KillTable
 
-    table = KillTable([*VICTIMS, *FAULTS, *FAILOVERS])
+    table = KillTable(ALL_VICTIMS)
     for reports in terminalreporter.stats.values():
         for report in reports:
             for name, value in getattr(report, "user_properties", ()):

@@ -15,12 +15,15 @@ from typing import ClassVar
 from demo.embedded_postgres import EmbeddedPostgres
 from tests.conftest import TestDatabase
 from tests.support.faulty_proxy import FaultyProxy, faulty_proxy
-from tests.support.kill_rounds import IN_TRANSACTIONS, KillRound, logged, works
-from tests.support.network_rounds import MAX_NOTICE, SHORT_LIMITS
+from tests.support.kill_rounds import IN_TRANSACTIONS, VICTIMS, KillRound, logged, works
+from tests.support.network_rounds import FAULTS, MAX_NOTICE, SHORT_LIMITS
 from tests.support.programs import ProgramResult, RunningProgram, await_true, descendants
 
 FAILOVERS = {"primary, synchronous": True, "primary, asynchronous": False}
 """Name of the victim -> whether each commit waits until the standby has written it."""
+
+ALL_VICTIMS = (*VICTIMS, *FAULTS, *FAILOVERS)
+"""The victims of all kinds of rounds, in the order of the table."""
 
 AIMS = ("revision", "index build", "hand-over", "before")
 """What the rounds of a victim aim at in turn."""
