@@ -199,12 +199,17 @@ def test_every_question_about_the_lock_has_a_limit(scene: Scene, question: str) 
     assert time.monotonic() - began < TIMEOUT
 
 
-NETWORK_FAULTS = (FaultyProxy.freeze, FaultyProxy.freeze_newest, FaultyProxy.reset, FaultyProxy.truncate)
+FAULTS_BETWEEN_REQUESTS = [
+    (FaultyProxy.freeze, 1),
+    (FaultyProxy.freeze_newest, 1),
+    (FaultyProxy.reset, 0),
+    (FaultyProxy.reset, 1),
+    (FaultyProxy.truncate, 1),
+]
 
 
 @one_driver
-@pytest.mark.parametrize("fault", NETWORK_FAULTS, ids=lambda fault: fault.__name__)
-@pytest.mark.parametrize("other_requests", [0, 1], ids=["of the lock", "of its check"])
+@pytest.mark.parametrize(("fault", "other_requests"), FAULTS_BETWEEN_REQUESTS)
 def test_a_network_that_fails_while_the_lock_is_requested_is_waited_for(
     scene: Scene, fault: Callable[[FaultyProxy], None], other_requests: int
 ) -> None:
