@@ -51,7 +51,7 @@ examples: $(READY) ## draw 10,000 examples for each property-based test (GATE_TE
 		tests/unit tests/acceptance/test_any_request.py tests/integration/test_missing_oracle.py
 
 .PHONY: kills
-kills: $(READY) ## kill gate, its processes, its connections and the server, 80 times each; races (GATE_TEST_ROUNDS=N)
+kills: $(READY) ## kill gate, its processes, connections and servers, and break the network, 80 times each; races (GATE_TEST_ROUNDS=N)
 	GATE_TEST_ROUNDS=$(GATE_TEST_ROUNDS) $(BIN)/pytest -n $(WORKERS) $(call record,kills) $(KILLS)
 
 KILLS := $(patsubst %,tests/acceptance/test_%.py,kill_rounds engines failover poolers replicas lock)

@@ -30,22 +30,48 @@ class EmbeddedPostgres:
 
     def start(self) -> EmbeddedPostgres:
         """Initialise the cluster at the first start, start the server and wait until it accepts connections."""
-        self.folder.chmod(0o755)
-        cluster = PostgresServer(self.folder / "data", cleanup_mode=None, postgres_version=self.version)
-        cluster.pgdata.mkdir(exist_ok=True)
+        cluster = self._cluster()
         if not (cluster.pgdata / "PG_VERSION").exists():
             with PostgresServer._lock:  # noqa: SLF001 - parallel test workers would create its user at the same time
                 cluster.ensure_pgdata_inited()
             self._allow(cluster.pgdata / "pg_hba.conf")
+        self._run(cluster.bin_path, cluster.system_user)
+        return self
+
+    def follow(self, primary: EmbeddedPostgres) -> EmbeddedPostgres:
+        """Copy a running server, start the copy as its hot standby, and wait until that accepts connections."""
+        cluster = self._cluster()
+        if cluster.system_user:
+            shutil.chown(cluster.pgdata, cluster.system_user)
+        self._copy(primary, cluster.bin_path, cluster.system_user)
+        self._run(cluster.bin_path, cluster.system_user)
+        return self
+
+    def promote(self) -> None:
+        """Make the standby a primary, and return when it accepts writes."""
+        assert self.execute("SELECT pg_promote()") == [(True,)]
+
+    def _cluster(self) -> PostgresServer:
+        self.folder.chmod(0o755)
+        cluster = PostgresServer(self.folder / "data", cleanup_mode=None, postgres_version=self.version)
+        cluster.pgdata.mkdir(mode=0o700, exist_ok=True)
+        return cluster
+
+    def _copy(self, primary: EmbeddedPostgres, programs: Path, user: str | None) -> None:
+        source = f"host=127.0.0.1 port={primary.port} user=postgres"
+        options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+        backup = [str(programs / "pg_basebackup"), "-D", str(self.folder / "data"), "-d", source, *options]
+        subprocess.run(backup, user=user, check=True, capture_output=True, cwd="/")
+
+    def _run(self, programs: Path, user: str | None) -> None:
         self.port = self.port or free_port()
-        program, data = str(cluster.bin_path / "postgres"), str(cluster.pgdata)
+        program, data = str(programs / "postgres"), str(self.folder / "data")
         command = [program, "-D", data, "-p", str(self.port), "-k", "", *self._settings()]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=cluster.system_user, cwd="/"
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=user, cwd="/"
             )
         self._await_ready()
-        return self
 
     def _settings(self) -> list[str]:
         options = ("fsync=off", "listen_addresses=127.0.0.1", "max_connections=150", *self.options)
@@ -53,7 +79,8 @@ class EmbeddedPostgres:
 
     @staticmethod
     def _allow(hba: Path) -> None:
-        hba.write_text("host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+        trusted = "".join(f"host {database} postgres 127.0.0.1/32 trust\n" for database in ("all", "replication"))
+        hba.write_text(f"{trusted}host all all 127.0.0.1/32 scram-sha-256\n")
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT

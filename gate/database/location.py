@@ -18,6 +18,14 @@ TEMPLATE_URL = "driver://user:pass@localhost/dbname"
 """The URL that `alembic init` writes into a new alembic.ini."""
 
 PLAIN_MESSAGES = (
+    (  # first, since with several hosts the text also says why the others do not answer
+        r"session is read-only|server is in hot standby mode",
+        "No server that answers accepts writes (target_session_attrs): it is a standby, or its sessions are read-only",
+    ),
+    (
+        r"server is not in hot standby mode|session is not read-only|match the target attribute requirement",
+        "No server that answers is of the kind that target_session_attrs demands",
+    ),
     (r"starting up|not yet accepting connections|recovery mode", "The database server is starting up"),
     (r"shutting down", "The database server is shutting down"),
     (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import selectors
 import signal
@@ -137,9 +138,10 @@ def _upgrade_request(plan: Plan, lock: Lock, schema: str, clock: StatementClock)
 def migration_environment(database: Database, *, dedicated: bool) -> dict[str, str]:
     """The environment of gate, with the migration's URL verbatim as DATABASE_URL, even if it came from a file.
 
-    DATABASE_URL_FILE names another URL if MIGRATION_DATABASE_URL is set (`dedicated`), so it is removed then.
+    DATABASE_URL_FILE names another URL if MIGRATION_DATABASE_URL is set (`dedicated`), so it is removed then. libpq
+    waits for each host without a limit, unless the URL, a service or PGCONNECT_TIMEOUT sets one (hazards.md 21).
     """
-    environment = dict(os.environ)
+    environment = {"PGCONNECT_TIMEOUT": str(math.ceil(database.connect_timeout)), **os.environ}
     if database.source is not None:
         environment["DATABASE_URL"] = database.url().verbatim
         if dedicated:

@@ -25,7 +25,7 @@ from gate.database.postgresql.lock import refuse_cockroachdb
 from gate.errors import BadSettings
 from gate.settings.database_url import UrlSource
 from tests.conftest import SERVER, GateRunner
-from tests.support.freezable_proxy import freezable_proxy
+from tests.support.faulty_proxy import faulty_proxy
 from tests.support.mariadb import MariaDb
 from tests.support.programs import KILL_ROUNDS, RunningProgram, await_true, children, is_running, kill_at_random
 from tests.support.projects import Project, make_project, wait_for_file, with_offline_branch
@@ -197,7 +197,7 @@ def test_a_proxy_that_lost_mariadb_and_acknowledges_ends_the_attempt_with_69(
     maria: tuple[GateRunner, str], project: Project, mariadb: MariaDb
 ) -> None:
     gate, _ = maria
-    with freezable_proxy(mariadb.port) as proxy:
+    with faulty_proxy(mariadb.port) as proxy:
         gate.url = gate.url.replace(f":{mariadb.port}", f":{proxy.port}")
         migrating = sleeping_on_mariadb(gate, project, mariadb)
         proxy.lose_server()

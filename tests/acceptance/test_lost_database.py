@@ -24,7 +24,7 @@ from gate.migration.monitor import SERVER_CHECK_INTERVAL, UNANSWERED_TIMEOUT
 from gate.process.threads import BackgroundCall
 from gate.settings.database_url import UrlSource
 from tests.conftest import SERVER, GateRunner, TestDatabase, new_database
-from tests.support.freezable_proxy import FreezableProxy, freezable_proxy
+from tests.support.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.support.programs import TIMEOUT, ProgramResult, RunningProgram, await_true
 from tests.support.projects import Project, make_project
 
@@ -44,7 +44,7 @@ class Scene(NamedTuple):
     project: Project
     server: EmbeddedPostgres
     database: TestDatabase
-    proxy: FreezableProxy
+    proxy: FaultyProxy
 
     def start(self, *words: str, **settings: str) -> RunningProgram:
         """Start a migration, and wait until its last revision runs."""
@@ -89,7 +89,7 @@ def scene(request: pytest.FixtureRequest, server: EmbeddedPostgres, tmp_path: Pa
         tmp_path / "project", driver=request.param, options=", transaction_per_migration=True"
     ).chain("a1", "a2", "a3")
     project.add("a4", "a3", SCRIPT.format(id="a4") + '\nop.execute("SELECT pg_sleep(300)")')
-    with new_database(server) as database, freezable_proxy(server.port) as proxy:
+    with new_database(server) as database, faulty_proxy(server.port) as proxy:
         gate = GateRunner(project.folder, database.url.replace(f":{server.port}", f":{proxy.port}"))
         with gate.running:
             yield Scene(gate, project, server, database, proxy)
@@ -197,6 +197,27 @@ def test_every_question_about_the_lock_has_a_limit(scene: Scene, question: str) 
             with pytest.raises(LockLost):
                 lock.verify()
     assert time.monotonic() - began < TIMEOUT
+
+
+FAULTS = (FaultyProxy.freeze_newest, FaultyProxy.reset, FaultyProxy.truncate)
+
+
+@one_driver
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_network_that_fails_while_the_lock_is_requested_is_waited_for(
+    scene: Scene, fault: Callable[[FaultyProxy], None]
+) -> None:
+    scene.project.add("a4", "a3")
+
+    def fail() -> None:
+        fault(scene.proxy)
+
+    scene.proxy.on_message(b"pg_try_advisory_xact_lock", fail, skipped=1)  # the second connection's
+    migrating = scene.gate.start("migrate", **SHORT, GATE_POLL_MAX="0.5")
+    assert migrating.await_event("gate.waiting")["kind"] == "DatabaseUnavailable"
+    ended = migrating.wait()
+    assert ended.code == 0, ended.err
+    assert scene.database.stamped() == {"a4"}
 
 
 @pytest.mark.parametrize("scene", ["psycopg", "psycopg2"], indirect=True)

@@ -23,7 +23,7 @@ from gate.errors import DatabaseUnavailable
 from gate.process import threads
 from gate.readiness.cache import VerdictCache
 from tests.conftest import TestDatabase
-from tests.support.freezable_proxy import FreezableProxy, freezable_proxy
+from tests.support.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.support.programs import TIMEOUT, await_true, start
 from tests.support.projects import Project
 
@@ -42,15 +42,15 @@ app = ready{before}
 
 
 @pytest.fixture
-def way(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[FreezableProxy]:
+def way(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
     for variable, value in LIMITS.items():
         monkeypatch.setenv(variable, value)
-    with freezable_proxy(database.server.port) as way:
+    with faulty_proxy(database.server.port) as way:
         yield way
 
 
 @pytest.fixture
-def url(database: TestDatabase, way: FreezableProxy) -> str:
+def url(database: TestDatabase, way: FaultyProxy) -> str:
     return database.url.replace(f":{database.server.port}", f":{way.port}")
 
 
@@ -71,7 +71,7 @@ ENGINES: dict[str, Callable[[str], Source]] = {
 
 @pytest.mark.parametrize("kind", ENGINES)
 def test_readiness_heals_after_a_pooled_connection_froze_and_says_so_meanwhile(
-    kind: str, database: TestDatabase, way: FreezableProxy, url: str, ini: str
+    kind: str, database: TestDatabase, way: FaultyProxy, url: str, ini: str
 ) -> None:
     database.stamp("a1")
     engine = ENGINES[kind](url)
@@ -105,7 +105,7 @@ async def until(happened: Callable[[], Awaitable[bool]]) -> None:
 
 
 def test_a_wsgi_application_heals_after_a_pooled_connection_froze(
-    database: TestDatabase, way: FreezableProxy, url: str, ini: str
+    database: TestDatabase, way: FaultyProxy, url: str, ini: str
 ) -> None:
     database.stamp("a1")
     ready = wsgi.Ready(create_engine(of_driver(url, "psycopg")), config=ini, ttl=0.1)
@@ -134,7 +134,7 @@ def test_looks_that_never_end_do_not_pile_up(database: TestDatabase, ini: str) -
 
 
 def test_a_look_whose_way_froze_does_not_keep_the_next_one_from_seeing(
-    database: TestDatabase, way: FreezableProxy, url: str, ini: str
+    database: TestDatabase, way: FaultyProxy, url: str, ini: str
 ) -> None:
     database.stamp("a3")
     inspector = ApplicationInspector(url, ini)
@@ -149,7 +149,7 @@ def test_a_look_whose_way_froze_does_not_keep_the_next_one_from_seeing(
         assert inspector.inspect().drift.verdict == "CURRENT"
 
 
-def freeze_when_it_waits(database: TestDatabase, way: FreezableProxy) -> None:
+def freeze_when_it_waits(database: TestDatabase, way: FaultyProxy) -> None:
     waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'alembic_version'::regclass"
     await_true(lambda: bool(database.execute(waits)), lambda: "no look waits for the lock")
     way.freeze()
@@ -163,7 +163,7 @@ def status(port: int) -> int:
 
 
 def test_workers_forked_while_the_look_at_the_start_hangs_look_for_themselves(
-    database: TestDatabase, way: FreezableProxy, url: str, project: Project
+    database: TestDatabase, way: FaultyProxy, url: str, project: Project
 ) -> None:
     database.stamp("a3")
     (project.folder / "app.py").write_text(
@@ -186,7 +186,7 @@ def test_workers_forked_while_the_look_at_the_start_hangs_look_for_themselves(
 
 
 def test_a_look_that_hangs_does_not_keep_the_server_from_ending(
-    database: TestDatabase, way: FreezableProxy, url: str, project: Project
+    database: TestDatabase, way: FaultyProxy, url: str, project: Project
 ) -> None:
     database.stamp("a1")
     source = f"create_engine({of_driver(url, 'psycopg')!r})"

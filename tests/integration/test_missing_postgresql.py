@@ -16,17 +16,13 @@ from gate.database.stamp import TableName
 from gate.errors import DatabaseUnavailable
 from gate.image.expectations import ExpectedTable
 from tests.conftest import TestDatabase, new_database
-from tests.nightly.debian_postgres import PROGRAMS, DebianPostgres
 from tests.support.needs import ITEMS, missing, needs, search
 from tests.support.pooler import pooler_factory
 
 
-@pytest.fixture(scope="module", params=["wheel 16", "wheel 18", "Debian"])
+@pytest.fixture(scope="module", params=[16, 18], ids="PostgreSQL {}".format)
 def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
-    if request.param == "Debian" and not PROGRAMS:
-        pytest.skip("Debian's PostgreSQL is not installed")
-    kind = DebianPostgres() if request.param == "Debian" else EmbeddedPostgres(version=int(request.param[-2:]))
-    running = kind.start()
+    running = EmbeddedPostgres(version=request.param).start()
     yield running
     running.remove()
 

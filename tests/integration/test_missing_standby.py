@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from demo.embedded_postgres import EmbeddedPostgres
 from gate.database.postgresql.missing import find_missing
 from tests.conftest import GateRunner, TestDatabase
-from tests.nightly.debian_postgres import PROGRAMS, DebianPostgres
 from tests.support.needs import ITEMS, missing, needs, record
 from tests.support.programs import await_true
 from tests.support.projects import Project
@@ -17,7 +17,7 @@ from tests.support.projects import Project
 CREATE = "CREATE TABLE items (id serial PRIMARY KEY, name text)"
 
 
-def await_replay(primary: DebianPostgres, standby: DebianPostgres) -> None:
+def await_replay(primary: EmbeddedPostgres, standby: EmbeddedPostgres) -> None:
     """Wait until the standby has applied all that the primary has written."""
     [(written,)] = primary.execute("SELECT CAST(pg_current_wal_lsn() AS text)")
     replayed = f"SELECT pg_last_wal_replay_lsn() >= '{written}'"
@@ -25,25 +25,21 @@ def await_replay(primary: DebianPostgres, standby: DebianPostgres) -> None:
 
 
 @pytest.fixture(scope="module")
-def primary() -> Iterator[DebianPostgres]:
-    if not PROGRAMS:
-        pytest.skip("Debian's PostgreSQL is not installed")
-    server = DebianPostgres()
-    server.start()
+def primary() -> Iterator[EmbeddedPostgres]:
+    server = EmbeddedPostgres().start()
     yield server
     server.remove()
 
 
 @pytest.fixture(scope="module")
-def standby(primary: DebianPostgres) -> Iterator[DebianPostgres]:
-    server = DebianPostgres()
-    server.follow(primary)
+def standby(primary: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
+    server = EmbeddedPostgres().follow(primary)
     yield server
     server.remove()
 
 
 def test_a_check_with_expectations_judges_a_standby_as_its_primary(
-    project: Project, primary: DebianPostgres, standby: DebianPostgres
+    project: Project, primary: EmbeddedPostgres, standby: EmbeddedPostgres
 ) -> None:
     primary.execute("CREATE DATABASE shop")
     origin, copy = TestDatabase(primary, "shop"), TestDatabase(standby, "shop")

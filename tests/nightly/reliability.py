@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.kill_rounds import PHASES, VICTIMS
+from tests.support.failover_rounds import ALL_VICTIMS
+from tests.support.kill_rounds import PHASES
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "build" / "nightly"
@@ -104,7 +105,7 @@ def _kills(record: Record) -> str:
 def _in_order(names: Iterator[str]) -> list[str]:
     """Return each name once, in the order of the harness."""
     found = set(names)
-    return [name for name in (*VICTIMS, *PHASES) if name in found]
+    return [name for name in (*ALL_VICTIMS, *PHASES) if name in found]
 
 
 def _examples(record: Record) -> str:

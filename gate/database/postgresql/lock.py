@@ -169,8 +169,8 @@ def _try_lock(connection: Connection, key: LockKey, database: Database) -> int:
         raise _explain_failure(error, database) from None
     if standby:
         raise DatabaseUnavailable(
-            "This database is a standby and cannot be migrated: let MIGRATION_DATABASE_URL name the primary, or wait "
-            "until this server has been promoted."
+            "This database is a standby and cannot be migrated: let MIGRATION_DATABASE_URL name the primary (with "
+            "several hosts by target_session_attrs=read-write), or wait until this server has been promoted."
         )
     if not granted:
         raise LockBusy
@@ -215,12 +215,14 @@ def _held_condition(key: LockKey, pid: int) -> str:
 
 def _second_connection(connections: ReusedConnections, key: LockKey, first: Connection, *, pooled: bool) -> Connection:
     """Return a second connection, which must be refused the lock (7.6 ms, hazards.md 3)."""
-    database, needed = connections.database, connections.needed - pooled
+    needed = connections.needed - pooled
     try:
-        granted = _ask_second(connections, key, POOL_WAIT_FACTOR * database.answer_timeout)
+        granted = _ask_second(connections, key, first, pooled=pooled)
     except DatabaseUnavailable:
         _check_connection_limits(first, needed)  # "too many connections" is permanent below these
         raise
+    if granted and not _answers(first, connections.database):  # its end has released the lock
+        raise DatabaseUnavailable("The connection that holds the migration lock was lost. gate tries again.")
     if granted:
         raise BadSettings(
             "This server grants the migration lock to two connections at once, so it cannot keep migrators apart. "
@@ -233,18 +235,38 @@ def _second_connection(connections: ReusedConnections, key: LockKey, first: Conn
     return second
 
 
-def _ask_second(connections: ReusedConnections, key: LockKey, limit: float) -> bool:
+def _ask_second(connections: ReusedConnections, key: LockKey, first: Connection, *, pooled: bool) -> bool:
+    """Return whether the second connection is granted the lock, too.
+
+    Raises `BadSettings` if a pooler that answers has no second connection, and `DatabaseUnavailable` if the network
+    may have frozen (hazards.md 21).
+    """
+    limit = POOL_WAIT_FACTOR * connections.database.answer_timeout
+
     def ask() -> bool:
         return connections.queries.use(lambda second: _try_second(second, connections.database, key))
 
     try:
         return BackgroundCall(ask).result(limit)
     except TimeoutError:
-        raise BadSettings(
-            f"The database gave gate no second connection within {limit:g} s. The lock and the migration need one "
-            "each, and a pooler with one server connection cannot provide both: point MIGRATION_DATABASE_URL directly "
-            "to PostgreSQL."
+        text = f"The database gave gate no second connection within {limit:g} s. "
+        if pooled and _answers(first, connections.database):
+            raise BadSettings(
+                f"{text}The lock and the migration need one each, and a pooler with one server connection cannot "
+                "provide both: point MIGRATION_DATABASE_URL directly to PostgreSQL."
+            ) from None
+        raise DatabaseUnavailable(
+            f"{text}The connection hangs, or a pooler has no other one: then point MIGRATION_DATABASE_URL directly to "
+            "PostgreSQL."
         ) from None
+
+
+def _answers(connection: Connection, database: Database) -> bool:
+    try:
+        execute_within(connection, "SHOW application_name", database.answer_timeout)
+    except Exception:  # noqa: BLE001 - the connection is lost
+        return False
+    return True
 
 
 def _try_second(second: Connection, database: Database, key: LockKey) -> bool:
