@@ -33,21 +33,34 @@ test: lint ## lint, then all tests; tests that need a missing program are skippe
 WORKERS ?= 2
 
 .PHONY: nightly
-nightly: applications cluster ## real applications, Kubernetes, 10,000 examples of each property-based test, 450 kills (four hours)
-	GATE_TEST_EXAMPLES=10000 $(BIN)/pytest -n $(WORKERS) --timeout 6000 tests/unit tests/acceptance/test_any_request.py \
-		tests/integration/test_missing_oracle.py
-	GATE_TEST_ROUNDS=$(GATE_TEST_ROUNDS) $(BIN)/pytest -n $(WORKERS) tests/acceptance/test_kill_rounds.py tests/acceptance/test_engines.py
-
-# For each victim of the kill rounds. GATE_TEST_SEED repeats their random choices; the result is build/kills.md.
-GATE_TEST_ROUNDS ?= 50
+nightly: applications cluster examples kills ## the next four (five hours); then write what was tried to docs/reliability.md
+	$(BIN)/python -m tests.nightly.reliability
 
 .PHONY: applications
 applications: $(READY) ## run gate with ten real applications from the package registry (one hour; 4 GB in build/)
-	$(BIN)/pytest tests/nightly
+	$(BIN)/pytest $(call record,applications) tests/nightly
 
 .PHONY: cluster
 cluster: $(READY) ## run the Kubernetes files in a real cluster on this machine (needs root; builds it once: 20 minutes of CPU)
-	@GATE_TEST_REQUIRE_ALL=1 CLUSTER=$(CLUSTER) tests/cluster/kubernetes/cluster.sh run $(BIN)/pytest tests/cluster
+	@GATE_TEST_REQUIRE_ALL=1 CLUSTER=$(CLUSTER) tests/cluster/kubernetes/cluster.sh run \
+		$(BIN)/pytest $(call record,cluster) tests/cluster
+
+.PHONY: examples
+examples: $(READY) ## draw 10,000 examples for each property-based test (GATE_TEST_EXAMPLES=N: another number)
+	GATE_TEST_EXAMPLES=$(GATE_TEST_EXAMPLES) $(BIN)/pytest -n $(WORKERS) --timeout 6000 $(call record,examples) \
+		tests/unit tests/acceptance/test_any_request.py tests/integration/test_missing_oracle.py
+
+.PHONY: kills
+kills: $(READY) ## kill gate, its processes, its connections and the server, 80 times each; races (GATE_TEST_ROUNDS=N)
+	GATE_TEST_ROUNDS=$(GATE_TEST_ROUNDS) $(BIN)/pytest -n $(WORKERS) $(call record,kills) $(KILLS)
+
+KILLS := $(patsubst %,tests/acceptance/test_%.py,kill_rounds engines failover poolers replicas lock)
+
+# For each property-based test, and for each victim. GATE_TEST_SEED repeats the random choices of the kills.
+GATE_TEST_EXAMPLES ?= 10000
+GATE_TEST_ROUNDS ?= 80
+
+record = --junit-xml build/nightly/$(1).xml
 
 # A folder for the programs, the images and the state of that cluster.
 CLUSTER ?= build/cluster

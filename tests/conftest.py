@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,12 +26,18 @@ _numbers = count(1)
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Turn every skip into a failure if GATE_TEST_REQUIRE_ALL=1: CI installs everything that the tests need."""
+    """Turn every skip into a failure if GATE_TEST_REQUIRE_ALL=1: CI installs everything that the tests need.
+
+    Record how many examples Hypothesis has drawn, for `make nightly`.
+    """
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
     if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped although GATE_TEST_REQUIRE_ALL=1: {report.longrepr}"
+    if call.when == "call" and hasattr(item, "hypothesis_statistics"):
+        passed = re.findall(r"(\d+) passing", item.hypothesis_statistics)
+        item.user_properties.append(("examples", sum(map(int, passed))))
 
 
 def pytest_configure() -> None:

@@ -1,0 +1,137 @@
+"""Writes the figures of docs/reliability.md from the records of `make nightly`; run it with `python -m`.
+
+Each part of `make nightly` records its tests as JUnit XML in build/nightly. A part that was not run is named as such.
+"""
+
+from __future__ import annotations
+
+import ast
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.kill_rounds import PHASES, VICTIMS
+
+ROOT = Path(__file__).parents[2]
+RECORDS = ROOT / "build" / "nightly"
+PAGE = ROOT / "docs" / "reliability.md"
+BEGIN, END = "<!-- figures: make nightly writes them -->\n\n", "\n<!-- end of figures -->\n"
+
+PARTS = {
+    "applications": "real applications from the package registry",
+    "cluster": "Kubernetes and Helm, in a real cluster",
+    "examples": "drawn inputs",
+    "kills": "kills, lost servers and networks, poolers, races",
+}
+"""Name of the record -> what the part tries."""
+
+
+@dataclass
+class Record:
+    """One part of the run. `examples`: module -> drawn examples; `kills`: (victim, phase) -> rounds."""
+
+    day: str
+    hours: float
+    tests: int
+    failed: int
+    examples: Counter[str] = field(default_factory=Counter)
+    properties: Counter[str] = field(default_factory=Counter)
+    kills: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def read_record(path: Path) -> Record:
+    """Read what pytest has recorded of one part."""
+    suites = ET.parse(path).getroot()
+    [suite] = suites.iter("testsuite")
+    record = Record(
+        suite.attrib["timestamp"][:10],
+        float(suite.attrib["time"]) / 3600,
+        int(suite.attrib["tests"]),
+        int(suite.attrib["failures"]) + int(suite.attrib["errors"]),
+    )
+    for case in suite.iter("testcase"):
+        for name, value in _properties(case):
+            if name == "examples":
+                module = case.attrib["classname"]
+                record.examples[module] += int(value)
+                record.properties[module] += 1
+            elif name == "kill":
+                victim, phase = ast.literal_eval(value)
+                record.kills[victim, phase] += 1
+    return record
+
+
+def _properties(case: ET.Element) -> Iterator[tuple[str, str]]:
+    for each in case.iter("property"):
+        yield each.attrib["name"], each.attrib["value"]
+
+
+def figures(records: dict[str, Record]) -> str:
+    """Return the tables: the parts, the kills, and the drawn inputs."""
+    tables = [_parts(records)]
+    if "kills" in records:
+        tables.append(_kills(records["kills"]))
+    if "examples" in records:
+        tables.append(_examples(records["examples"]))
+    return "\n".join(tables)
+
+
+def _parts(records: dict[str, Record]) -> str:
+    rows = [[meaning, *_part(records.get(part))] for part, meaning in PARTS.items()]
+    return _table(["part", "day", "hours", "tests and rounds", "failed"], rows)
+
+
+def _part(record: Record | None) -> list[str]:
+    if record is None:
+        return ["not run", "", "", ""]
+    return [record.day, f"{record.hours:.1f}", f"{record.tests:,}", str(record.failed)]
+
+
+def _kills(record: Record) -> str:
+    phases = _in_order(phase for _, phase in record.kills)
+    rows = []
+    for victim in _in_order(victim for victim, _ in record.kills):
+        hits = [record.kills[victim, phase] for phase in phases]
+        rows.append([victim, *map(str, hits), str(sum(hits))])
+    sums = [sum(record.kills[victim, phase] for victim in {v for v, _ in record.kills}) for phase in phases]
+    rows.append(["all", *map(str, sums), str(sum(sums))])
+    return _table(["what was killed or lost", *phases, "rounds"], rows)
+
+
+def _in_order(names: Iterator[str]) -> list[str]:
+    """Return each name once, in the order of the harness."""
+    found = set(names)
+    return [name for name in (*VICTIMS, *PHASES) if name in found]
+
+
+def _examples(record: Record) -> str:
+    rows = [
+        [_subject(module), str(record.properties[module]), f"{passed:,}"] for module, passed in record.examples.items()
+    ]
+    rows.append(["all", str(record.properties.total()), f"{record.examples.total():,}"])
+    return _table(["what is drawn", "properties", "examples that passed"], rows)
+
+
+def _subject(module: str) -> str:
+    """Return the first sentence of a test module, which says what it draws."""
+    path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    text = ast.get_docstring(ast.parse(path.read_text())) or module
+    return text.splitlines()[0].rstrip(".")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *("---:" for _ in header[1:])]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (header, rule, *rows))
+
+
+def main() -> None:
+    """Replace the figures of the page."""
+    records = {part: read_record(RECORDS / f"{part}.xml") for part in PARTS if (RECORDS / f"{part}.xml").exists()}
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}{figures(records)}{END}{rest.partition(END)[2]}")
+
+
+if __name__ == "__main__":
+    main()
