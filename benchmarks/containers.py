@@ -50,6 +50,9 @@ DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 CONNECT_TIMEOUT = 0.1
 """Seconds; a connection attempt before the container has its address would otherwise be repeated after a second."""
 
+MAX_REASON = 500
+"""Characters of the error because of which nothing was measured."""
+
 ANSWER_TIMEOUT = 60.0
 PAUSE = 0.005
 
@@ -76,16 +79,11 @@ class State:
 def measure(*, quick: bool) -> Section:
     if reason := _missing():
         return Section(TITLE, f"Not measured: {reason}.", [], [])
-    rounds = 1 if quick else 7
-    with _containers() as containers:
-        states = _states(containers)
-        for state in states:
-            _round(containers, state, warm_up=True)
-        measured: dict[str, list[Mapping[str, float]]] = {state.name: [] for state in states}
-        for _ in range(rounds):
-            for state in states:
-                measured[state.name].append(_round(containers, state))
-    times = {name: _by_command(each) for name, each in measured.items()}
+    rounds = 1 if quick else 5
+    try:
+        times = _measure(rounds, quick=quick)
+    except (AssertionError, RuntimeError, subprocess.TimeoutExpired) as error:  # the other measurements go on
+        return Section(TITLE, f"Not measured: {str(error)[:MAX_REASON]}", [], [])
     return Section(
         TITLE,
         "The image of the example (`Dockerfile`) under podman, the database in another container of its network. Time"
@@ -98,6 +96,19 @@ def measure(*, quick: bool) -> Section:
         ["state", "start", "time", "container runtime", "Python and application", "added", "share of the time"],
         [row for name, each in times.items() for row in _rows(name, each)],
     )
+
+
+def _measure(rounds: int, *, quick: bool) -> Mapping[str, Times]:
+    """Return the seconds by state and command."""
+    with _containers() as containers:
+        states = _states(containers, quick=quick)
+        for state in states:
+            _round(containers, state, warm_up=True)
+        measured: dict[str, list[Mapping[str, float]]] = {state.name: [] for state in states}
+        for _ in range(rounds):
+            for state in states:
+                measured[state.name].append(_round(containers, state))
+    return {name: _by_command(each) for name, each in measured.items()}
 
 
 def _missing() -> str:
@@ -115,16 +126,19 @@ def _containers() -> Iterator[Containers]:
         containers.remove()
 
 
-def _states(containers: Containers) -> list[State]:
+def _states(containers: Containers, *, quick: bool) -> list[State]:
+    """Return what is compared; a quick run leaves out the two cold states."""
+    current, behind = (_template(containers, revision) for revision in ("heads", PREVIOUS))
+    warm = [
+        State(CURRENT, containers.image, current),
+        State("one revision is pending, `RUN_MIGRATIONS=1`", containers.image, behind, migrates=True),
+    ]
+    if quick:
+        return warm
     cold = f"{containers.image}-without-caches"
     with tempfile.TemporaryDirectory() as folder:
         containers.build_from(WITHOUT_CACHES.format(image=containers.image), cold, Path(folder))
-    current, behind = (_template(containers, revision) for revision in ("heads", PREVIOUS))
-    states = [
-        State(CURRENT, containers.image, current),
-        State("current, without bytecode caches", cold, current),
-        State("one revision is pending, `RUN_MIGRATIONS=1`", containers.image, behind, migrates=True),
-    ]
+    states = [*warm, State("current, without bytecode caches", cold, current)]
     if os.access(DROP_CACHES, os.W_OK):
         states.append(State("current, page cache dropped", containers.image, current, drop_caches=True))
     return states
