@@ -10,13 +10,16 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from benchmarks import (
     chart,
     check,
+    containers,
     endpoint,
     expectations,
+    floors,
     pages,
     report,
     scaling,
@@ -28,6 +31,7 @@ from benchmarks import (
     waiting,
 )
 from benchmarks.check import CheckCosts
+from benchmarks.floors import Floors
 from benchmarks.section import Section
 from benchmarks.workspace import Workspace, workspace
 
@@ -46,17 +50,23 @@ class Benchmarks:
     @property
     def measurements(self) -> dict[str, Callable[[], Iterable[Section]]]:
         return {
+            "floors": lambda: [self.floors.section()],
             "check": self._check,
             "expectations": lambda: [expectations.measure(self._workspace)],
             "schemas": lambda: [schemas.measure(self._workspace)],
             "scaling": lambda: [scaling.measure(self._workspace)],
             "endpoint": lambda: [endpoint.measure(self._workspace)],
-            "waiting": lambda: [waiting.measure(self._workspace)],
+            "waiting": lambda: [waiting.measure(self._workspace, self.floors)],
             "start-after-migration": lambda: [server_start.after_the_migration(self._workspace)],
             "table-locks": lambda: [table_locks.measure(self._workspace)],
+            "containers": lambda: [containers.measure(quick=self._workspace.quick)],
             "tenants": lambda: [tenants.measure(self._workspace)],
-            "replicas": lambda: [server_start.replicas(self._workspace)],
+            "replicas": lambda: [server_start.replicas(self._workspace, self.floors)],
         }
+
+    @cached_property
+    def floors(self) -> Floors:
+        return floors.measure(self._workspace)
 
     def _check(self) -> Iterable[Section]:
         self.check_costs = check.measure(self._workspace)
@@ -94,7 +104,7 @@ def _write(folder: Path, text: str, check_costs: CheckCosts) -> None:
 def _write_pages(folder: Path | None, check_costs: CheckCosts, sections: Sequence[Section]) -> None:
     readme, costs = HERE.parent / "README.md", HERE.parent / "docs" / "costs.md"
     updated = {
-        readme: pages.with_sentences(readme.read_text(), check_costs),
+        readme: pages.with_sentences(readme.read_text(), check_costs, sections),
         costs: pages.with_cost_tables(costs.read_text(), check_costs, sections),
     }
     for path, text in updated.items():

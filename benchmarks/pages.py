@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from benchmarks import containers
 from benchmarks.check import ALEMBIC, ALEMBIC_WITH_APP, BASELINE, CHECK, RUN, SMALL, CheckCosts
 from benchmarks.measure import median_of, memory, wall
 from benchmarks.report import table
@@ -27,13 +28,23 @@ WAITING = (
     "commit to start while a gate migrates, median",
 )
 
+MORE = (
+    "`gate check` with / without `gate-expected.json`, 100 tables",
+    "`gate check` with / without `gate-expected.json`, 1,000 tables",
+    "`gate check` over 1,000 schemas / one",
+    "`gate check` over 10,000 schemas / one",
+    "200 schemas: gate / the loop of `alembic`",
+    "longest SELECT with the time-out",
+)
+"""Figures of larger images and databases; a quick run lacks some."""
+
 
 def with_cost_tables(page: str, check_costs: CheckCosts, sections: Sequence[Section]) -> str:
     return _replace_figures(page, "\n".join(_tables(check_costs, sections)))
 
 
-def with_sentences(page: str, check_costs: CheckCosts) -> str:
-    return _replace_figures(page, _sentences(check_costs))
+def with_sentences(page: str, check_costs: CheckCosts, sections: Sequence[Section]) -> str:
+    return _replace_figures(page, _sentences(check_costs) + _container_sentence(sections))
 
 
 def _replace_figures(page: str, new: str) -> str:
@@ -65,5 +76,25 @@ def _tables(check_costs: CheckCosts, sections: Sequence[Section]) -> Iterator[st
             for name, label in NAMES.items()
         ],
     )
-    measured = {target.name: target.row()[1] for section in sections for target in section.targets}
+    measured = {target.name: target.value for section in sections for target in section.targets}
     yield table(["waiting", "measured"], [[name, measured[name]] for name in WAITING])
+    yield table(
+        ["larger images and databases", "measured"], [[name, measured[name]] for name in MORE if name in measured]
+    )
+    if section := _container_section(sections):
+        yield "From `podman run` to the first answer of the example's server; each row starts a container:\n"
+        yield table(section.header, section.rows)
+
+
+def _container_section(sections: Sequence[Section]) -> Section | None:
+    """Return the section of the containers if this machine could measure it."""
+    return next((section for section in sections if section.title == containers.TITLE and section.rows), None)
+
+
+def _container_sentence(sections: Sequence[Section]) -> str:
+    section = _container_section(sections)
+    if section is None:
+        return ""
+    rows = {(state, name): cells for state, name, *cells in section.rows}
+    time, *_, added, share = rows[containers.CURRENT, containers.GATE]
+    return f"The example's server answers {time} after `podman run`; {added} of that ({share}) are gate's.\n"

@@ -1,11 +1,11 @@
-"""Writes RESULTS.md: the targets, then each table with its method."""
+"""Writes RESULTS.md: the missed targets, all targets, then each table with its method."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from benchmarks.section import Section
+from benchmarks.section import Section, Target
 
 PREFACE = """\
 The costs of gate
@@ -20,18 +20,27 @@ def document(command: str, system_info: Sequence[Sequence[str]], sections: Seque
     targets = [target for section in sections for target in section.targets]
     parts = [
         PREFACE.format(command=command),
+        *_missed([target for target in targets if not target.met]),
+        "\nTargets\n-------\n",
+        _wrapped("The last column is filled where a value is near its limit: what gate cannot avoid (see Floors)."),
+        table(["quantity", "measured", "target", "met", "floor"], [target.row() for target in targets]),
+        "\nThe machine\n-----------\n",
         table(["", ""], system_info),
         f"![Bars: gate check beside a bare script and alembic current]({chart})\n" if chart else "",
-        "\nTargets\n-------\n",
-        table(["quantity", "measured", "target", "met"], [target.row() for target in targets]),
-        *(
-            _wrapped(f"{target.name}: {target.explanation}")
-            for target in targets
-            if target.explanation and not target.met
-        ),
         *(part for section in sections for part in _section(section)),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _missed(targets: Sequence[Target]) -> Iterator[str]:
+    yield "\nMissed\n------\n"
+    if not targets:
+        yield "All targets are met.\n"
+    for target in targets:
+        parts = [f"**{target.name}**: {target.value}, the target is {target.bound}."]
+        parts += [f"Reason: {target.reason}"] if target.reason else []
+        parts += [f"What would change it: {target.remedy}"] if target.remedy else []
+        yield _wrapped(" ".join(parts))
 
 
 def _section(section: Section) -> Iterator[str]:

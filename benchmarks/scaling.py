@@ -45,7 +45,13 @@ def measure(workspace: Workspace) -> Section:
             for n, part in enumerate(PARTS)
         ],
         [
-            Target(f"{part}: cost per revision, {sizes[-1]:,} / {sizes[0]:,} revisions", ratio, MAX_GROWTH)
+            Target(
+                f"{part}: cost per revision, {sizes[-1]:,} / {sizes[0]:,} revisions",
+                ratio,
+                MAX_GROWTH,
+                reason="more revisions than the CPU's caches hold.",
+                remedy="squashing old revisions.",
+            )
             for part, ratio in zip(PARTS, growth, strict=True)
         ],
     )

@@ -48,7 +48,16 @@ def measure(workspace: Workspace) -> Section:
         f" {rounds} round(s); the longest SELECT is the longest of all rounds.",
         ["command", "longest SELECT", "end of the migration after that of the transaction"],
         [_row(name, each) for name, each in scenes.items()],
-        [Target("longest SELECT with the time-out", max(each.longest for each in limited), LIMIT + 1, "s")],
+        [
+            Target(
+                "longest SELECT with the time-out",
+                max(each.longest for each in limited),
+                LIMIT + 1,
+                "s",
+                reason="the SELECT waits behind the migration's lock request until the time-out.",
+                remedy="a shorter `GATE_TABLE_LOCK_TIMEOUT`.",
+            )
+        ],
     )
 
 
