@@ -355,6 +355,8 @@ class Shop:
         address = self.kubectl.get("service", "shop")["spec"]["clusterIP"]
         command = [str(SCRIPT), "in", sys.executable, str(CLIENT), address, path]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            process.stdout.readline()
             client = Client()
             yield client
             out, _ = process.communicate("", timeout=120)

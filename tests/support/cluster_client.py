@@ -1,6 +1,7 @@
 """Requests a path all the time until standard input ends, then prints the answers and the failures as JSON.
 
-Each request has a connection of its own, so that each may reach another pod.
+Each request has a connection of its own, so that each may reach another pod. Before that it waits until the Service
+forwards to its pods, which kube-proxy may do some seconds after they are ready, and prints a line.
 """
 
 from __future__ import annotations
@@ -19,28 +20,49 @@ REQUEST_TIMEOUT = 30.0
 
 PAUSE = 0.02
 
+ANSWERS_AT_FIRST = 20
+"""So many answers in a row show that the Service forwards to all of its pods."""
+
+READY_TIMEOUT = 60.0
+"""Seconds."""
+
 
 def ask(address: str, path: str, ended: threading.Event, answers: Counter[str], failures: list[str]) -> None:
     while not ended.wait(PAUSE):
         began = time.strftime("%H:%M:%S")
-        connection = HTTPConnection(address, 80, timeout=REQUEST_TIMEOUT)
-        try:
-            connection.request("GET", path, headers={"Connection": "close"})
-            answer = connection.getresponse()
-            body = answer.read().decode()
-        except (OSError, HTTPException) as error:
-            failures.append(f"{began} {error!r}")
+        status, body = request(address, path)
+        if status == HTTPStatus.OK:
+            answers[body] += 1
         else:
-            if answer.status == HTTPStatus.OK:
-                answers[body] += 1
-            else:
-                failures.append(f"{began} {answer.status} {body}")
-        finally:
-            connection.close()
+            failures.append(f"{began} {status} {body}")
+
+
+def request(address: str, path: str) -> tuple[int, str]:
+    """Return status and body of an answer, or 0 and the error."""
+    connection = HTTPConnection(address, 80, timeout=REQUEST_TIMEOUT)
+    try:
+        connection.request("GET", path, headers={"Connection": "close"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    except (OSError, HTTPException) as error:
+        return 0, repr(error)
+    finally:
+        connection.close()
+
+
+def await_service(address: str, path: str) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT
+    in_a_row = 0
+    while in_a_row < ANSWERS_AT_FIRST and time.monotonic() < deadline:
+        time.sleep(PAUSE)
+        in_a_row = in_a_row + 1 if request(address, path)[0] == HTTPStatus.OK else 0
 
 
 def main() -> None:
     address, path = sys.argv[1:]
+    await_service(address, path)
+    sys.stdout.write("asks\n")
+    sys.stdout.flush()
     ended, answers, failures = threading.Event(), Counter[str](), list[str]()
     threads = [threading.Thread(target=ask, args=(address, path, ended, answers, failures)) for _ in range(CONNECTIONS)]
     for thread in threads:
