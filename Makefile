@@ -33,7 +33,7 @@ test: lint ## lint, then all tests; tests that need a missing program are skippe
 WORKERS ?= 2
 
 .PHONY: nightly
-nightly: applications cluster examples kills ## the next four (five hours); then write what was tried to docs/reliability.md
+nightly: applications cluster examples kills lowest ## the next five (five hours); then write what was tried to docs/reliability.md
 	$(BIN)/python -m tests.nightly.reliability
 
 .PHONY: applications
@@ -55,6 +55,10 @@ kills: $(READY) ## kill gate, its processes, connections and servers, and break 
 	GATE_TEST_ROUNDS=$(GATE_TEST_ROUNDS) $(BIN)/pytest -n $(WORKERS) $(call record,kills) $(KILLS)
 
 KILLS := $(patsubst %,tests/acceptance/test_%.py,kill_rounds engines failover poolers replicas lock)
+
+.PHONY: lowest
+lowest: $(READY) ## run more of the tests with the lowest versions that pyproject.toml promises than make test does
+	GATE_TEST_LOWEST=all $(BIN)/pytest $(call record,lowest) tests/acceptance/test_packaging.py
 
 # For each property-based test, and for each victim. GATE_TEST_SEED repeats the random choices of the kills.
 GATE_TEST_EXAMPLES ?= 10000

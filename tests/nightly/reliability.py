@@ -25,6 +25,7 @@ PARTS = {
     "cluster": "Kubernetes and Helm, in a real cluster",
     "examples": "drawn inputs",
     "kills": "kills, lost servers and networks, poolers, races",
+    "lowest": "packages, and the lowest versions of what gate needs",
 }
 """Name of the record -> what the part tries."""
 

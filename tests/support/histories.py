@@ -20,7 +20,7 @@ from sqlalchemy import Connection, create_engine
 
 from gate.image.revision_graph import Revision, RevisionGraph
 
-EXAMPLES = int(os.environ.get("GATE_TEST_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("GATE_TEST_EXAMPLES", "100"))
 drawn = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 

@@ -137,8 +137,12 @@ def await_true(
     explain: Callable[[], str],
     process: subprocess.Popen[str] | None = None,
     timeout: float = TIMEOUT,
+    interval: float = 0.02,
 ) -> None:
-    """Wait until `condition` is true. Fail after `timeout` seconds, or when `process` exits while it is false."""
+    """Wait until `condition` is true. Fail after `timeout` seconds, or when `process` exits while it is false.
+
+    `interval`: seconds between two calls of `condition`.
+    """
     deadline = time.monotonic() + timeout
     while not condition():
         if process is not None and process.poll() is not None:
@@ -146,7 +150,7 @@ def await_true(
             assert condition(), f"exited with {process.returncode}: {explain()}"
             return
         assert time.monotonic() < deadline, explain()
-        time.sleep(0.02)
+        time.sleep(interval)
 
 
 def children(pid: int) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -93,6 +94,7 @@ class Import:
     eager: bool
 
 
+@cache
 def modules() -> list[str]:
     """All modules below `gate`, dotted; a folder's own `__init__` is named after the folder."""
     paths = (path.relative_to(SOURCE).with_suffix("") for path in SOURCE.rglob("*.py"))
@@ -115,10 +117,12 @@ def below(name: str) -> set[str]:
     return {name}.union(*map(below, MAY_IMPORT[name]))
 
 
+@cache
 def tree(module: str) -> ast.Module:
     return ast.parse(file_of(module).read_bytes())
 
 
+@cache
 def imports(module: str) -> list[Import]:
     return [*_imports(tree(module), eager=True)]
 

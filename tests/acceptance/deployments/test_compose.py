@@ -25,11 +25,11 @@ from tests.support.containers import (
     UTF8,
     Container,
     Containers,
+    await_podman,
     podman,
     podman_output,
 )
 from tests.support.docs import log_excerpts
-from tests.support.programs import await_true
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
 
@@ -104,7 +104,7 @@ def compose(containers: Containers, tmp_path: Path, request: pytest.FixtureReque
     files = (ROOT / request.param, tmp_path / "standins.yaml")
     project = Compose(f"gate-test-{secrets.token_hex(4)}", files, tag)
     yield project
-    project("--profile=migrate", "--profile=post-deploy", "down", "--volumes", "--timeout=2")
+    project("--profile=migrate", "--profile=post-deploy", "down", "--volumes", "--timeout=0")
 
 
 @pytest.mark.parametrize("file", ["compose.yaml", "compose.wait.yaml", "compose.tenants.yaml"])
@@ -131,7 +131,7 @@ def test_the_server_starts_after_the_one_shot_has_migrated(compose: Compose) -> 
     for service, line in log_excerpts("compose", "A one-shot migration service"):
         assert re.search(line, compose.service(service).logs())
     assert len(json.loads(web.get("/items"))) == 2
-    await_true(lambda: compose.healthy("web"), web.logs)
+    await_podman(lambda: compose.healthy("web"), web.logs)
     status = podman_output("exec", web.name, "cat", "/proc/1/status")
     assert "CapEff:\t0000000000000000" in status
     assert "NoNewPrivs:\t1" in status
@@ -167,9 +167,9 @@ def test_the_one_shot_is_tried_again_after_the_database_went_away(
     migrate = compose.start_one_shot(containers.build_changed(SLEEPS_ONCE, tmp_path))
     migrate.await_event("gate.revision_started", lambda event: event["revision"] == "0003")
     compose.execute(GO_ON)
-    await_true(lambda: compose.execute(TERMINATE) == "t", migrate.logs)
+    await_podman(lambda: compose.execute(TERMINATE) == "t", migrate.logs)
     migrate.await_event("gate.migrated")
-    await_true(lambda: (migrate.state("Status"), migrate.state("ExitCode")) == ("exited", "0"), migrate.logs)
+    await_podman(lambda: (migrate.state("Status"), migrate.state("ExitCode")) == ("exited", "0"), migrate.logs)
     assert [event["kind"] for event in migrate.events() if event["event"] == "gate.failed"] == ["DatabaseLost"]
     assert compose.execute("SELECT version_num FROM alembic_version") == "0003"
 
@@ -184,8 +184,8 @@ def test_a_one_shot_that_fails_is_repeated_three_times_and_then_given_up(
         return [event["kind"] for event in migrate.events() if event["event"] == "gate.failed"]
 
     for tries in range(1, 5):
-        await_true(partial(lambda tries: len(failures()) >= tries, tries), migrate.logs)
-    await_true(lambda: migrate.state("Status") == "exited", migrate.logs)
+        await_podman(partial(lambda tries: len(failures()) >= tries, tries), migrate.logs)
+    await_podman(lambda: migrate.state("Status") == "exited", migrate.logs)
     assert migrate.state("ExitCode") == "65"
     assert failures() == ["MigrationFailed"] * 4
 
@@ -197,7 +197,7 @@ def test_a_restart_of_the_database_kills_no_server(compose: Compose) -> None:
     before = podman_output("inspect", "--format={{.State.StartedAt}}", web.name)
     assert len(json.loads(web.get("/items"))) == 2
     podman_output("restart", "--time=1", compose.service("db").name)
-    await_true(lambda: compose.healthy("web"), web.logs)
+    await_podman(lambda: compose.healthy("web"), web.logs)
     assert podman_output("inspect", "--format={{.State.StartedAt}}", web.name) == before
 
 
@@ -210,7 +210,7 @@ def test_the_server_waits_by_itself_until_somebody_migrates(compose: Compose) ->
     assert not compose.healthy("web")
     compose("--profile=migrate", "run", "--rm", "migrate")
     web.await_event("gate.starting")
-    await_true(lambda: compose.healthy("web"), web.logs)
+    await_podman(lambda: compose.healthy("web"), web.logs)
     assert len(json.loads(web.get("/items"))) == 2
 
 
@@ -219,7 +219,7 @@ def test_the_server_migrates_by_itself_if_told_so(compose: Compose) -> None:
     compose.up(RUN_MIGRATIONS="1")
     web = compose.service("web")
     web.await_event("gate.migrated")
-    await_true(lambda: compose.healthy("web"), web.logs)
+    await_podman(lambda: compose.healthy("web"), web.logs)
 
 
 def _ended_well(container: Container) -> bool:
@@ -229,13 +229,13 @@ def _ended_well(container: Container) -> bool:
 @pytest.mark.parametrize("compose", ["compose.tenants.yaml"], indirect=True)
 def test_two_containers_share_the_schemas_of_the_tenants(compose: Compose) -> None:
     compose("up", "--detach", "db")
-    await_true(lambda: "1" in podman(*compose.psql("SELECT 1")).stdout, compose.service("db").logs)
+    await_podman(lambda: "1" in podman(*compose.psql("SELECT 1")).stdout, compose.service("db").logs)
     tenants = [f"tenant_{number:02}" for number in range(24)]
     compose.execute("; ".join(f"CREATE SCHEMA {name}" for name in tenants))
     compose("up", "--detach", "--scale", "migrate=2", "migrate")
     both = [Container(f"{compose.project}_migrate_{number}") for number in (1, 2)]
     for each in both:
-        await_true(partial(_ended_well, each), each.logs)
+        await_podman(partial(_ended_well, each), each.logs)
     shares = [[event["schema"] for event in c.events() if event["event"] == "gate.schema_migrated"] for c in both]
     assert all(shares), "both had a share"
     assert sorted(shares[0] + shares[1]) == tenants

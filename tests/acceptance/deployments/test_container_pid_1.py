@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.containers import Containers, podman, podman_output
-from tests.support.programs import await_true
+from tests.support.containers import Containers, await_podman, podman, podman_output
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
 
@@ -70,7 +69,7 @@ def test_orphans_of_the_server_are_reaped_with_an_init_in_front_and_only_then(
     web.await_log("orphan")
     pid = web.logs().partition("orphan ")[2].split()[0]
     state = ("exec", web.name, "sed", "-E", r"s/.*\) (.).*/\1/", f"/proc/{pid}/stat")
-    await_true(lambda: podman(*state).stdout.strip() == left, lambda: podman(*state).stdout)
+    await_podman(lambda: podman(*state).stdout.strip() == left, lambda: podman(*state).stdout)
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.containers import Container, Containers, podman, podman_output
+from tests.support.containers import Container, Containers, await_podman, podman, podman_output
 from tests.support.docs import log_excerpts
 from tests.support.manifests import Resource, containers_of, overlay, resource_of_kind
-from tests.support.programs import await_true
 
 pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.timeout(600)]
 
@@ -76,7 +75,7 @@ class Player:
         def find(container: str) -> Container:
             found = Container(f"{name}-{container}")
             started = ("inspect", "--format={{.State.StartedAt.Year}}", found.name)
-            await_true(lambda: podman(*started).stdout.strip() not in {"", "1"}, lambda: f"{found.name}: {done}")
+            await_podman(lambda: podman(*started).stdout.strip() not in {"", "1"}, lambda: f"{found.name}: {done}")
             return found
 
         return find
@@ -126,7 +125,7 @@ def test_a_lost_database_kills_no_server(player: Player) -> None:
     web = player.play(deployment)("web")
     serves(web)
     player.containers.block_connections(player.url)
-    await_true(lambda: "500" in web.try_to_get("/items").stderr, web.logs)
+    await_podman(lambda: "500" in web.try_to_get("/items").stderr, web.logs)
     for probe in ("livenessProbe", "readinessProbe"):
         web.get(spec[probe]["httpGet"]["path"])
 
@@ -144,9 +143,9 @@ def test_init_wait_holds_the_pod_and_the_job_lets_it_go(player: Player) -> None:
         == "read-only"
     )
     job = player.play(resource_of_kind(overlay("job"), "Job"))("migrate")
-    await_true(lambda: ended_well(job), job.logs)
+    await_podman(lambda: ended_well(job), job.logs)
     assert job.event("gate.migrated")
-    await_true(lambda: ended_well(waiting), waiting.logs)
+    await_podman(lambda: ended_well(waiting), waiting.logs)
     for _, line in log_excerpts("kubernetes", "A migration Job"):
         assert re.search(line, waiting.logs())
     serves(pod("web"))
@@ -157,11 +156,11 @@ def test_the_second_job_applies_what_may_wait_after_the_pods_serve(player: Playe
     player.image = image
     pod = player.play(resource_of_kind(overlay("job"), "Deployment"))
     job = player.play(resource_of_kind(overlay("job"), "Job"))("migrate")
-    await_true(lambda: ended_well(job), job.logs)
+    await_podman(lambda: ended_well(job), job.logs)
     assert "(0004)" in (job.event("gate.migrated") or {})["message"]
     serves(pod("web"), "DEFERRED")
     second = player.play(resource_of_kind(overlay("post-deploy"), "Job"))("migrate")
-    await_true(lambda: ended_well(second), second.logs)
+    await_podman(lambda: ended_well(second), second.logs)
     assert player.containers.execute(player.url, "SELECT version_num FROM alembic_version") == "0004"
     assert len(json.loads(pod("web").get("/items"))) == 2
 
@@ -195,11 +194,11 @@ def test_two_pods_share_the_schemas_of_the_tenants_and_the_server_waits_for_all(
     job = resource_of_kind(overlay("tenants"), "Job")
     pods = [player.play(job)("migrate") for _ in range(2)]
     for pod in pods:
-        await_true(partial(ended_well, pod), pod.logs)
+        await_podman(partial(ended_well, pod), pod.logs)
     shares = [[event["schema"] for event in pod.events() if event["event"] == "gate.schema_migrated"] for pod in pods]
     assert all(shares), "both had a share"
     assert sorted(shares[0] + shares[1]) == tenants
-    await_true(lambda: ended_well(waiting), waiting.logs)
+    await_podman(lambda: ended_well(waiting), waiting.logs)
     assert json.loads(server("web").get("/health/ready"))["verdict"] == "CURRENT"
 
 
