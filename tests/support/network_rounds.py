@@ -37,7 +37,7 @@ notices after 2 + 2 + 2 s, cancels within two and asks for five what is left; a 
 MAX_PAUSE = 3.0
 """Seconds: the longest freeze that ends before a gate must have noticed it."""
 
-MAX_MESSAGE_DELAY = 0.15
+MAX_MESSAGE_DELAY = 0.1
 """Seconds that each message is late. A migration sends a few hundred."""
 
 FAULTS: dict[str, Callable[[FaultyProxy], None]] = {
