@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from gate import redaction
+from gate import log, redaction
 
 hypothesis.settings.register_profile(
     "gate",
@@ -27,3 +27,9 @@ def reset_known_passwords() -> Iterator[None]:
     yield
     redaction._known.clear()
     redaction._sources.clear()
+
+
+@pytest.fixture(autouse=True)
+def reset_log() -> None:
+    """The configuration of the log is global: a test may have chosen a level above that of the next one's events."""
+    log.configure("json")
