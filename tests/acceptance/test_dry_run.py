@@ -294,6 +294,7 @@ def test_processes_of_the_dry_run_are_gone_before_the_upgrade(
     gate: GateRunner, database: TestDatabase, tmp_path: Path
 ) -> None:
     # As a proxy to the database, which listens on a port, may be started by env.py.
+    # Clients are given ports from 32768 on.
     proxy = "import socket, subprocess, sys\nwith socket.create_server(('127.0.0.1', 0)) as server:\n    pass\n"
     listen = (
         "import socket, time; s = socket.create_server(('127.0.0.1', {port})); print(1, flush=True); time.sleep(60)"
@@ -301,7 +302,7 @@ def test_processes_of_the_dry_run_are_gone_before_the_upgrade(
     port_file = tmp_path / "port"
     environment = (
         f"import os, subprocess, sys\nfrom pathlib import Path\nport_file = Path({str(port_file)!r})\n{proxy}"
-        "if not port_file.exists():\n    port_file.write_text(str(55000 + os.getpid() % 5000))\n"
+        "if not port_file.exists():\n    port_file.write_text(str(20000 + os.getpid() % 10000))\n"
         f"code = {listen!r}.format(port=port_file.read_text())\n"
         "proxy = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)\n"
         "assert proxy.stdout.read(1) == b'1'\n" + SYNC_ENV.format(driver="psycopg", options="")
