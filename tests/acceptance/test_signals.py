@@ -231,7 +231,7 @@ def test_a_storm_of_signals_before_the_server_starts_ends_gate_or_the_server(
     gate: GateRunner, database: TestDatabase, order: tuple[signal.Signals, ...]
 ) -> None:
     database.stamp("a3")
-    server = ["sh", "-c", "echo started; sleep 60"]
+    server = ["sh", "-c", "echo started; exec sleep 60"]
     starting = gate.start("run", "--", *server)
     starting.await_event("gate.current")
     storm(starting, order)
