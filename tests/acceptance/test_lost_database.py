@@ -132,7 +132,12 @@ def test_a_database_that_goes_away_in_a_migration_is_69_and_the_next_run_finishe
     assert scene.database.stamped() == {"a4"}
 
 
-@pytest.mark.parametrize("kept", [False, True], ids=["its session is gone", "its session has finished"])
+@pytest.mark.parametrize(
+    ("scene", "kept"),
+    [*((driver, False) for driver in DRIVERS), ("psycopg", True)],
+    indirect=["scene"],
+    ids=[*(f"{driver}, its session is gone" for driver in DRIVERS), "its session has finished"],
+)
 def test_a_migration_that_waits_for_an_answer_that_never_comes_is_69(scene: Scene, *, kept: bool) -> None:
     scene.project.add("a4", "a3", "op.execute(\"SELECT pg_sleep(3), 'pg_sleep(300)'\")")
     migrating = scene.start()
