@@ -104,7 +104,8 @@ clean: ## delete everything that the other targets created
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamp file is written last, so that make repeats an interrupted installation. pip is upgraded first, because
-# dependency groups need pip 25.1.
+# dependency groups need pip 25.1. gate is compiled for the tests, which start it thousands of times: where
+# PYTHONDONTWRITEBYTECODE is set, each start would compile it again.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 		|| { echo 'gate $(NEEDS_PYTHON)' >&2; exit 1; }
@@ -112,6 +113,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --constraint constraints.txt pip
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group test --group docs
+	@$(BIN)/python -m compileall -q gate
 	@touch $@
 
 $(READY_TO_BENCH): $(READY)
