@@ -25,6 +25,7 @@ from gate.readiness.cache import VerdictCache
 from gate.settings.arguments import COMMANDS
 from gate.settings.settings import Decision, Policy
 from gate.settings.variables import SETTINGS
+from tests.nightly.reliability import END, with_figures
 from tests.support.docs import ALL, PAGES, README, ROOT, blocks, sections, table, tables
 from tests.support.programs import GATE_COMMAND, start
 from tests.unit.test_layers import FOUNDATION, MAY_IMPORT
@@ -69,6 +70,15 @@ def test_every_variable_of_gate_that_a_document_names_is_a_setting() -> None:
 def test_commands_are_those_of_the_code() -> None:
     told = {re.findall(r"gate (\w+)", command)[0]: meaning for command, meaning in table("command", "what it does")}
     assert told == COMMANDS
+
+
+def test_new_figures_of_reliability_leave_the_rest_of_the_page() -> None:
+    page = PAGES["reliability"]
+    written_once = with_figures(page, {})
+    assert "| drawn inputs | not run |" in written_once
+    assert with_figures(written_once, {}) == written_once
+    assert written_once.split(END)[1] == page.split(END)[1]
+    assert "## Found and mended" in page.split(END)[1]
 
 
 @pytest.mark.parametrize("name", TABLES)

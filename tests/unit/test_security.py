@@ -1,4 +1,4 @@
-"""Each promise in SECURITY.md and docs/hazards.md names existing tests, and comments cite existing hazards."""
+"""Each promise and each fault that a page names has existing tests, and comments cite existing hazards."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SECURITY, HAZARDS = ((ROOT / name).read_text() for name in ("SECURITY.md", "docs/hazards.md"))
+SECURITY, HAZARDS, RELIABILITY = (
+    (ROOT / name).read_text() for name in ("SECURITY.md", "docs/hazards.md", "docs/reliability.md")
+)
 GUARANTEES = SECURITY.split("## What gate guarantees")[1].split("\n## ")[0].split("\n- ")[1:]
 SECTIONS = HAZARDS.split("\n## ")[1:]
-NAMED = sorted(set(re.findall(r"`(test_\w+(?:\.py)?)`", SECURITY + HAZARDS)))
+NAMED = sorted(set(re.findall(r"`(test_\w+(?:\.py)?)`", SECURITY + HAZARDS + RELIABILITY)))
 TESTS = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
 
 
