@@ -128,14 +128,18 @@ def test_a_history_that_another_migration_undoes_is_not_migrated_for_ever(
     assert sections(ended, "gate.migrating") == ["a", "b"]
 
 
+def stay_because_of_b(gate: GateRunner, two: Histories, termination_log: Path) -> RunningProgram:
+    """Start a gate that migrates a, fails in b and keeps running."""
+    two.b.add("b2", "b1", 'op.execute("SELECT 1/0")')
+    settings = {"RUN_MIGRATIONS": "1", "GATE_ON_FAILURE": "stay", "GATE_TERMINATION_LOG": str(termination_log)}
+    return gate.start("run", *BOTH, "--", *SERVER, **settings)
+
+
 def test_after_a_failure_gate_stays_until_both_fit(
     gate: GateRunner, two: Histories, database: TestDatabase, tmp_path: Path
 ) -> None:
-    two.b.add("b2", "b1", 'op.execute("SELECT 1/0")')
     log = tmp_path / "termination"
-    staying = gate.start(
-        "run", *BOTH, "--", *SERVER, RUN_MIGRATIONS="1", GATE_ON_FAILURE="stay", GATE_TERMINATION_LOG=str(log)
-    )
+    staying = stay_because_of_b(gate, two, log)
     event = staying.await_event("gate.staying")
     assert (event["section"], event["message"][:4]) == ("b", "[b] ")
     assert "[a]" in event["message"]
@@ -149,11 +153,8 @@ def test_the_termination_message_stays_while_one_of_several_does_not_fit(
     gate: GateRunner, two: Histories, database: TestDatabase, tmp_path: Path
 ) -> None:
     """Each attempt passes the first history again, which is no reason to empty the file."""
-    two.b.add("b2", "b1", 'op.execute("SELECT 1/0")')
     message = tmp_path / "termination"
-    staying = gate.start(
-        "run", *BOTH, "--", *SERVER, RUN_MIGRATIONS="1", GATE_ON_FAILURE="stay", GATE_TERMINATION_LOG=str(message)
-    )
+    staying = stay_because_of_b(gate, two, message)
     staying.await_event("gate.staying")
     read = []
 
