@@ -29,23 +29,26 @@ READY_TIMEOUT = 60.0
 
 def ask(address: str, path: str, ended: threading.Event, answers: Counter[str], failures: list[str]) -> None:
     while not ended.wait(PAUSE):
-        began = time.strftime("%H:%M:%S")
+        began, clock = time.strftime("%H:%M:%S"), time.monotonic()
         status, body = request(address, path)
         if status == HTTPStatus.OK:
             answers[body] += 1
         else:
-            failures.append(f"{began} {status} {body}")
+            failures.append(f"{began}, {time.monotonic() - clock:.1f} s: {status} {body}")
 
 
 def request(address: str, path: str) -> tuple[int, str]:
     """Return status and body of an answer, or 0 and the error."""
     connection = HTTPConnection(address, 80, timeout=REQUEST_TIMEOUT)
+    phase = "connecting"
     try:
+        connection.connect()
+        phase = "connected"
         connection.request("GET", path, headers={"Connection": "close"})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
     except (OSError, HTTPException) as error:
-        return 0, repr(error)
+        return 0, f"{phase}: {error!r}"
     finally:
         connection.close()
 
