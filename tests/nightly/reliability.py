@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.failover_rounds import ALL_VICTIMS
-from tests.support.kill_rounds import PHASES
+from tests.support.kill_rounds import KillTable
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "build" / "nightly"
@@ -32,7 +32,7 @@ PARTS = {
 
 @dataclass
 class Record:
-    """One part of the run. `examples`: module -> drawn examples; `kills`: (victim, phase) -> rounds."""
+    """One part of the run. `examples`: module -> drawn examples."""
 
     day: str
     hours: float
@@ -40,7 +40,7 @@ class Record:
     failed: int
     examples: Counter[str] = field(default_factory=Counter)
     properties: Counter[str] = field(default_factory=Counter)
-    kills: Counter[tuple[str, str]] = field(default_factory=Counter)
+    kills: KillTable = field(default_factory=lambda: KillTable(ALL_VICTIMS))
 
 
 def read_record(path: Path) -> Record:
@@ -60,8 +60,7 @@ def read_record(path: Path) -> Record:
                 record.examples[module] += int(value)
                 record.properties[module] += 1
             elif name == "kill":
-                victim, phase = ast.literal_eval(value)
-                record.kills[victim, phase] += 1
+                record.kills.add(*ast.literal_eval(value))
     return record
 
 
@@ -74,7 +73,7 @@ def figures(records: dict[str, Record]) -> str:
     """Return the tables: the parts, the kills, and the drawn inputs."""
     tables = [_parts(records)]
     if "kills" in records:
-        tables.append(_kills(records["kills"]))
+        tables.append("".join(f"{line}\n" for line in records["kills"].kills.table()))
     if "examples" in records:
         tables.append(_examples(records["examples"]))
     return "\n".join(tables)
@@ -89,23 +88,6 @@ def _part(record: Record | None) -> list[str]:
     if record is None:
         return ["not run", "", "", ""]
     return [record.day, f"{record.hours:.1f}", f"{record.tests:,}", str(record.failed)]
-
-
-def _kills(record: Record) -> str:
-    phases = _in_order(phase for _, phase in record.kills)
-    rows = []
-    for victim in _in_order(victim for victim, _ in record.kills):
-        hits = [record.kills[victim, phase] for phase in phases]
-        rows.append([victim, *map(str, hits), str(sum(hits))])
-    sums = [sum(record.kills[victim, phase] for victim in {v for v, _ in record.kills}) for phase in phases]
-    rows.append(["all", *map(str, sums), str(sum(sums))])
-    return _table(["what was killed or lost", *phases, "rounds"], rows)
-
-
-def _in_order(names: Iterator[str]) -> list[str]:
-    """Return each name once, in the order of the harness."""
-    found = set(names)
-    return [name for name in (*ALL_VICTIMS, *PHASES) if name in found]
 
 
 def _examples(record: Record) -> str:

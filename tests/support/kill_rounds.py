@@ -345,14 +345,17 @@ class KillTable:
         self.hits[victim, phase] += 1
 
     def lines(self) -> list[str]:
-        """The table in Markdown."""
+        """The title, with the seed that repeats the rounds, and the table."""
+        return [f"Kill rounds: {KILL_ROUNDS} for each victim, GATE_TEST_SEED={kill_seed()}", "", *self.table()]
+
+    def table(self) -> list[str]:
+        """The lines of the table in Markdown."""
         rows = [["victim", *PHASES, "rounds"], ["---"] + ["---:"] * (len(PHASES) + 1)]
         victims = [victim for victim in self.victims if self._total(victim)]
         rows += [[victim, *(str(self.hits[victim, p]) for p in PHASES), str(self._total(victim))] for victim in victims]
         sums = [sum(self.hits[victim, phase] for victim in victims) for phase in PHASES]
         rows.append(["all", *map(str, sums), str(sum(sums))])
-        title = f"Kill rounds: {KILL_ROUNDS} for each victim, GATE_TEST_SEED={kill_seed()}"
-        return [title, "", *("| " + " | ".join(row) + " |" for row in rows)]
+        return ["| " + " | ".join(row) + " |" for row in rows]
 
     def _total(self, victim: str) -> int:
         return sum(self.hits[victim, phase] for phase in PHASES)
