@@ -10,7 +10,7 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from tests.conftest import GateRunner, new_database
-from tests.support import failover_rounds, network_rounds
+from tests.support import network_rounds
 from tests.support.failover_rounds import FAILOVERS, FailoverRound, Replication
 from tests.support.faulty_proxy import faulty_proxy
 from tests.support.kill_rounds import AIMS, VICTIMS, KillRound, make_harness_project
@@ -75,7 +75,7 @@ def test_after_a_fault_of_the_network_at_any_moment_every_revision_is_applied_on
 def test_after_a_failover_at_any_moment_every_revision_is_applied_once(
     tmp_path: Path, replication: Replication, victim: str, number: int, record_property: RecordProperty
 ) -> None:
-    aim, dice = aim_of(list(FAILOVERS), victim, number, failover_rounds.AIMS), dice_of(victim, number)
+    aim, dice = aim_of(list(FAILOVERS), victim, number, AIMS), dice_of(victim, number)
     gate = GateRunner(make_harness_project(tmp_path / "harness").folder, "")
     database = replication.new_database()
     standby = replication.add_standby(synchronous=FAILOVERS[victim])

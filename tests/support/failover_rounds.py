@@ -25,9 +25,6 @@ FAILOVERS = {"primary, synchronous": True, "primary, asynchronous": False}
 ALL_VICTIMS = (*VICTIMS, *FAULTS, *FAILOVERS)
 """The victims of all kinds of rounds, in the order of the table."""
 
-AIMS = ("revision", "index build", "hand-over", "before")
-"""What the rounds of a victim aim at in turn."""
-
 ATTRIBUTES = ("read-write", "primary")
 """Forms of `target_session_attrs` that accept no standby."""
 
