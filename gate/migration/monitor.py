@@ -165,9 +165,10 @@ class _UpgradeMonitor:
                     )
                     log.emit("warning", "gate.orphan_terminated", text, backend=pid)
             own = self._own_sessions()
-            lost = self._lost_connection(own)
+            sent_at = 0.0 if self._progress.pooled else self._process.clock.sent_at
+            lost = self._lost_connection(own, sent_at) if sent_at else ""
             if not lost:
-                self._statements.check(own)
+                self._statements.check(own, awaits_answer=bool(sent_at))
         if lost:
             raise self._database_lost(lost)
 
@@ -178,15 +179,14 @@ class _UpgradeMonitor:
             if activity and activity.blockers:
                 self._progress.lock_wait = activity
 
-    def _lost_connection(self, own: Collection[int]) -> str:
+    def _lost_connection(self, own: Collection[int], sent_at: float) -> str:
         """Say that the migration waits for an answer that no session of it in the server will give, "" if it does not.
 
         A proxy that has lost its side to the server, and still acknowledges, defeats keep-alives. A pooler has no
-        session for a client that waits for one.
+        session for a client that waits for one, so there gate does not ask.
         """
-        sent_at, sessions = self._process.clock.sent_at, self._lock.sessions
-        waited = time.monotonic() - sent_at
-        if not sent_at or waited < UNANSWERED_TIMEOUT or self._progress.pooled or not sessions.visible:
+        sessions, waited = self._lock.sessions, time.monotonic() - sent_at
+        if waited < UNANSWERED_TIMEOUT or not sessions.visible:
             return ""
         existing = sessions.existing({*own, *self._progress.opened_sessions})
         activity = sessions.activity(existing)
@@ -241,9 +241,14 @@ class StatementMonitor:
     _next_age: float = field(default=LONG_STATEMENT, init=False)
     _idle_since: float = field(default_factory=time.monotonic, init=False)
 
-    def check(self, own: Collection[int]) -> None:
-        """Log the longest statement, or the lack of one, if it is time to; `own`: the migration's sessions."""
+    def check(self, own: Collection[int], *, awaits_answer: bool = False) -> None:
+        """Log the longest statement, or the lack of one, if it is time to; `own`: the migration's sessions.
+
+        A migration that awaits an answer neither computes nor is idle, even if the server runs nothing for it.
+        """
         activity = self._activity(own)
+        if awaits_answer and not activity.text:
+            return
         subject = (self.progress.revision, activity.text)
         if subject != self._subject:
             self._subject, self._next_age = subject, LONG_STATEMENT
