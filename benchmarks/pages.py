@@ -10,8 +10,7 @@ from benchmarks.measure import median_of, memory, wall
 from benchmarks.report import table
 from benchmarks.section import Section
 from benchmarks.workspace import COLD, WARM
-
-BEGIN, END = "<!-- figures: make bench writes them -->\n\n", "\n<!-- end of figures -->\n"
+from tests.support.docs import replace_figures
 
 NAMES = {
     BASELINE: "a bare script that imports psycopg, connects and reads the version table",
@@ -40,17 +39,11 @@ MORE = (
 
 
 def with_cost_tables(page: str, check_costs: CheckCosts, sections: Sequence[Section]) -> str:
-    return _replace_figures(page, "\n".join(_tables(check_costs, sections)))
+    return replace_figures(page, "\n".join(_tables(check_costs, sections)))
 
 
 def with_sentences(page: str, check_costs: CheckCosts, sections: Sequence[Section]) -> str:
-    return _replace_figures(page, _sentences(check_costs) + _container_sentence(sections))
-
-
-def _replace_figures(page: str, new: str) -> str:
-    before, _, rest = page.partition(BEGIN)
-    after = rest.partition(END)[2]
-    return f"{before}{BEGIN}{new}{END}{after}"
+    return replace_figures(page, _sentences(check_costs) + _container_sentence(sections))
 
 
 def _sentences(check_costs: CheckCosts) -> str:

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.docs import replace_figures
 from tests.support.failover_rounds import ALL_VICTIMS
 from tests.support.kill_rounds import KillTable
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "build" / "nightly"
 PAGE = ROOT / "docs" / "reliability.md"
-BEGIN, END = "<!-- figures: make nightly writes them -->\n", "<!-- end of figures -->\n"
 
 PARTS = {
     "applications": "real applications from the package registry",
@@ -110,16 +110,10 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in (header, rule, *rows))
 
 
-def with_figures(page: str, records: dict[str, Record]) -> str:
-    """Return the page with these figures in the place of its own."""
-    before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n{figures(records)}\n{END}{rest.partition(END)[2]}"
-
-
 def main() -> None:
     """Replace the figures of the page."""
     records = {part: read_record(RECORDS / f"{part}.xml") for part in PARTS if (RECORDS / f"{part}.xml").exists()}
-    PAGE.write_text(with_figures(PAGE.read_text(), records))
+    PAGE.write_text(replace_figures(PAGE.read_text(), figures(records)))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ README = (ROOT / "README.md").read_text()
 PAGES = {path.stem: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
 """Name of a page -> its text."""
 
+FIGURES = re.compile(r"(.*<!-- figures: [^\n]+ -->\n).*(<!-- end of figures -->\n.*)", re.DOTALL)
+
 ALL = "\n".join((README, *PAGES.values()))
 
 
@@ -40,6 +42,14 @@ def sections(text: str, level: int = 2) -> dict[str, str]:
     """Map each heading of a level to the text below it."""
     parts = re.split(rf"^#{{{level}}} (.+)$", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def replace_figures(page: str, figures: str) -> str:
+    """Return the page with these figures between the two comments that enclose its own."""
+    found = FIGURES.fullmatch(page)
+    assert found, "the page has no comments around its figures"
+    before, after = found.groups()
+    return f"{before}\n{figures.strip()}\n\n{after}"
 
 
 def blocks(text: str, language: str = "") -> list[str]:

@@ -25,8 +25,8 @@ from gate.readiness.cache import VerdictCache
 from gate.settings.arguments import COMMANDS
 from gate.settings.settings import Decision, Policy
 from gate.settings.variables import SETTINGS
-from tests.nightly.reliability import END, with_figures
-from tests.support.docs import ALL, PAGES, README, ROOT, blocks, sections, table, tables
+from tests.nightly.reliability import figures
+from tests.support.docs import ALL, PAGES, README, ROOT, blocks, replace_figures, sections, table, tables
 from tests.support.programs import GATE_COMMAND, start
 from tests.unit.test_layers import FOUNDATION, MAY_IMPORT
 
@@ -72,13 +72,18 @@ def test_commands_are_those_of_the_code() -> None:
     assert told == COMMANDS
 
 
-def test_new_figures_of_reliability_leave_the_rest_of_the_page() -> None:
-    page = PAGES["reliability"]
-    written_once = with_figures(page, {})
-    assert "| drawn inputs | not run |" in written_once
-    assert with_figures(written_once, {}) == written_once
-    assert written_once.split(END)[1] == page.split(END)[1]
-    assert "## Found and mended" in page.split(END)[1]
+@pytest.mark.parametrize("page", [README, PAGES["costs"], PAGES["reliability"]], ids=["README", "costs", "reliability"])
+def test_new_figures_leave_the_rest_of_the_page(page: str) -> None:
+    written_once = replace_figures(page, "the figures\n")
+    assert "-->\n\nthe figures\n\n<!-- end" in written_once
+    assert replace_figures(written_once, "the figures") == written_once
+    around = re.compile("figures: .*-->|<!-- end")
+    assert around.split(written_once)[0] == around.split(page)[0]
+    assert around.split(written_once)[2] == around.split(page)[2]
+
+
+def test_a_part_of_the_nightly_run_that_has_not_run_is_named() -> None:
+    assert "| drawn inputs | not run |" in figures({})
 
 
 @pytest.mark.parametrize("name", TABLES)
