@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
+from itertools import count
 
 CONNECTIONS = 4
 REQUEST_TIMEOUT = 30.0
@@ -26,6 +27,14 @@ ANSWERS_AT_FIRST = 20
 READY_TIMEOUT = 60.0
 """Seconds."""
 
+FIRST_PORT = 20_000
+"""The source port of the first request, below those that the kernel chooses; each that follows has the next one.
+
+A connection that begins before kube-proxy has its rules goes to the default route. The kernel remembers it for the two
+minutes of nf_conntrack_tcp_timeout_syn_sent: until then every other one from the same port goes there too, and fails
+with EHOSTUNREACH. The kernel chooses a port again after less than a minute here.
+"""
+
 
 def ask(address: str, path: str, ended: threading.Event, answers: Counter[str], failures: list[str]) -> None:
     while not ended.wait(PAUSE):
@@ -37,9 +46,9 @@ def ask(address: str, path: str, ended: threading.Event, answers: Counter[str], 
             failures.append(f"{began}, {time.monotonic() - clock:.1f} s: {status} {body}")
 
 
-def request(address: str, path: str) -> tuple[int, str]:
-    """Return status and body of an answer, or 0 and the error."""
-    connection = HTTPConnection(address, 80, timeout=REQUEST_TIMEOUT)
+def request(address: str, path: str, port: int = 0) -> tuple[int, str]:
+    """Return status and body of an answer, or 0 and the error. `port`: the source port, 0 = the kernel chooses it."""
+    connection = HTTPConnection(address, 80, timeout=REQUEST_TIMEOUT, source_address=("", port) if port else None)
     phase = "connecting"
     try:
         connection.connect()
@@ -55,10 +64,10 @@ def request(address: str, path: str) -> tuple[int, str]:
 
 def await_service(address: str, path: str) -> None:
     deadline = time.monotonic() + READY_TIMEOUT
-    in_a_row = 0
+    ports, in_a_row = count(FIRST_PORT), 0
     while in_a_row < ANSWERS_AT_FIRST and time.monotonic() < deadline:
         time.sleep(PAUSE)
-        in_a_row = in_a_row + 1 if request(address, path)[0] == HTTPStatus.OK else 0
+        in_a_row = in_a_row + 1 if request(address, path, next(ports))[0] == HTTPStatus.OK else 0
 
 
 def main() -> None:
