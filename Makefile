@@ -80,7 +80,7 @@ coverage: $(READY) ## branch coverage of all tests and the processes that they s
 COVERAGE := $(CURDIR)/build/coverage
 
 .PHONY: bench
-bench: $(READY_TO_BENCH) ## measure the costs of gate: benchmarks/RESULTS.md (25 minutes; QUICK=1: 5 minutes, writes to build/)
+bench: $(READY_TO_BENCH) ## measure the costs of gate: benchmarks/RESULTS.md (40 minutes; QUICK=1: 8 minutes, writes to build/)
 	@QUICK=$(QUICK) $(BIN)/python -W ignore:XDG_RUNTIME_DIR -m benchmarks
 
 .PHONY: docs
