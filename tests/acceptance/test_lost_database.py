@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,7 +117,19 @@ WAYS: dict[str, Callable[[Scene], None]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+REPORTED_BY_DRIVERS = (
+    "the server crashed",
+    "an administrator terminated the migration",
+    "a firewall reset the connections",
+)
+"""The ways that each driver reports in its own words. The others are the same for it, or gate notices them itself."""
+
+
+@pytest.mark.parametrize(
+    ("scene", "way"),
+    [*(("psycopg", way) for way in WAYS), *product(DRIVERS[1:], REPORTED_BY_DRIVERS)],
+    indirect=["scene"],
+)
 def test_a_database_that_goes_away_in_a_migration_is_69_and_the_next_run_finishes(scene: Scene, way: str) -> None:
     migrating = scene.start(**SHORT)
     WAYS[way](scene)
