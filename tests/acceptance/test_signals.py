@@ -20,8 +20,8 @@ from tests.support.projects import Project, make_project
 LONG_TIMEOUTS = {"GATE_CONNECT_TIMEOUT": "60", "GATE_QUERY_TIMEOUT": "60"}
 """Timeouts longer than a test, so that a check hangs for as long as the test runs."""
 
-MAX_SECONDS_TO_END = 2.0
-"""Seconds within which gate promises to end."""
+MAX_SECONDS_TO_END = 15.0
+"""Seconds within which gate ends on a busy machine. It needs less than two on others; the timeouts here are longer."""
 
 ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
