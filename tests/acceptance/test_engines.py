@@ -228,7 +228,7 @@ def test_a_table_lock_of_mariadb_is_waited_for_only_so_long_and_tried_again(
     project.add("a4", "a3", ALTER)
     with open_transaction(mariadb, name) as pid:
         migrating = gate.start("migrate", **QUICK)
-        event = migrating.await_event("gate.table_lock_timeout")
+        event = migrating.await_event("gate.table_lock_timeout", lambda event: "blocked_by" in event)
     assert event["revision"] == "a4"
     assert event["blocked_by"] == [pid]
     assert f"KILL {pid}" in event["message"]
