@@ -181,6 +181,44 @@ def test_an_answer_that_never_comes_before_the_first_revision_is_tried_again(sce
     assert scene.database.stamped() == {"a4"}
 
 
+HELD = """
+import pathlib, time
+folder = pathlib.Path(__file__).parent
+number = len(list(folder.glob("run*"))) + 1
+(folder / f"run{{number}}").touch()
+while number == {held} and not (folder / "go").exists():
+    time.sleep(0.02)
+"""
+"""Holds one run of env.py before it connects: the dry run is the first."""
+
+
+@pytest.mark.parametrize("scene", ["psycopg", "psycopg2"], indirect=True)
+@pytest.mark.parametrize("held", [1, 2])
+def test_a_connection_that_env_py_cannot_open_for_a_moment_is_tried_again(scene: Scene, held: int) -> None:
+    folder = scene.project.folder / "migrations"
+    env = folder / "env.py"
+    env.write_text(HELD.format(held=held) + env.read_text())
+    scene.project.add("a4", "a3")
+    migrating = scene.gate.start("migrate", **SHORT)
+    await_true((folder / f"run{held}").exists, lambda: "".join(migrating.err), migrating.process)
+    scene.proxy.is_open = False
+    (folder / "go").touch()
+    waiting = migrating.await_event("gate.waiting")
+    scene.proxy.is_open = True
+    assert "The database went away before the first revision" in waiting["message"]
+    ended = migrating.wait()
+    assert ended.code == 0, ended.err
+    assert scene.database.stamped() == {"a4"}
+
+
+def test_a_connection_that_env_py_can_never_open_is_65(scene: Scene) -> None:
+    env = scene.project.folder / "migrations" / "env.py"
+    env.write_text(env.read_text().replace(".set(drivername", ".set(port=1, drivername"))
+    ended = scene.gate("migrate")
+    assert ended.code == 65, ended.err
+    assert "env.py must take its URL from DATABASE_URL" in ended.failure
+
+
 @one_driver
 def test_a_migration_that_computes_for_long_is_not_taken_for_a_lost_one(scene: Scene) -> None:
     seconds = UNANSWERED_TIMEOUT + 2 * SERVER_CHECK_INTERVAL

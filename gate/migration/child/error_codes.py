@@ -27,13 +27,19 @@ INVALIDATED = "8s2b"
 """SQLAlchemy's code of the error that follows when a migration goes on after its connection was lost."""
 
 
-def shows_lost_database(error: BaseException, *, connected: bool) -> bool:
-    """Whether the database went away. `connected`: whether this process has been connected to it before."""
+def shows_lost_database(error: BaseException, *, connected: bool, unopened: BaseException | None = None) -> bool:
+    """Whether the database went away.
+
+    `connected`: whether this process has been connected to it before; `unopened`: the error because of which a
+    connection could not be opened whose parameters are known to be right.
+    """
     errors = list(_related(error))
+    is_unopened = unopened is not None and any(each is unopened for each in errors)
     states = [state for each in errors if (state := sqlstate_of(each))]
     if states:  # the server's own word; it may have closed the connection after any error
-        return states[0].startswith(LOST_SQLSTATES if connected else CONNECT_SQLSTATES)
-    return connected and any(map(_is_disconnect, errors))
+        known = connected or is_unopened
+        return states[0].startswith(LOST_SQLSTATES if known else CONNECT_SQLSTATES)
+    return is_unopened or (connected and any(map(_is_disconnect, errors)))
 
 
 def lock_conflict(error: BaseException) -> str:

@@ -18,7 +18,8 @@ class Reporter:
     """Reports the upgrade to gate.
 
     `revision`: the one that runs now, None between the revisions; `script_folders`: those of env.py and the revisions;
-    `connected`: whether a connection to the database has been opened.
+    `connected`: whether a connection to the database has been opened; `verified`: whether a dry run of env.py has
+    verified its connection.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -26,6 +27,8 @@ class Reporter:
         self.revision: str | None = None
         self.script_folders: list[str] = []
         self.connected = False
+        self.verified = False
+        self._unopened: BaseException | None = None
         self._committed: str | None = None
         self._closed = False
 
@@ -62,6 +65,18 @@ class Reporter:
         self.connected = True
         self.report("connected", pid=pid)
 
+    def record_opened(self) -> None:
+        """Record that a connection has been opened, which may be lost before it is used."""
+        self.connected = True
+
+    def record_unopened(self, error: BaseException, has_gates_parameters: bool) -> None:  # noqa: FBT001 - a callback
+        """Record the error of a connection that could not be opened, if its parameters are known to be right.
+
+        A revision may open connections that no dry run has seen.
+        """
+        if has_gates_parameters or (self.verified and self.revision is None):
+            self._unopened = error
+
     def record_closed(self) -> None:
         """Record that the migration has closed a connection itself, and used it after that."""
         self._closed = True
@@ -77,6 +92,9 @@ class Reporter:
             message=str(error) if refused else describe(error),
             location=location_of(error, self.script_folders),
             sqlstate=sqlstate_of(original),
-            lost=not refused and shows_lost_database(error, connected=self.connected and not self._closed),
+            lost=not refused and self._shows_lost_database(error),
             conflict="" if refused else lock_conflict(error),
         )
+
+    def _shows_lost_database(self, error: BaseException) -> bool:
+        return shows_lost_database(error, connected=self.connected and not self._closed, unopened=self._unopened)

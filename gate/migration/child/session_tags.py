@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 
 from gate.database.lock import MYSQL_TAGS
@@ -26,6 +27,9 @@ COMMIT_STATEMENT = re.compile(r"\A\s*END\b|(?:\A|;)\s*(?:COMMIT|PREPARE\s+TRANSA
 
 REPORTS_COMMITS = "_gate_reports_commits"
 """The attribute that marks a dialect whose commits are reported."""
+
+REPORTS_OPENING = "_gate_reports_opening"
+"""The attribute that marks a dialect whose opened connections are reported."""
 
 
 def report_commits(on_commit: Callable[[], None]) -> None:
@@ -87,6 +91,39 @@ def is_autocommit(connection: Connection) -> bool:
     """Whether the driver's connection is in autocommit mode, by its engine's or its own options."""
     driver = connection.connection.dbapi_connection
     return getattr(driver, "autocommit", None) is True or getattr(driver, "isolation_level", None) == "autocommit"
+
+
+def report_opening(on_opened: Callable[[], None], on_failed: Callable[[BaseException, bool], None]) -> None:
+    """Call `on_opened` when a connection has been opened, and `on_failed` with the error if it could not be.
+
+    `on_failed` also receives whether gate opens its own connections with the same parameters, those of DATABASE_URL.
+    """
+
+    def connecting(dialect: Any, *_: Any) -> None:
+        if not getattr(dialect, REPORTS_OPENING, False):
+            setattr(dialect, REPORTS_OPENING, True)
+            dialect.connect = reported(dialect, dialect.connect)
+
+    def reported(dialect: Any, connect: Callable[..., Any]) -> Callable[..., Any]:
+        def opening(*arguments: Any, **parameters: Any) -> Any:
+            try:
+                connection = connect(*arguments, **parameters)
+            except Exception as error:
+                on_failed(error, _has_gates_parameters(dialect, arguments, parameters))
+                raise
+            on_opened()
+            return connection
+
+        return opening
+
+    event.listen(Engine, "do_connect", connecting)
+
+
+def _has_gates_parameters(dialect: Any, arguments: Sequence[Any], parameters: dict[str, Any]) -> bool:
+    with suppress(Exception):  # the dialect of another database may not understand the URL
+        own_arguments, own_parameters = dialect.create_connect_args(make_url(os.environ["DATABASE_URL"]))
+        return (list(own_arguments), own_parameters) == (list(arguments), parameters)
+    return False
 
 
 def watch_connections(clock: StatementClock) -> None:

@@ -29,6 +29,7 @@ from gate.migration.child.session_tags import (
     report_autocommit,
     report_closed,
     report_commits,
+    report_opening,
     tag_sessions,
     watch_connections,
 )
@@ -55,6 +56,7 @@ def run(request: UpgradeRequest, reporter: Reporter, directory: ScriptDirectory 
         report_autocommit(reporter.report_autocommit)
         report_commits(reporter.report_commit)
         report_closed(reporter.record_closed)
+        report_opening(reporter.record_opened, reporter.record_unopened)
         limit_lock_waits(request.table_lock_timeout)
         succeeded = upgrade(request, reporter, directory)
     except BaseException as error:  # noqa: BLE001 - a migration can raise anything, SystemExit too; all is reported
@@ -77,6 +79,7 @@ def upgrade(request: UpgradeRequest, reporter: Reporter, directory: ScriptDirect
         if not run_forked(lambda output: _verify(request, config, directory, output, reporter), reporter):
             return False
         reporter.report("verified")
+    reporter.verified = True
     _upgrade(request, config, directory, reporter)
     return True
 

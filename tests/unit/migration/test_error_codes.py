@@ -111,6 +111,22 @@ def test_a_connection_that_never_opened_is_lost_only_if_the_server_says_so() -> 
     assert shows_lost_database(asyncpg.exceptions.CannotConnectNowError("starting up"), connected=False)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [psycopg.errors.ConnectionTimeout("timeout"), ConnectionRefusedError(), asyncpg.exceptions.CannotConnectNowError()],
+    ids=name,
+)
+def test_a_connection_with_the_right_parameters_that_cannot_be_opened_is_lost(error: Exception) -> None:
+    raised = caused(RuntimeError("env.py gives up"), wrapped(error))
+    assert shows_lost_database(raised, connected=False, unopened=error)
+    assert not shows_lost_database(ValueError("another one"), connected=False, unopened=error)
+
+
+def test_a_server_that_refuses_the_user_is_not_lost() -> None:
+    refused = asyncpg.exceptions.InvalidPasswordError("wrong password")
+    assert not shows_lost_database(refused, connected=False, unopened=refused)
+
+
 @pytest.mark.parametrize("text", [None, "", 7, ("a",), {"C": 5}])
 def test_an_error_of_any_shape_has_a_code_or_none(text: object) -> None:
     assert sqlstate_of(Exception(text)) is None
