@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -182,14 +183,14 @@ def test_an_answer_that_never_comes_before_the_first_revision_is_tried_again(sce
 
 
 HELD = """
-import pathlib, time
+import pathlib
 folder = pathlib.Path(__file__).parent
 number = len(list(folder.glob("run*"))) + 1
 (folder / f"run{{number}}").touch()
-while number == {held} and not (folder / "go").exists():
-    time.sleep(0.02)
+if number == {held}:
+    (folder / "go").read_text()
 """
-"""Holds one run of env.py before it connects: the dry run is the first."""
+"""Holds one run of env.py before it connects, until something is written to a pipe: the dry run is the first."""
 
 
 @pytest.mark.parametrize("scene", ["psycopg", "psycopg2"], indirect=True)
@@ -198,11 +199,12 @@ def test_a_connection_that_env_py_cannot_open_for_a_moment_is_tried_again(scene:
     folder = scene.project.folder / "migrations"
     env = folder / "env.py"
     env.write_text(HELD.format(held=held) + env.read_text())
+    os.mkfifo(folder / "go")
     scene.project.add("a4", "a3")
     migrating = scene.gate.start("migrate", **SHORT)
     await_true((folder / f"run{held}").exists, lambda: "".join(migrating.err), migrating.process)
     scene.proxy.is_open = False
-    (folder / "go").touch()
+    (folder / "go").write_text("")
     waiting = migrating.await_event("gate.waiting")
     scene.proxy.is_open = True
     assert "The database went away before the first revision" in waiting["message"]
