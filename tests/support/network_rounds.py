@@ -30,9 +30,9 @@ MAX_SKIPPED = {"inspecting": 0, "locking": 1, "commit": 4}
 SHORT_LIMITS = {"GATE_CONNECT_TIMEOUT": "2", "GATE_QUERY_TIMEOUT": "2"}
 """What bounds a frozen connection, shorter than by default."""
 
-MAX_NOTICE = 30.0
-"""Seconds in which a gate with these limits must have ended or must wait, also on a busy machine: the holder of a lock
-notices after 2 + 2 + 2 s, cancels within two and asks for five what is left; a lock is awaited for 3 * (2 + 2) s."""
+MAX_NOTICE = 20.0
+"""Seconds in which a gate with these limits must have ended or must wait: the holder of a lock notices after
+2 + 2 + 2 s, cancels within two and asks for five what is left; a lock is awaited for 3 * (2 + 2) s."""
 
 MAX_PAUSE = 3.0
 """Seconds: the longest freeze that ends before a gate must have noticed it."""
