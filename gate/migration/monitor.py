@@ -241,7 +241,7 @@ class StatementMonitor:
     _next_age: float = field(default=LONG_STATEMENT, init=False)
     _idle_since: float = field(default_factory=time.monotonic, init=False)
 
-    def check(self, own: Collection[int], *, awaits_answer: bool = False) -> None:
+    def check(self, own: Collection[int], *, awaits_answer: bool) -> None:
         """Log the longest statement, or the lack of one, if it is time to; `own`: the migration's sessions.
 
         A migration that awaits an answer neither computes nor is idle, even if the server runs nothing for it.
