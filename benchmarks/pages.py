@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from benchmarks import containers
 from benchmarks.check import ALEMBIC, ALEMBIC_WITH_APP, BASELINE, CHECK, RUN, SMALL, CheckCosts
 from benchmarks.measure import median_of, memory, wall
-from benchmarks.report import table
 from benchmarks.section import Section
 from benchmarks.workspace import COLD, WARM
-from tests.support.docs import replace_figures
+from tests.support.docs import format_table, replace_figures
 
 NAMES = {
     BASELINE: "a bare script that imports psycopg, connects and reads the version table",
@@ -58,7 +57,7 @@ def _sentences(check_costs: CheckCosts) -> str:
 
 def _tables(check_costs: CheckCosts, sections: Sequence[Section]) -> Iterator[str]:
     warm, cold = (check_costs.costs[SMALL, caches] for caches in (WARM, COLD))
-    yield table(
+    yield format_table(
         [f"a check of a current database, {SMALL} revisions", WARM, COLD, "peak memory"],
         [
             [
@@ -70,13 +69,13 @@ def _tables(check_costs: CheckCosts, sections: Sequence[Section]) -> Iterator[st
         ],
     )
     measured = {target.name: target.value for section in sections for target in section.targets}
-    yield table(["waiting", "measured"], [[name, measured[name]] for name in WAITING])
-    yield table(
+    yield format_table(["waiting", "measured"], [[name, measured[name]] for name in WAITING])
+    yield format_table(
         ["larger images and databases", "measured"], [[name, measured[name]] for name in MORE if name in measured]
     )
     if section := _container_section(sections):
         yield "From `podman run` to the first answer of the example's server; each row starts a container:\n"
-        yield table(section.header, section.rows)
+        yield format_table(section.header, section.rows)
 
 
 def _container_section(sections: Sequence[Section]) -> Section | None:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from benchmarks.section import Section, Target
+from tests.support.docs import format_table
 
 PREFACE = """\
 The costs of gate
@@ -23,9 +24,9 @@ def document(command: str, system_info: Sequence[Sequence[str]], sections: Seque
         *_missed([target for target in targets if not target.met]),
         "\nTargets\n-------\n",
         _wrapped("The last column is filled where a value is near its limit: what gate cannot avoid (see Floors)."),
-        table(["quantity", "measured", "target", "met", "floor"], [target.row() for target in targets]),
+        format_table(["quantity", "measured", "target", "met", "floor"], [target.row() for target in targets]),
         "\nThe machine\n-----------\n",
-        table(["", ""], system_info),
+        format_table(["", ""], system_info),
         f"![Bars: gate check beside a bare script and alembic current]({chart})\n" if chart else "",
         *(part for section in sections for part in _section(section)),
     ]
@@ -47,14 +48,8 @@ def _section(section: Section) -> Iterator[str]:
     yield f"\n{section.title}\n{'-' * len(section.title)}\n"
     yield _wrapped(section.method)
     if section.rows:
-        yield table(section.header, section.rows)
+        yield format_table(section.header, section.rows)
 
 
 def _wrapped(text: str) -> str:
     return textwrap.fill(text, 120, break_on_hyphens=False, break_long_words=False) + "\n"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import ast
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.docs import replace_figures
+from tests.support.docs import format_table, replace_figures
 from tests.support.failover_rounds import ALL_VICTIMS
 from tests.support.kill_rounds import KillTable
 
@@ -73,7 +73,7 @@ def figures(records: dict[str, Record]) -> str:
     """Return the tables: the parts, the kills, and the drawn inputs."""
     tables = [_parts(records)]
     if "kills" in records:
-        tables.append("".join(f"{line}\n" for line in records["kills"].kills.table()))
+        tables.append(records["kills"].kills.table())
     if "examples" in records:
         tables.append(_examples(records["examples"]))
     return "\n".join(tables)
@@ -81,7 +81,7 @@ def figures(records: dict[str, Record]) -> str:
 
 def _parts(records: dict[str, Record]) -> str:
     rows = [[meaning, *_part(records.get(part))] for part, meaning in PARTS.items()]
-    return _table(["part", "day", "hours", "tests and rounds", "failed"], rows)
+    return format_table(["part", "day", "hours", "tests and rounds", "failed"], rows, align_right=True)
 
 
 def _part(record: Record | None) -> list[str]:
@@ -95,7 +95,7 @@ def _examples(record: Record) -> str:
         [_subject(module), str(record.properties[module]), f"{passed:,}"] for module, passed in record.examples.items()
     ]
     rows.append(["all", str(record.properties.total()), f"{record.examples.total():,}"])
-    return _table(["what is drawn", "properties", "examples that passed"], rows)
+    return format_table(["what is drawn", "properties", "examples that passed"], rows, align_right=True)
 
 
 def _subject(module: str) -> str:
@@ -103,11 +103,6 @@ def _subject(module: str) -> str:
     path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
     text = ast.get_docstring(ast.parse(path.read_text())) or module
     return text.splitlines()[0].rstrip(".")
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *("---:" for _ in header[1:])]
-    return "".join(f"| {' | '.join(line)} |\n" for line in (header, rule, *rows))
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
-"""Reads tables, code blocks and log lines of README.md and the pages in docs/."""
+"""Reads tables, code blocks and log lines of README.md and the pages in docs/; formats tables and figures for them."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +37,12 @@ def tables(heading: str, text: str) -> list[list[str]]:
 
 def _cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def format_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, align_right: bool = False) -> str:
+    """Return a Markdown table. `align_right`: align all but the first column to the right."""
+    rule = ["---", *("---:" if align_right else "---" for _ in header[1:])]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (header, rule, *rows))
 
 
 def sections(text: str, level: int = 2) -> dict[str, str]:

@@ -26,6 +26,7 @@ import psycopg
 
 from gate.database.lock import LOCK_CLASS, LockKey
 from tests.conftest import GateRunner, TestDatabase
+from tests.support.docs import format_table
 from tests.support.programs import (
     KILL_ROUNDS,
     ProgramResult,
@@ -346,16 +347,16 @@ class KillTable:
 
     def lines(self) -> list[str]:
         """The title, with the seed that repeats the rounds, and the table."""
-        return [f"Kill rounds: {KILL_ROUNDS} for each victim, GATE_TEST_SEED={kill_seed()}", "", *self.table()]
+        title = f"Kill rounds: {KILL_ROUNDS} for each victim, GATE_TEST_SEED={kill_seed()}"
+        return [title, "", *self.table().splitlines()]
 
-    def table(self) -> list[str]:
-        """The lines of the table in Markdown."""
-        rows = [["victim", *PHASES, "rounds"], ["---"] + ["---:"] * (len(PHASES) + 1)]
+    def table(self) -> str:
+        """The table in Markdown."""
         victims = [victim for victim in self.victims if self._total(victim)]
-        rows += [[victim, *(str(self.hits[victim, p]) for p in PHASES), str(self._total(victim))] for victim in victims]
+        rows = [[victim, *(str(self.hits[victim, p]) for p in PHASES), str(self._total(victim))] for victim in victims]
         sums = [sum(self.hits[victim, phase] for victim in victims) for phase in PHASES]
         rows.append(["all", *map(str, sums), str(sum(sums))])
-        return ["| " + " | ".join(row) + " |" for row in rows]
+        return format_table(["victim", *PHASES, "rounds"], rows, align_right=True)
 
     def _total(self, victim: str) -> int:
         return sum(self.hits[victim, phase] for phase in PHASES)
