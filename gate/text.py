@@ -31,12 +31,15 @@ def truncate(text: str, max_length: int = MAX_ID_LENGTH) -> str:
     return text if len(text) <= max_length else text[:max_length] + "…"
 
 
+def short_name(name: str) -> str:
+    """Make an id or a name printable and short."""
+    return truncate(printable(truncate(name)))
+
+
 def join_ids(ids: Collection[str], separator: str = ", ") -> str:
     """Return the first `MAX_IDS` ids in one line, and how many more there are; "" without ids."""
     more = len(ids) - MAX_IDS
-    return separator.join(truncate(printable(truncate(id_))) for id_ in list(ids)[:MAX_IDS]) + (
-        f" and {more} more" if more > 0 else ""
-    )
+    return separator.join(map(short_name, list(ids)[:MAX_IDS])) + (f" and {more} more" if more > 0 else "")
 
 
 def is_text(text: str) -> bool:

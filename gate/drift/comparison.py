@@ -12,13 +12,10 @@ from typing import NamedTuple
 
 from gate.database.missing import Missing, Shortfall, listed
 from gate.image.revision_graph import ALL_HEADS, RevisionGraph
-from gate.text import join_ids, printable, truncate
+from gate.text import join_ids, short_name
 
 MAX_SCHEMAS_SHOWN = 5
 """Schemas of one verdict that a line names."""
-
-MAX_SCHEMA_LENGTH = 64
-"""Characters of a schema's name in a line."""
 
 
 class Verdict(StrEnum):
@@ -283,8 +280,3 @@ def _drift(
         outstanding=outstanding,
         target=image.target,
     )
-
-
-def short_name(name: str) -> str:
-    """Make the name of a schema printable and short."""
-    return truncate(printable(truncate(name, MAX_SCHEMA_LENGTH)), MAX_SCHEMA_LENGTH)

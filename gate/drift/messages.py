@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gate.database.missing import MAX_MISSING_SHOWN, Kind, Missing, sql_name
-from gate.drift.comparison import Drift, SchemaCounts, Verdict, short_name
+from gate.drift.comparison import Drift, SchemaCounts, Verdict
 from gate.image.revision_graph import ALL_HEADS, Revision
-from gate.text import join_ids, printable, truncate
+from gate.text import join_ids, printable, short_name
 
 LOCKED_OUT_REMEDY = "Another migrator holds the lock and has not published its name yet. Wait until it has finished."
 
@@ -230,7 +230,7 @@ def _left_out(drift: Drift) -> str:
             "earlier image runs. Otherwise: "
         )
     if drift.stamp_verdict is Verdict.CURRENT and drift.target != ALL_HEADS:
-        target = printable(truncate(drift.target))
+        target = short_name(drift.target)
         return f"If a revision beyond {target} creates it, this image needs it: correct GATE_TARGET. Otherwise: "
     return ""
 
@@ -301,5 +301,5 @@ def revision_count(number: int) -> str:
 
 
 def _first_few(ids: Sequence[str]) -> str:
-    shown = [truncate(printable(truncate(id_))) for id_ in ids[:MAX_PENDING_SHOWN]]
+    shown = [*map(short_name, ids[:MAX_PENDING_SHOWN])]
     return ", ".join([*shown, "…"] if len(ids) > MAX_PENDING_SHOWN else shown)

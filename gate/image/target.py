@@ -12,7 +12,7 @@ from typing import NamedTuple, NoReturn
 
 from gate.errors import BadScripts
 from gate.image.revision_graph import ALL_HEADS, RevisionGraph, names_steps_down
-from gate.text import join_ids, printable, truncate
+from gate.text import join_ids, printable, short_name
 
 _RELATIVE = re.compile(r"(?:(.+?)@)?(\w+)?((?:\+|-)\d+)")
 """Alembic's `_relative_destination`, which it also matches with the beginning of a longer text."""
@@ -143,4 +143,4 @@ class _Resolver(NamedTuple):
         self._fail(f"{unknown}; {known}{several}")
 
     def _fail(self, reason: str) -> NoReturn:
-        raise BadScripts(f"The target {printable(truncate(self.address))} (GATE_TARGET) {reason}.")
+        raise BadScripts(f"The target {short_name(self.address)} (GATE_TARGET) {reason}.")

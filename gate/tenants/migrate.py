@@ -29,8 +29,9 @@ from gate.migration.progress import Progress
 from gate.process.threads import BackgroundCall
 from gate.tenants.progress_bar import ProgressBar
 from gate.tenants.schema_inspector import SchemaDropped, SchemaInspector, SchemasProgress
-from gate.tenants.summary import Summary, short_name
+from gate.tenants.summary import Summary
 from gate.tenants.templates import Templates
+from gate.text import short_name
 
 POLL_INTERVAL = 0.1
 """Seconds to wait for the end of an upgrade before anything else is attended to."""

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from gate import log
-from gate.tenants.summary import short_name
+from gate.text import short_name
 
 
 class ProgressBar:

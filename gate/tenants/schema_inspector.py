@@ -11,7 +11,7 @@ from gate.drift import comparison
 from gate.drift.inspector import Inspection, Inspector
 from gate.errors import DatabaseUnavailable, GateError, MigrationFailed
 from gate.migration.progress import Progress
-from gate.tenants.summary import short_name
+from gate.text import short_name
 
 EXPLANATION_TIMEOUT = 5.0
 """Seconds for the check whether a schema exists whose migration has failed."""

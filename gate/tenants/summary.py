@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gate.errors import BadSettings, DatabaseLost, DatabaseUnavailable, GateError, MigrationFailed
-from gate.text import join_ids, printable, truncate
+from gate.text import join_ids, short_name, truncate
 
 MAX_DESCRIBED = 3
 """Failed schemas whose errors the last message quotes; each has a log event of its own."""
@@ -75,11 +75,6 @@ class Summary:
             f"{len(names):,} of {self.total:,} schemas failed: {described}{others}{left} {len(self.migrated):,} were "
             "migrated and stay so: migrate again when this is fixed, and gate continues with what is still behind."
         )
-
-
-def short_name(name: str) -> str:
-    """Make the name of a schema printable and short."""
-    return truncate(printable(truncate(name)))
 
 
 def shorten_message(error: GateError) -> str:
