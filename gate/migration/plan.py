@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from gate.drift.comparison import Drift
@@ -10,7 +10,7 @@ from gate.drift.messages import deferred_text
 from gate.errors import BadSettings
 from gate.image.alembic_config import Configuration
 from gate.image.revision_graph import ALL_HEADS, RevisionGraph
-from gate.text import join_ids
+from gate.text import join_ids, short_name
 
 if TYPE_CHECKING:
     from gate.migration.progress import Progress
@@ -53,6 +53,14 @@ class Plan(NamedTuple):
     tenant: str = ""
     template: Template | None = None
     dry_run: bool = True
+
+    def verify_first(self, schemas: Collection[str]) -> None:
+        """Raise `BadSettings` if there are schemas and `first` is none of them."""
+        if self.first is not None and schemas and self.first not in schemas:
+            raise BadSettings(
+                f"--first names {short_name(self.first)}, which is none of the {len(schemas):,} schemas of "
+                "GATE_SCHEMAS. Correct the name, or leave --first out. Nothing was applied."
+            )
 
     def for_schema(self, name: str, on_progress: Callable[[Progress], None]) -> Plan:
         """Return the plan to upgrade one of GATE_SCHEMAS."""

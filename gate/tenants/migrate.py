@@ -21,7 +21,7 @@ from gate.database.postgresql.lock import CONNECTIONS
 from gate.drift.comparison import Drift
 from gate.drift.inspector import Inspection, Inspector
 from gate.drift.schemas import SchemasInspector, with_drifts
-from gate.errors import BadSettings, DatabaseUnavailable, GateError, LockBusy, MigrationFailed
+from gate.errors import DatabaseUnavailable, GateError, LockBusy, MigrationFailed
 from gate.migration.migrate import migrate, warn_of_invalid_indexes
 from gate.migration.plan import Plan
 from gate.migration.process import log_upgrade_command, migration_environment
@@ -52,17 +52,10 @@ def migrate_schemas(plan: Plan, inspector: Inspector, inspection: Inspection, sh
     """Migrate all schemas that need it and whose lock nobody else holds; return the inspection that finds none left.
 
     `inspection`: of all schemas, just made. Raises `LockBusy` if schemas are left, which another gate migrates or which
-    have come meanwhile; `MigrationFailed` if any has failed, else the gravest of their errors; `BadSettings` if
-    `plan.first` is not one of them; `Interrupted` for a signal. What the code needs is searched for in what was
-    migrated, too.
+    have come meanwhile; `MigrationFailed` if any has failed, else the gravest of their errors; `Interrupted` for a
+    signal. What the code needs is searched for in what was migrated, too.
     """
     assert isinstance(inspector, SchemasInspector)
-    names = {state.name for state in inspection.schemas or ()}
-    if plan.first is not None and plan.first not in names:
-        raise BadSettings(
-            f"--first names {short_name(plan.first)}, which is none of the {len(names):,} schemas of GATE_SCHEMAS. "
-            "Correct the name, or leave --first out. Nothing was applied."
-        )
     call = _Call(plan, inspector, inspection, should_upgrade)
     try:
         return call.run()

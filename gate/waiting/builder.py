@@ -116,6 +116,8 @@ class LoopBuilder(NamedTuple):
     def _plan(self, inspector: Inspector, on_progress: Callable[[Progress], None]) -> Plan:
         settings = self.project.settings
         reject_unmigratable(self.project, inspector.database)
+        if self.arguments.first is not None and settings.schemas is None:
+            raise BadSettings("--first names a schema, and GATE_SCHEMAS is not set. Set it, or leave --first out.")
         return Plan(
             self.project.configuration,
             self.project.table.table,

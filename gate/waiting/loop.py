@@ -97,6 +97,8 @@ class WaitLoop:
     def _step(self) -> Outcome:
         try:
             inspection = self._inspect()
+            if self.plan and inspection.schemas is not None:
+                self.plan.verify_first({state.name for state in inspection.schemas})
             if self._decide(inspection) is Decision.UPGRADE:
                 inspection = self._upgrade(inspection)
             outcome = Outcome(inspection, self._decide(inspection))

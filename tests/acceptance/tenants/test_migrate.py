@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from tests.conftest import GateRunner, TestDatabase
 from tests.support.projects import Project
 from tests.support.tenants import add_logged, applied, create_tenants, migrated, stamps
@@ -120,11 +122,23 @@ def test_if_the_first_schema_fails_nothing_else_begins_even_with_keep_going(
     assert stamps(database, TENANTS[:6]) == dict.fromkeys(TENANTS[:6], "a1")
 
 
-def test_a_first_schema_that_is_none_of_them_is_a_mistake(gate: GateRunner, database: TestDatabase) -> None:
-    create_tenants(database, TENANTS[:3], "a1")
+@pytest.mark.parametrize("stamp", ["a1", "a2"], ids=["behind", "current"])
+def test_a_first_schema_that_is_none_of_them_is_a_mistake(gate: GateRunner, database: TestDatabase, stamp: str) -> None:
+    create_tenants(database, TENANTS[:3], stamp)
     failed = gate("migrate", "--schemas", "t*", "--first", "t00")
     assert (failed.code, migrated(failed)) == (78, [])
     assert "--first names t00" in failed.failure
+
+
+def test_a_first_schema_may_be_missing_where_there_is_no_schema_yet(gate: GateRunner) -> None:
+    done = gate("migrate", "--schemas", "t*", "--first", "t0", GATE_SCHEMAS_MAY_BE_EMPTY="1")
+    assert (done.code, migrated(done)) == (0, [])
+
+
+def test_a_first_schema_without_schemas_is_a_mistake(gate: GateRunner) -> None:
+    failed = gate("migrate", "--first", "t00")
+    assert (failed.code, migrated(failed)) == (78, [])
+    assert "GATE_SCHEMAS is not set" in failed.failure
 
 
 def test_a_first_schema_that_is_current_already_delays_nothing(gate: GateRunner, database: TestDatabase) -> None:
