@@ -213,6 +213,27 @@ def test_a_connection_that_env_py_cannot_open_for_a_moment_is_tried_again(scene:
     assert scene.database.stamped() == {"a4"}
 
 
+@pytest.mark.parametrize("held", [1, 2])
+def test_an_env_py_that_finds_no_connection_left_for_a_moment_is_tried_again(scene: Scene, held: int) -> None:
+    url = scene.database.create_role(
+        "x", "ALTER ROLE {role} CONNECTION LIMIT 3", "GRANT ALL ON SCHEMA public TO {role}"
+    )
+    folder = scene.project.folder / "migrations"
+    env = folder / "env.py"
+    env.write_text(HELD.format(held=held) + env.read_text())
+    os.mkfifo(folder / "go")
+    scene.project.add("a4", "a3")
+    migrating = scene.gate.start("migrate", DATABASE_URL=url)
+    await_true((folder / f"run{held}").exists, lambda: "".join(migrating.err), migrating.process)
+    with psycopg.connect(url):
+        (folder / "go").write_text("")
+        waiting = migrating.await_event("gate.waiting")
+    assert "too many connections for role" in waiting["message"]
+    ended = migrating.wait()
+    assert ended.code == 0, ended.err
+    assert scene.database.stamped() == {"a4"}
+
+
 def test_a_connection_that_env_py_can_never_open_is_65(scene: Scene) -> None:
     env = scene.project.folder / "migrations" / "env.py"
     env.write_text(env.read_text().replace(".set(drivername", ".set(port=1, drivername"))

@@ -10,6 +10,9 @@ LOST_SQLSTATES = ("08", "57P0")
 CONNECT_SQLSTATES = ("57P0",)
 """The same for a connection that could not be opened: PgBouncer reports a wrong user or database as 08P01, too."""
 
+UNOPENED_SQLSTATES = (*LOST_SQLSTATES, "53")
+"""The same where its parameters are known to be right: then too many connections are a shortage for a while, too."""
+
 MYSQL_DRIVERS = frozenset({"MySQLdb", "aiomysql", "asyncmy", "mariadb", "mysql", "pymysql"})
 """The packages of MySQL's drivers. Their errors have a number."""
 
@@ -37,8 +40,8 @@ def shows_lost_database(error: BaseException, *, connected: bool, unopened: Base
     is_unopened = unopened is not None and any(each is unopened for each in errors)
     states = [state for each in errors if (state := sqlstate_of(each))]
     if states:  # the server's own word; it may have closed the connection after any error
-        known = connected or is_unopened
-        return states[0].startswith(LOST_SQLSTATES if known else CONNECT_SQLSTATES)
+        lost = UNOPENED_SQLSTATES if is_unopened else LOST_SQLSTATES if connected else CONNECT_SQLSTATES
+        return states[0].startswith(lost)
     return is_unopened or (connected and any(map(_is_disconnect, errors)))
 
 

@@ -113,7 +113,12 @@ def test_a_connection_that_never_opened_is_lost_only_if_the_server_says_so() -> 
 
 @pytest.mark.parametrize(
     "error",
-    [psycopg.errors.ConnectionTimeout("timeout"), ConnectionRefusedError(), asyncpg.exceptions.CannotConnectNowError()],
+    [
+        psycopg.errors.ConnectionTimeout("timeout"),
+        ConnectionRefusedError(),
+        asyncpg.exceptions.CannotConnectNowError(),
+        asyncpg.exceptions.TooManyConnectionsError(),
+    ],
     ids=name,
 )
 def test_a_connection_with_the_right_parameters_that_cannot_be_opened_is_lost(error: Exception) -> None:
