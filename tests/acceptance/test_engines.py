@@ -12,6 +12,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from tests.conftest import SERVER, GateRunner
 from tests.support.faulty_proxy import faulty_proxy
 from tests.support.mariadb import MariaDb
 from tests.support.programs import KILL_ROUNDS, RunningProgram, await_true, children, is_running, kill_at_random
-from tests.support.projects import Project, make_project, wait_for_file, with_offline_branch
+from tests.support.projects import HeldEnvPy, Project, make_project, wait_for_file, with_offline_branch
 
 ENV = """
 import os
@@ -191,6 +192,33 @@ def test_a_mariadb_that_goes_away_in_a_migration_is_69_and_the_next_run_finishes
             assert server.execute("SELECT version_num FROM alembic_version", "shop") == [("a4",)]
     finally:
         server.remove()
+
+
+@pytest.mark.parametrize(("reason", "run"), [("reset", 2), ("max_user_connections", 1)])
+def test_an_env_py_that_cannot_connect_to_mariadb_for_a_moment_is_tried_again(
+    maria: tuple[GateRunner, str], project: Project, mariadb: MariaDb, reason: str, run: int
+) -> None:
+    gate, name = maria
+    env_py = HeldEnvPy.create(project, run)
+    with faulty_proxy(mariadb.port) as proxy, ExitStack() as connections:
+        user = f"few_{os.getpid()}_{next(_numbers)}"
+        mariadb.execute(f"CREATE USER {user}@'127.0.0.1' WITH MAX_USER_CONNECTIONS 2")
+        mariadb.execute(f"GRANT ALL ON {name}.* TO {user}@'127.0.0.1'")
+        gate.url = gate.url.replace(f":{mariadb.port}", f":{proxy.port}").replace("tester", user)
+        migrating = gate.start("migrate")
+        env_py.wait(migrating)
+        if reason == "reset":
+            proxy.new_connections = partial(proxy.reset, newest=True)
+        else:
+            connections.enter_context(pymysql.connect(host="127.0.0.1", port=mariadb.port, user=user))
+        env_py.release()
+        waiting = migrating.await_event("gate.waiting")
+        assert "The database went away before the first revision" in waiting["message"]
+        connections.close()
+        proxy.new_connections = None
+        ended = migrating.wait()
+    assert ended.code == 0, ended.err
+    assert mariadb.execute("SELECT version_num FROM alembic_version", name) == [("a3",)]
 
 
 def test_a_proxy_that_lost_mariadb_and_acknowledges_ends_the_attempt_with_69(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +28,7 @@ from gate.settings.database_url import UrlSource
 from tests.conftest import SERVER, GateRunner, TestDatabase, new_database
 from tests.support.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.support.programs import TIMEOUT, ProgramResult, RunningProgram, await_true
-from tests.support.projects import Project, make_project
+from tests.support.projects import HeldEnvPy, Project, make_project
 
 DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000")
 KEY = LockKey.of(None, "alembic_version")
@@ -182,51 +182,44 @@ def test_an_answer_that_never_comes_before_the_first_revision_is_tried_again(sce
     assert scene.database.stamped() == {"a4"}
 
 
-HELD = """
-import pathlib
-folder = pathlib.Path(__file__).parent
-number = len(list(folder.glob("run*"))) + 1
-(folder / f"run{{number}}").touch()
-if number == {held}:
-    (folder / "go").read_text()
-"""
-"""Holds one run of env.py before it connects, until something is written to a pipe: the dry run is the first."""
-
-
-@pytest.mark.parametrize("scene", ["psycopg", "psycopg2"], indirect=True)
-@pytest.mark.parametrize("held", [1, 2])
-def test_a_connection_that_env_py_cannot_open_for_a_moment_is_tried_again(scene: Scene, held: int) -> None:
-    folder = scene.project.folder / "migrations"
-    env = folder / "env.py"
-    env.write_text(HELD.format(held=held) + env.read_text())
-    os.mkfifo(folder / "go")
+@pytest.mark.parametrize(
+    ("scene", "way", "run"),
+    [
+        ("psycopg", "silent", 1),
+        ("psycopg", "silent", 2),
+        ("psycopg2", "silent", 2),
+        *((driver, "reset", 1) for driver in DRIVERS),
+    ],
+    indirect=["scene"],
+)
+def test_a_connection_that_env_py_cannot_open_for_a_moment_is_tried_again(scene: Scene, way: str, run: int) -> None:
+    env_py = HeldEnvPy.create(scene.project, run)
     scene.project.add("a4", "a3")
     migrating = scene.gate.start("migrate", **SHORT)
-    await_true((folder / f"run{held}").exists, lambda: "".join(migrating.err), migrating.process)
-    scene.proxy.is_open = False
-    (folder / "go").write_text("")
+    env_py.wait(migrating)
+    if way == "silent":
+        scene.proxy.is_open = False
+    else:
+        scene.proxy.new_connections = partial(scene.proxy.reset, newest=True)
+    env_py.release()
     waiting = migrating.await_event("gate.waiting")
-    scene.proxy.is_open = True
+    scene.proxy.is_open, scene.proxy.new_connections = True, None
     assert "The database went away before the first revision" in waiting["message"]
     ended = migrating.wait()
     assert ended.code == 0, ended.err
     assert scene.database.stamped() == {"a4"}
 
 
-@pytest.mark.parametrize("held", [1, 2])
-def test_an_env_py_that_finds_no_connection_left_for_a_moment_is_tried_again(scene: Scene, held: int) -> None:
+def test_an_env_py_that_finds_no_connection_left_for_a_moment_is_tried_again(scene: Scene) -> None:
     url = scene.database.create_role(
         "x", "ALTER ROLE {role} CONNECTION LIMIT 3", "GRANT ALL ON SCHEMA public TO {role}"
     )
-    folder = scene.project.folder / "migrations"
-    env = folder / "env.py"
-    env.write_text(HELD.format(held=held) + env.read_text())
-    os.mkfifo(folder / "go")
+    env_py = HeldEnvPy.create(scene.project, run=1)
     scene.project.add("a4", "a3")
     migrating = scene.gate.start("migrate", DATABASE_URL=url)
-    await_true((folder / f"run{held}").exists, lambda: "".join(migrating.err), migrating.process)
+    env_py.wait(migrating)
     with psycopg.connect(url):
-        (folder / "go").write_text("")
+        env_py.release()
         waiting = migrating.await_event("gate.waiting")
     assert "too many connections for role" in waiting["message"]
     ended = migrating.wait()

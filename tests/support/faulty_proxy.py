@@ -128,9 +128,9 @@ class FaultyProxy:
             with suppress(OSError):
                 link.server.shutdown(socket.SHUT_RDWR)
 
-    def reset(self) -> None:
-        """Answer both ends of all open connections with RST."""
-        for link in self._links:
+    def reset(self, *, newest: bool = False) -> None:
+        """Answer both ends of all open connections, or of the newest, with RST."""
+        for link in self._links[-1:] if newest else self._links:
             link.lost.set()
             link.reset()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.programs import RunningProgram, await_true
 
 SYNC_ENV = """
 import os
@@ -117,6 +120,41 @@ class Project:
             self.add(revision, down, f'op.execute("CREATE TABLE t_{revision} (id int)")' if table else "pass")
             down = revision
         return self
+
+
+HELD = """
+import pathlib
+folder = pathlib.Path(__file__).parent
+number = len(list(folder.glob("run*"))) + 1
+(folder / f"run{{number}}").touch()
+if number == {run}:
+    (folder / "go").read_text()
+"""
+
+
+@dataclass(frozen=True)
+class HeldEnvPy:
+    """Holds one run of env.py before it connects: the first one is the dry run."""
+
+    folder: Path
+    run: int
+
+    @classmethod
+    def create(cls, project: Project, run: int) -> HeldEnvPy:
+        """Put the lines that hold it in front of env.py; a pipe lets it go."""
+        folder = project.folder / "migrations"
+        env = folder / "env.py"
+        env.write_text(HELD.format(run=run) + env.read_text())
+        os.mkfifo(folder / "go")
+        return cls(folder, run)
+
+    def wait(self, migrating: RunningProgram) -> None:
+        """Wait until that run is held."""
+        await_true((self.folder / f"run{self.run}").exists, lambda: "".join(migrating.err), migrating.process)
+
+    def release(self) -> None:
+        """Let it go."""
+        (self.folder / "go").write_text("")
 
 
 def with_offline_branch(environment: str, offline: str = STOCK_OFFLINE) -> str:
