@@ -157,20 +157,24 @@ class _UpgradeMonitor:
     def _check_sessions(self) -> None:
         """Terminate sessions of a killed migrator, and log slow statements of this one; raises `DatabaseLost`."""
         lost = ""
-        with suppress(DatabaseUnavailable):
-            if self._lock.fence and self._lock.sessions.distinguishes_orphans:
-                for pid in terminate_late_orphans(self._lock.sessions):
-                    text = (
-                        f"A killed migrator's upgrade connected late, in backend {pid}; gate terminated that backend."
-                    )
-                    log.emit("warning", "gate.orphan_terminated", text, backend=pid)
+        try:
+            self._terminate_late_orphans()
             own = self._own_sessions()
             sent_at = 0.0 if self._progress.pooled else self._process.clock.sent_at
             lost = self._lost_connection(own, sent_at) if sent_at else ""
             if not lost:
                 self._statements.check(own, awaits_answer=bool(sent_at))
+        except DatabaseUnavailable as error:
+            self._statements.report_unseen(error)
         if lost:
             raise self._database_lost(lost)
+
+    def _terminate_late_orphans(self) -> None:
+        if not (self._lock.fence and self._lock.sessions.distinguishes_orphans):
+            return
+        for pid in terminate_late_orphans(self._lock.sessions):
+            text = f"A killed migrator's upgrade connected late, in backend {pid}; gate terminated that backend."
+            log.emit("warning", "gate.orphan_terminated", text, backend=pid)
 
     def _observe_lock_wait(self) -> None:
         """Remember whom the migration waits for, since the server no longer shows that after a time-out."""
@@ -246,19 +250,37 @@ class StatementMonitor:
 
         A migration that awaits an answer neither computes nor is idle, even if the server runs nothing for it.
         """
-        activity = self._activity(own)
-        if awaits_answer and not activity.text:
+        if not self.sessions.visible:
+            self.report_unseen()
             return
+        activity = self._activity(own)
+        if (activity.text or not awaits_answer) and self._is_due(activity):
+            event = "gate.long_statement" if activity.text else "gate.migration_idle"
+            self._log(event, activity, self._describe(activity, own))
+
+    def report_unseen(self, error: DatabaseUnavailable | None = None) -> None:
+        """Log that the migration reports nothing for long, while gate cannot see in the database what it does.
+
+        `error`: why it cannot, None = this engine does not show it.
+        """
+        activity = Activity(time.monotonic() - max(self._idle_since, self.progress.last_report))
+        if self._is_due(activity):
+            self._log("gate.migration_unseen", activity, self._describe_unseen(activity.age, error))
+
+    def _is_due(self, activity: Activity) -> bool:
         subject = (self.progress.revision, activity.text)
         if subject != self._subject:
             self._subject, self._next_age = subject, LONG_STATEMENT
-        if not self.sessions.visible or activity.age < self._next_age:
-            return
+        if activity.age < self._next_age:
+            return False
         self._next_age = 2 * activity.age
+        return True
+
+    def _log(self, event: str, activity: Activity, text: str) -> None:
         log.emit(
             "info" if self.has_command and not activity.text else "warning",  # an unseen statement is no sign of a hang
-            "gate.long_statement" if activity.text else "gate.migration_idle",
-            f"{self._describe(activity, own)} gate keeps waiting for it.",
+            event,
+            f"{text} gate keeps waiting for it.",
             seconds=round(activity.age, 1),
             revision=self.progress.running_revision or None,
             blocked_by=list(activity.waits_for) or None,
@@ -277,7 +299,7 @@ class StatementMonitor:
         return Activity(now - self._idle_since)
 
     def _describe(self, activity: Activity, own: Collection[int]) -> str:
-        where = self.progress.in_revision or ("" if self.has_command else " before the first revision")
+        where = self._where
         if activity.text:
             statement = f"A statement{where} has been running for {activity.age:.0f} s: {activity.text}."
             return statement + self._describe_wait(activity, own)
@@ -286,11 +308,8 @@ class StatementMonitor:
                 f"gate has seen no statement of GATE_UPGRADE_COMMAND for {activity.age:.0f} s: it computes, waits for "
                 "something outside the database, or its driver does not send PGAPPNAME."
             )
-        if self.progress.done or self.progress.failure:
-            return (
-                f"The upgrade {'returned' if self.progress.done else 'failed'} {activity.age:.0f} s ago, but its "
-                "process is still running: a thread that is not a daemon, or an exit function, keeps it."
-            )
+        if self._has_ended:
+            return self._describe_end(activity.age)
         if own or self.progress.opened_sessions:
             return (
                 f"The migration has run no statement for {activity.age:.0f} s{where}: it computes, or waits for "
@@ -300,6 +319,28 @@ class StatementMonitor:
             f"The migration has had no database connection for {activity.age:.0f} s{where}: env.py is still importing "
             "or connecting."
         )
+
+    @property
+    def _where(self) -> str:
+        return self.progress.in_revision or ("" if self.has_command else " before the first revision")
+
+    @property
+    def _has_ended(self) -> bool:
+        return self.progress.done or self.progress.failure is not None
+
+    def _describe_end(self, age: float) -> str:
+        return (
+            f"The upgrade {'returned' if self.progress.done else 'failed'} {age:.0f} s ago, but its process is still "
+            "running: a thread that is not a daemon, or an exit function, keeps it."
+        )
+
+    def _describe_unseen(self, age: float, error: DatabaseUnavailable | None) -> str:
+        if self._has_ended:
+            return self._describe_end(age)
+        reason = f" {' '.join(str(error).splitlines())}" if error else ""
+        subject = "GATE_UPGRADE_COMMAND" if self.has_command else "The migration"
+        unseen = "ask the server what it does" if error else "see in this database what it does"
+        return f"{subject} has reported nothing for {age:.0f} s{self._where}, and gate cannot {unseen}.{reason}"
 
     def _describe_wait(self, activity: Activity, own: Collection[int]) -> str:
         state = f" {activity.wait_state}." if activity.wait_state else ""

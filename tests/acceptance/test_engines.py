@@ -221,6 +221,22 @@ def test_an_env_py_that_cannot_connect_to_mariadb_for_a_moment_is_tried_again(
     assert mariadb.execute("SELECT version_num FROM alembic_version", name) == [("a3",)]
 
 
+def test_an_env_py_that_hangs_where_mariadb_is_silent_is_logged(
+    maria: tuple[GateRunner, str], project: Project, mariadb: MariaDb
+) -> None:
+    gate, _ = maria
+    env_py = HeldEnvPy.create(project, run=1)
+    with faulty_proxy(mariadb.port) as proxy:
+        gate.url = gate.url.replace(f":{mariadb.port}", f":{proxy.port}")
+        migrating = gate.start("migrate", GATE_CONNECT_TIMEOUT="1", GATE_QUERY_TIMEOUT="1")
+        env_py.wait(migrating)
+        proxy.is_open = False
+        env_py.release()
+        message = migrating.await_event("gate.migration_unseen")["message"]
+    assert "before the first revision, and gate cannot ask the server what it does." in message
+    assert "timed out" in message
+
+
 def test_a_proxy_that_lost_mariadb_and_acknowledges_ends_the_attempt_with_69(
     maria: tuple[GateRunner, str], project: Project, mariadb: MariaDb
 ) -> None:
@@ -483,6 +499,14 @@ def test_where_tables_exist_without_a_stamp_on_sqlite_the_remedy_is_to_stamp(sql
         True,
     )
     assert "changes that the failed revision made before it failed remain" in ended.failure
+
+
+def test_a_migration_of_sqlite_that_hangs_is_logged(sqlite: tuple[GateRunner, Path], project: Project) -> None:
+    gate, _ = sqlite
+    project.add("a4", "a3", "import time\ntime.sleep(100)")
+    line = gate.start("migrate").await_event("gate.migration_unseen")
+    assert "in revision a4 (4/4), and gate cannot see in this database what it does." in line["message"]
+    assert line["seconds"] >= 10
 
 
 def test_sqlite_says_what_a_failed_revision_leaves(sqlite: tuple[GateRunner, Path], project: Project) -> None:
