@@ -55,6 +55,7 @@ PLAIN_MESSAGES = (
         r"resolve host|translate host name|Name or service not known",
         "The host name of the database cannot be resolved; correct the URL or the name service",
     ),
+    (r"server_login_retry|server conn crashed", "The pooler has no connection to the database server"),
     (r"refused", "Nothing listens at the address of the database (connection refused)"),
     (r"No such file or directory", "There is no database server at this socket"),
     (r"timeout|timed out|statement timeout", "The database did not answer in time"),

@@ -20,6 +20,9 @@ LOCK_CLASS = int.from_bytes(b"gate", "big")
 
 APPLICATION_NAME_BYTES = 63
 
+SERVER_TIMEOUT = 5.0
+"""Seconds for finding out which server a new connection reaches."""
+
 MYSQL_TAGS = 16
 """The number of connections of one migration that can be tagged in MySQL."""
 
@@ -131,3 +134,9 @@ class Lock:
 
     def verify(self) -> None:
         """Verify that the lock is still held; raises `LockLost`."""
+
+    def verify_server(self, timeout: float = SERVER_TIMEOUT) -> None:
+        """Verify that a new connection reaches the server where the lock was acquired; raises `LockLost`.
+
+        A server that does not answer within `timeout` seconds leaves that unknown.
+        """

@@ -97,6 +97,10 @@ class Sessions:
         """Sessions of another migration under the same lock, which a killed migrator has left."""
         return []
 
+    def on_server_of_lock(self) -> bool:
+        """Whether they are looked for on the server where this migration's lock is held."""
+        return True
+
     def existing(self, pids: Collection[int]) -> list[int]:
         """Those of these sessions that still exist."""
         return list(pids)

@@ -8,7 +8,7 @@ from gate.database.lock import Lock
 from gate.drift.comparison import Drift, Verdict
 from gate.drift.inspector import Inspector
 from gate.drift.messages import MAX_PENDING_SHOWN, pending_text, redundant_rows, stamped_unknown
-from gate.errors import GateError
+from gate.errors import GateError, LockLost
 from gate.migration.progress import STAMP_REMEDY, Progress
 from gate.text import join_ids
 
@@ -23,7 +23,7 @@ def remaining_changes(inspector: Inspector, progress: Progress, lock: Lock, time
 
     `timeout`: seconds for the check that finds the committed revisions.
     """
-    pending = set(progress.planned.pending)
+    pending, is_known = set(progress.planned.pending), False
     try:
         after = progress.unapplied(inspector.inspect(limit=timeout).drift)
     except GateError:
@@ -32,9 +32,18 @@ def remaining_changes(inspector: Inspector, progress: Progress, lock: Lock, time
         if after.stamp_verdict is Verdict.UNKNOWN:
             committed = f"gate cannot tell what was committed: {stamped_unknown(after)}."
         else:
-            pending = set(after.pending)
+            pending, is_known = set(after.pending), not _is_elsewhere(lock, timeout)
             committed = _committed(after, pending, progress)
-    return committed + _partial_changes(lock, progress, pending)
+    return committed + _partial_changes(lock, progress, pending, is_known=is_known)
+
+
+def _is_elsewhere(lock: Lock, timeout: float) -> bool:
+    """Whether a new connection reaches another server than the one where the lock was acquired."""
+    try:
+        lock.verify_server(timeout)
+    except LockLost:
+        return True
+    return False
 
 
 def _committed(after: Drift, pending: Collection[str], progress: Progress) -> str:
@@ -48,14 +57,21 @@ def _committed(after: Drift, pending: Collection[str], progress: Progress) -> st
     return f"Committed: {', '.join(done) or 'nothing'}. Still pending: {left or 'nothing'}.{undone}{current}"
 
 
-def _partial_changes(lock: Lock, progress: Progress, pending: Collection[str]) -> str:
+def _partial_changes(lock: Lock, progress: Progress, pending: Collection[str], *, is_known: bool) -> str:
+    """Name what may be half applied. `is_known`: whether `pending` was found on the server of the attempt."""
     if "" in progress.autocommit_revisions:
         return (
             " env.py's connection is in autocommit mode, so changes of a revision that is still pending remain. "
             f"{UNDO_MANUALLY}"
         )
     candidates = partially_committed if lock.transactional else _autocommitted
-    if partial := candidates(progress, pending):
+    partial = candidates(progress, pending)
+    if partial and not is_known:
+        return (
+            f" Something of {join_ids(partial)} was committed, or all of it, on the server that went away. If `gate "
+            "plan` lists one of them as pending, see what it has left, and undo that by hand before the next attempt."
+        )
+    if partial:
         return (
             f" Part of {join_ids(partial)} ran in autocommit mode (autocommit_block, for example) or was committed by "
             f"the revision itself, so its changes may remain although the revision is pending. {UNDO_MANUALLY}"

@@ -136,6 +136,7 @@ def _verify(plan: Plan, inspector: Inspector, progress: Progress, lock: Lock) ->
     if after.drift.stamp_verdict is not Verdict.CURRENT and (
         plan.post_deploy or after.drift.stamp_verdict is not Verdict.DEFERRED
     ):
+        _verify_lock_after(lock, after)
         raise MigrationFailed(
             f"The upgrade ended without an error, but the database is {after.drift.verdict} ({after.drift}). "
             f"{_left(plan.planned(after.drift))}. gate read {inspector.table.table} in schema "
@@ -154,6 +155,18 @@ def _verify(plan: Plan, inspector: Inspector, progress: Progress, lock: Lock) ->
         seconds=round(time.time() - progress.since, 1),
     )
     return after
+
+
+def _verify_lock_after(lock: Lock, after: Inspection) -> None:
+    """Raise `DatabaseLost` if the lock was lost, or the URL leads to another server than the upgrade's."""
+    try:
+        lock.verify()
+        lock.verify_server()
+    except LockLost as error:
+        raise DatabaseLost(
+            f"The database went away after the upgrade: {error}. The database that answers is {after.drift.verdict} "
+            f"({after.drift}). Try again: {RETRY}"
+        ) from None
 
 
 def _left(after: Drift) -> str:

@@ -71,6 +71,10 @@ def upgrade(plan: Plan, lock: Lock, progress: Progress, schema: str) -> None:
             raise
 
 
+CANCELLED = "gate cancelled the upgrade, since another migrator can acquire the lock now"
+"""What follows from a lost lock."""
+
+
 class _UpgradeMonitor:
     """Monitors the upgrade process and the server.
 
@@ -136,17 +140,18 @@ class _UpgradeMonitor:
             self._lock.publish_progress(self._progress.migrator())
             self._lock.verify()
         except LockLost as error:
-            text = f"{error}. gate cancelled the upgrade, since another migrator can acquire the lock now"
-            raise self._database_lost(text) from None
+            raise self._database_lost(f"{error}. {CANCELLED}") from None
 
     def _verify_lock_after(self, failure: GateError) -> None:
         """Raise `DatabaseLost` if the lock was lost, too: a driver or a command may report that as any failure.
 
-        The fence also refuses an env.py that connected to the right database after the lock was lost.
+        The fence also refuses an env.py that connected to the right database after the lock was lost, or while the URL
+        leads to another server than the lock's.
         """
         try:
             with suppress(ResourceShortage):
                 self._lock.verify()
+                self._lock.verify_server()
         except LockLost as error:
             seen = "" if self._progress.refused_by_fence else f". {str(failure).rstrip('.')}"
             raise self._database_lost(f"{error}{seen}") from None
@@ -155,19 +160,39 @@ class _UpgradeMonitor:
         return self._progress.database_lost(reason, has_command=bool(self._plan.command))
 
     def _check_sessions(self) -> None:
-        """Terminate sessions of a killed migrator, and log slow statements of this one; raises `DatabaseLost`."""
-        lost = ""
+        """Look after the migration's sessions; raises `DatabaseLost`."""
         try:
-            self._terminate_late_orphans()
-            own = self._own_sessions()
-            sent_at = 0.0 if self._progress.pooled else self._process.clock.sent_at
-            lost = self._lost_connection(own, sent_at) if sent_at else ""
-            if not lost:
-                self._statements.check(own, awaits_answer=bool(sent_at))
+            lost = self._attend_sessions()
         except DatabaseUnavailable as error:
             self._statements.report_unseen(error)
+            return
         if lost:
             raise self._database_lost(lost)
+
+    def _attend_sessions(self) -> str:
+        """Terminate sessions of a killed migrator, and log slow statements of this one; say how the database was lost.
+
+        Returns "" if it was not.
+        """
+        if lost := self._other_server():
+            return lost
+        self._terminate_late_orphans()
+        own = self._own_sessions()
+        sent_at = 0.0 if self._progress.pooled else self._process.clock.sent_at
+        if sent_at and (lost := self._lost_connection(own, sent_at)):
+            return lost
+        self._statements.check(own, awaits_answer=bool(sent_at))
+        return ""
+
+    def _other_server(self) -> str:
+        """Say that the URL leads to another server than the lock's, where others can acquire it; "" if it does not."""
+        if self._lock.fence and not self._lock.sessions.on_server_of_lock():
+            try:
+                self._lock.verify()  # a server that was restarted counts as another one, too
+                self._lock.verify_server()
+            except LockLost as error:
+                return f"{error}. {CANCELLED}"
+        return ""
 
     def _terminate_late_orphans(self) -> None:
         if not (self._lock.fence and self._lock.sessions.distinguishes_orphans):

@@ -146,6 +146,18 @@ def test_a_database_that_goes_away_in_a_migration_is_69_and_the_next_run_finishe
     assert scene.database.stamped() == {"a4"}
 
 
+@one_driver
+def test_what_was_applied_is_not_to_be_undone_where_nobody_can_see_it(scene: Scene) -> None:
+    migrating = scene.start(**SHORT)
+    scene.proxy.is_open = False
+    scene.proxy.reset()
+    ended = migrating.wait()
+    assert ended.code == 69, ended.err
+    assert "gate could not check whether anything was committed" in ended.failure
+    assert "If `gate plan` lists one of them as pending" in ended.failure
+    assert "although the revision is pending" not in ended.failure
+
+
 @pytest.mark.parametrize(
     ("scene", "kept"),
     [*((driver, False) for driver in DRIVERS), ("psycopg", True)],

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres, free_port
@@ -25,6 +26,7 @@ listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
 auth_type = any
+admin_users = postgres
 pool_mode = {mode}
 default_pool_size = {size}
 query_wait_timeout = 20
@@ -48,10 +50,7 @@ class Pooler:
         program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
         self.port = free_port()
         self.folder.mkdir()
-        configuration = self.folder / "pgbouncer.ini"
-        configuration.write_text(
-            CONFIGURATION.format(server=self.server.port, port=self.port, mode=self.mode, size=self.size)
-        )
+        configuration = self._configure(self.server.port)
         configuration.chmod(0o644)
         user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name  # PgBouncer refuses to run as root
         with (self.folder / "log").open("wb") as log, configuration.open("rb") as readable:
@@ -64,6 +63,19 @@ class Pooler:
             )
             await_true(self._listens, lambda: (self.folder / "log").read_text())
         return self
+
+    def _configure(self, server: int) -> Path:
+        configuration = self.folder / "pgbouncer.ini"
+        configuration.write_text(CONFIGURATION.format(server=server, port=self.port, mode=self.mode, size=self.size))
+        return configuration
+
+    def lead_to(self, server: int) -> None:
+        """Let new connections of PgBouncer lead to another server's port; those in use stay until they are released."""
+        self._configure(server)
+        with psycopg.connect(
+            self.url("pgbouncer"), autocommit=True, prepare_threshold=None, cursor_factory=psycopg.ClientCursor
+        ) as console:
+            console.execute("RELOAD")
 
     def _listens(self) -> bool:
         with socket.socket() as probe:

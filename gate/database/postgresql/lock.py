@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gate.database.location import Database, explain
-from gate.database.lock import LOCK_CLASS, Lock, LockKey, Migrator
+from gate.database.lock import LOCK_CLASS, SERVER_TIMEOUT, Lock, LockKey, Migrator
 from gate.database.postgresql.connection import ReusedConnections, execute_within, explained
-from gate.database.postgresql.sessions import PostgresSessions, query_on_connection
+from gate.database.postgresql.sessions import PostgresSessions, query_on_connection, query_on_new_connection
 from gate.database.postgresql.sql import string
 from gate.errors import BadSettings, DatabaseUnavailable, LockBusy, LockLost, ResourceShortage
 from gate.process.threads import BackgroundCall, try_for
@@ -49,6 +49,14 @@ CONNECTIONS = 3
 LIMITS_TIMEOUT = 2.0
 """Seconds for reading the CONNECTION LIMIT of the role and of the database."""
 
+STARTED_AT = "(extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint"
+"""When the server was started, in microseconds: by that every role can tell two servers of one cluster apart."""
+
+OTHER_SERVER = (
+    "The URL of the database leads to another server now than the one where gate holds the migration lock, as after a "
+    "failover, or while two servers accept writes"
+)
+
 POOL_WAIT_FACTOR = 3
 """A busy pool may take this many times the limits of a check to provide a connection."""
 
@@ -62,6 +70,8 @@ class AdvisoryLock(Lock):
     """
 
     connection: Connection | None = None
+    same_server: str = "true"
+    """The SQL condition that a connection has reached the server where the lock is held."""
 
     def publish_progress(self, migrator: Migrator) -> None:
         """Set the application_name, which every role may read (hazards.md 5); SET takes no snapshot."""
@@ -70,6 +80,12 @@ class AdvisoryLock(Lock):
     def verify(self) -> None:
         """Make a round trip, which also keeps firewalls from dropping the connection; SHOW takes no snapshot."""
         self._run("SHOW application_name")
+
+    def verify_server(self, timeout: float = SERVER_TIMEOUT) -> None:
+        """Ask on a new connection. Where env.py and other gates reach another server, the lock protects nothing."""
+        query = query_on_new_connection(self.database)
+        if try_for(timeout, lambda: query(f"SELECT {self.same_server}")) == [(False,)]:
+            raise LockLost(OTHER_SERVER)
 
     def _run(self, statement: str) -> None:
         assert self.connection
@@ -94,21 +110,22 @@ def acquire(database: Database, key: LockKey, reused: ReusedConnections | None =
     connections = reused or ReusedConnections(database, CONNECTIONS)
     pooled = False
     try:
-        pid = connections.lock.use(lambda connection: _try_lock(connection, key, database))
-        connection = connections.lock.get()
+        pid, started_at = connections.lock.use(lambda connection: _try_lock(connection, key, database))
+        connection, same_server = connections.lock.get(), f"{STARTED_AT} = {started_at}"
         pooled = connection.info.backend_pid != pid
-        second = _second_connection(connections, key, connection, pooled=pooled)
+        second = _second_connection(connections, key, connection, same_server, pooled=pooled)
         if pooled:
             connections.queries.close()  # the pool may need it for the migration
-        tag, held = f"{key.working_name} {os.urandom(4).hex()}", _held_condition(key, pid)
+        tag, held = f"{key.working_name} {os.urandom(4).hex()}", f"({same_server} AND {_held_condition(key, pid)})"
         yield AdvisoryLock(
             key,
             database,
-            PostgresSessions(query_on_connection(second, database), key, tag, held),
+            PostgresSessions(query_on_connection(second, database), key, tag, held, same_server),
             f"SELECT current_database(), {held}",
             tag,
             environment={} if pooled else _client_environment(connection, tag),
             connection=connection,
+            same_server=same_server,
         )
     finally:
         if not _release(connections) or pooled or not reused:  # the lock ends with its connection, too
@@ -148,7 +165,8 @@ def _check_connection_limits(connection: Connection, needed: int) -> None:
             )
 
 
-def _try_lock(connection: Connection, key: LockKey, database: Database) -> int:
+def _try_lock(connection: Connection, key: LockKey, database: Database) -> tuple[int, int]:
+    """Request the lock; return the server's process id of the connection, and when the server was started."""
     refuse_cockroachdb(connection.info.parameter_status("crdb_version"))
     try:
         cursor = execute_within(
@@ -157,12 +175,13 @@ def _try_lock(connection: Connection, key: LockKey, database: Database) -> int:
             f" SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN ({DISABLED_TIMEOUTS});"
             f" SELECT set_config(name, w.value, true) FROM pg_catalog.pg_settings JOIN (VALUES {KEEPALIVES})"
             " w (name, value) USING (name);"
-            f" SELECT pg_is_in_recovery(), pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed}), pg_backend_pid()",
+            f" SELECT pg_is_in_recovery(), pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed}), pg_backend_pid(),"
+            f" {STARTED_AT}",
             POOL_WAIT_FACTOR * database.answer_timeout,
         )
         while cursor.nextset():
             pass
-        standby, granted, pid = cursor.fetchone() or (None, None, 0)
+        standby, granted, pid, started_at = cursor.fetchone() or (None, None, 0, 0)
     except ResourceShortage:
         raise
     except Exception as error:  # noqa: BLE001 - psycopg's errors cannot be named without importing it
@@ -175,7 +194,8 @@ def _try_lock(connection: Connection, key: LockKey, database: Database) -> int:
     if not granted:
         raise LockBusy
     assert isinstance(pid, int)
-    return pid
+    assert isinstance(started_at, int)
+    return pid, started_at
 
 
 def refuse_cockroachdb(version: str | None) -> None:
@@ -213,16 +233,20 @@ def _held_condition(key: LockKey, pid: int) -> str:
     )
 
 
-def _second_connection(connections: ReusedConnections, key: LockKey, first: Connection, *, pooled: bool) -> Connection:
-    """Return a second connection, which must be refused the lock (7.6 ms, hazards.md 3)."""
+def _second_connection(
+    connections: ReusedConnections, key: LockKey, first: Connection, same_server: str, *, pooled: bool
+) -> Connection:
+    """Return a second connection to the same server, which must be refused the lock (7.6 ms, hazards.md 3)."""
     needed = connections.needed - pooled
     try:
-        granted = _ask_second(connections, key, first, pooled=pooled)
+        granted, is_same = _ask_second(connections, key, first, same_server, pooled=pooled)
     except DatabaseUnavailable:
         _check_connection_limits(first, needed)  # "too many connections" is permanent below these
         raise
     if granted and not _answers(first, connections.database):  # its end has released the lock
         raise DatabaseUnavailable("The connection that holds the migration lock was lost. gate tries again.")
+    if not is_same:
+        raise DatabaseUnavailable(f"{OTHER_SERVER}. gate tries again.")
     if granted:
         raise BadSettings(
             "This server grants the migration lock to two connections at once, so it cannot keep migrators apart. "
@@ -235,16 +259,18 @@ def _second_connection(connections: ReusedConnections, key: LockKey, first: Conn
     return second
 
 
-def _ask_second(connections: ReusedConnections, key: LockKey, first: Connection, *, pooled: bool) -> bool:
-    """Return whether the second connection is granted the lock, too.
+def _ask_second(
+    connections: ReusedConnections, key: LockKey, first: Connection, same_server: str, *, pooled: bool
+) -> tuple[bool, bool]:
+    """Return whether the second connection is granted the lock, too, and whether it has reached the same server.
 
     Raises `BadSettings` if a pooler that answers has no second connection, and `DatabaseUnavailable` if the network
     may have frozen (hazards.md 21).
     """
     limit = POOL_WAIT_FACTOR * connections.database.answer_timeout
 
-    def ask() -> bool:
-        return connections.queries.use(lambda second: _try_second(second, connections.database, key))
+    def ask() -> tuple[bool, bool]:
+        return connections.queries.use(lambda second: _try_second(second, connections.database, key, same_server))
 
     try:
         return BackgroundCall(ask).result(limit)
@@ -269,7 +295,8 @@ def _answers(connection: Connection, database: Database) -> bool:
     return True
 
 
-def _try_second(second: Connection, database: Database, key: LockKey) -> bool:
+def _try_second(second: Connection, database: Database, key: LockKey, same_server: str) -> tuple[bool, bool]:
+    request = f"SELECT pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed}), {same_server}"
     with explained(database):
-        row = second.execute(f"SELECT pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed})").fetchone()
-    return bool(row and row[0])
+        granted, is_same = second.execute(request).fetchone() or (False, False)
+    return bool(granted), bool(is_same)

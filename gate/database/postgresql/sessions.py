@@ -47,13 +47,15 @@ class PostgresSessions(Sessions):
     """The sessions with this migration's tag, and those with another tag under the same lock.
 
     `query`: runs one statement; `tag`: this migration's application_name; `held`: the SQL condition that this gate
-    still holds the lock, without which the other sessions must be left alone.
+    still holds the lock, without which the other sessions must be left alone; `same_server`: the SQL condition that a
+    connection has reached the server of the lock.
     """
 
     query: Query
     key: LockKey
     tag: str
     held: str = "false"
+    same_server: str = "true"
     visible = True
     distinguishes_orphans = True
 
@@ -85,6 +87,10 @@ class PostgresSessions(Sessions):
             " AND backend_type IS DISTINCT FROM 'parallel worker'"
         )
         return [int(pid) for (pid,) in rows]
+
+    def on_server_of_lock(self) -> bool:
+        """Ask on the connection of the other queries."""
+        return self.query(f"SELECT {self.same_server}") == [(True,)]
 
     def existing(self, pids: Collection[int]) -> list[int]:
         """Find them by their process ids, which every role may read."""

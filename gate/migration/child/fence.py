@@ -24,6 +24,17 @@ class FenceRefusal(BaseException):
     """
 
 
+class ServerChanged(BaseException):
+    """A transaction has reached another server than the one where gate holds the lock.
+
+    Derives from BaseException for the same reason.
+    """
+
+
+FENCED = "gate_fenced"
+"""The key in a connection's `info` that marks it as one on which the fence has found the lock."""
+
+
 class Location(NamedTuple):
     """The version table of one `context.run_migrations()`. `locked`: whether gate holds its lock in that database."""
 
@@ -121,6 +132,7 @@ class Fence:
         schema = version_schema(connection, context)
         if began_here:
             connection.rollback()
+        connection.info[FENCED] = locked
         return Location(database, locked, schema, context.version_table)
 
     def _query_fence(self, connection: Connection) -> tuple[str, bool]:

@@ -11,7 +11,7 @@ from typing import Any
 from gate.descriptors import InheritedDescriptor
 from gate.migration.child.error_codes import lock_conflict, shows_lost_database, sqlstate_of
 from gate.migration.child.failure import describe, location_of
-from gate.migration.child.fence import FenceRefusal
+from gate.migration.child.fence import FenceRefusal, ServerChanged
 
 
 class Reporter:
@@ -89,7 +89,7 @@ class Reporter:
             "failed",
             kind="database" if refused else "migration",
             revision=self.revision,
-            message=str(error) if refused else describe(error),
+            message=str(error) if isinstance(error, FenceRefusal | ServerChanged) else describe(error),
             location=location_of(error, self.script_folders),
             sqlstate=sqlstate_of(original),
             lost=not refused and self._shows_lost_database(error),
@@ -97,4 +97,6 @@ class Reporter:
         )
 
     def _shows_lost_database(self, error: BaseException) -> bool:
+        if isinstance(error, ServerChanged):
+            return True
         return shows_lost_database(error, connected=self.connected and not self._closed, unopened=self._unopened)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 
 from gate.database.lock import MYSQL_TAGS
+from gate.migration.child.fence import FENCED, ServerChanged
 from gate.migration.child.sockets import detect_lost_server
 from gate.migration.child.statement_clock import StatementClock
 
@@ -27,6 +28,10 @@ COMMIT_STATEMENT = re.compile(r"\A\s*END\b|(?:\A|;)\s*(?:COMMIT|PREPARE\s+TRANSA
 
 REPORTS_COMMITS = "_gate_reports_commits"
 """The attribute that marks a dialect whose commits are reported."""
+
+OTHER_SERVER = (
+    "the pooler leads to another server now, as after a failover, and gate does not hold the migration lock there"
+)
 
 REPORTS_OPENING = "_gate_reports_opening"
 """The attribute that marks a dialect whose opened connections are reported."""
@@ -170,6 +175,25 @@ def tag_sessions(tag: str, on_connect: Callable[[int], None], on_pooler: Callabl
 
     event.listen(Engine, "engine_connect", connected)
     event.listen(Engine, "begin", transaction_begun)
+
+
+def fence_transactions(fence: str) -> None:
+    """Verify the lock in each transaction of a connection on which the fence has found it, if that is pooled.
+
+    A pooler may give the next transaction another server: after a failover the new primary, where gate holds no lock.
+    """
+
+    def begun(connection: Connection) -> None:
+        if connection.info.get(TAGGED) and connection.info.get(FENCED):
+            cursor = connection.connection.cursor()
+            cursor.execute(fence)
+            row = cursor.fetchone()
+            cursor.close()
+            if not (row and row[1]):
+                raise ServerChanged(OTHER_SERVER)
+
+    if fence:
+        event.listen(Engine, "begin", begun)
 
 
 def _tag_in_postgresql(cursor: Any, tag: str, driver: Any) -> tuple[int, bool]:

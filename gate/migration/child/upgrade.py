@@ -25,6 +25,7 @@ from gate.migration.child.fence import Fence
 from gate.migration.child.lock_timeout import limit_lock_waits
 from gate.migration.child.reporter import Reporter
 from gate.migration.child.session_tags import (
+    fence_transactions,
     is_autocommit,
     report_autocommit,
     report_closed,
@@ -53,6 +54,7 @@ def run(request: UpgradeRequest, reporter: Reporter, directory: ScriptDirectory 
     try:
         watch_connections(StatementClock(*request.clock))
         tag_sessions(request.tag, reporter.report_connected, lambda: reporter.report("pooled"))
+        fence_transactions(request.fence)
         report_autocommit(reporter.report_autocommit)
         report_commits(reporter.report_commit)
         report_closed(reporter.record_closed)
