@@ -15,6 +15,7 @@ from tests.conftest import GateRunner, TestDatabase
 from tests.support.failover_rounds import ATTRIBUTES, Replication, crash, return_as_standby, url_of_both
 from tests.support.faulty_proxy import faulty_proxy
 from tests.support.pooler import PoolerFactory
+from tests.support.programs import await_true
 from tests.support.projects import ASYNC_ENV, SYNC_ENV, Project, wait_for_file
 
 SHORT = {"GATE_POLL_MAX": "0.5", "GATE_CONNECT_TIMEOUT": "2", "GATE_QUERY_TIMEOUT": "2"}
@@ -104,6 +105,25 @@ def test_a_migration_passes_over_a_host_that_accepts_and_is_silent(project: Proj
             ended = gate("migrate", **SHORT)
     assert ended.code == 0, ended.err
     assert database.stamped() == {"a3"}
+
+
+REQUEST = "SELECT state FROM pg_stat_activity WHERE query LIKE 'BEGIN%pg_try_advisory_xact_lock%'"
+LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+
+
+def test_a_gate_at_a_standby_is_no_holder_of_the_lock(
+    project: Project, replication: Replication, primary: TestDatabase, standby: EmbeddedPostgres
+) -> None:
+    with faulty_proxy(standby.port) as proxy:
+        proxy.on_message(b"pg_try_advisory_xact_lock", proxy.freeze, is_forwarded=True)
+        gate = GateRunner(project.folder, url_of_both([proxy.port], primary.name, "any"))
+        with gate.running:
+            migrating = gate.start("migrate", GATE_CONNECT_TIMEOUT="20", GATE_QUERY_TIMEOUT="20")
+            answered = [("idle in transaction",)]
+            await_true(lambda: standby.execute(REQUEST) == answered, lambda: "".join(migrating.err), migrating.process)
+            assert standby.execute(LOCKS) == [(0,)]
+    standby.promote()
+    replication.replace(standby)
 
 
 def test_a_standby_that_is_never_promoted_is_waited_for_and_named(

@@ -175,8 +175,9 @@ def _try_lock(connection: Connection, key: LockKey, database: Database) -> tuple
             f" SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN ({DISABLED_TIMEOUTS});"
             f" SELECT set_config(name, w.value, true) FROM pg_catalog.pg_settings JOIN (VALUES {KEEPALIVES})"
             " w (name, value) USING (name);"
-            f" SELECT pg_is_in_recovery(), pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed}), pg_backend_pid(),"
-            f" {STARTED_AT}",
+            # A standby grants the lock, too: gates that wait for it to be promoted would see each other as migrators.
+            " SELECT pg_is_in_recovery(), CASE WHEN NOT pg_is_in_recovery() THEN"
+            f" pg_try_advisory_xact_lock({LOCK_CLASS}, {key.signed}) END, pg_backend_pid(), {STARTED_AT}",
             POOL_WAIT_FACTOR * database.answer_timeout,
         )
         while cursor.nextset():
