@@ -23,6 +23,11 @@ APPLICATION_NAME_BYTES = 63
 SERVER_TIMEOUT = 5.0
 """Seconds for finding out which server a new connection reaches."""
 
+OTHER_SERVER = (
+    "The URL of the database leads to another server now than the one where gate holds the migration lock, as after a "
+    "failover, or while two servers accept writes"
+)
+
 MYSQL_TAGS = 16
 """The number of connections of one migration that can be tagged in MySQL."""
 

@@ -18,10 +18,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gate.database.generic import GenericEngine, driver_error
 from gate.database.location import Database, explain
-from gate.database.lock import MYSQL_TAGS, Lock, LockKey, Migrator
+from gate.database.lock import MYSQL_TAGS, OTHER_SERVER, SERVER_TIMEOUT, Lock, LockKey, Migrator
 from gate.database.sessions import Activity, Blocker, Sessions, busiest, shorten_statement
 from gate.errors import DatabaseUnavailable, LockBusy, LockLost
-from gate.process.threads import BackgroundCall
+from gate.process.threads import BackgroundCall, try_for
 
 SESSION_WAIT_TIMEOUT = 31536000
 """Seconds of wait_timeout: an idle holder must not lose the lock."""
@@ -79,6 +79,12 @@ class NamedLock(Lock):
             raise LockLost(f"{CONNECTION_LOST} ({driver_error(error)})") from None
         if not held:
             raise LockLost("The server gave the migration lock to another connection")
+
+    def verify_server(self, timeout: float = SERVER_TIMEOUT) -> None:
+        """Ask on a new connection who holds the lock: another server has other holders."""
+        rows = try_for(timeout, lambda: _query(self.database, self.fence))
+        if rows and not rows[0][1]:
+            raise LockLost(OTHER_SERVER)
 
     def _is_held(self) -> bool:
         assert self.connection is not None
@@ -179,20 +185,25 @@ class MySqlSessions(Sessions):
                 self._query(f"{kill} {pid:d}")
 
     def _query(self, statement: str) -> list[Any]:
-        """Ask on a new connection; only some drivers have a time-out of their own."""
-        limit = self.database.answer_timeout
-        try:
-            return BackgroundCall(lambda: self._rows(statement)).result(limit)
-        except TimeoutError:
-            raise explain(TimeoutError(f"timed out after {limit:g} s"), self.database.url()) from None
+        return _query(self.database, statement)
 
-    def _rows(self, statement: str) -> list[Any]:
-        with MySqlEngine(self.database).connect() as connection:
-            try:
-                result = connection.execute(text(statement))
-                return list(result) if result.returns_rows else []
-            except SQLAlchemyError as error:
-                raise explain(driver_error(error), self.database.url()) from None
+
+def _query(database: Database, statement: str) -> list[Any]:
+    """Ask on a new connection; only some drivers have a time-out of their own."""
+    limit = database.answer_timeout
+    try:
+        return BackgroundCall(lambda: _rows(database, statement)).result(limit)
+    except TimeoutError:
+        raise explain(TimeoutError(f"timed out after {limit:g} s"), database.url()) from None
+
+
+def _rows(database: Database, statement: str) -> list[Any]:
+    with MySqlEngine(database).connect() as connection:
+        try:
+            result = connection.execute(text(statement))
+            return list(result) if result.returns_rows else []
+        except SQLAlchemyError as error:
+            raise explain(driver_error(error), database.url()) from None
 
 
 def _join_ids(pids: Collection[int]) -> str:

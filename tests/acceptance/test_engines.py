@@ -221,6 +221,30 @@ def test_an_env_py_that_cannot_connect_to_mariadb_for_a_moment_is_tried_again(
     assert mariadb.execute("SELECT version_num FROM alembic_version", name) == [("a3",)]
 
 
+def test_mariadb_is_not_migrated_under_the_lock_of_another_server(
+    maria: tuple[GateRunner, str], project: Project, mariadb: MariaDb
+) -> None:
+    gate, name = maria
+    env_py = HeldEnvPy.create(project, run=1)
+    promoted = MariaDb().start()
+    try:
+        promoted.execute(f"CREATE DATABASE {name}")
+        with faulty_proxy(mariadb.port) as proxy:
+            gate.url = gate.url.replace(f":{mariadb.port}", f":{proxy.port}")
+            migrating = gate.start("migrate")
+            env_py.wait(migrating)
+            proxy.target = promoted.port
+            env_py.release()
+            waiting = migrating.await_event("gate.waiting")
+            ended = migrating.wait()
+        assert "leads to another server now" in waiting["message"]
+        assert ended.code == 0, ended.err
+        assert promoted.execute("SELECT version_num FROM alembic_version", name) == [("a3",)]
+        assert mariadb.execute("SHOW TABLES", name) == []
+    finally:
+        promoted.remove()
+
+
 def test_an_env_py_that_hangs_where_mariadb_is_silent_is_logged(
     maria: tuple[GateRunner, str], project: Project, mariadb: MariaDb
 ) -> None:

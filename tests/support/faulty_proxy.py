@@ -92,7 +92,8 @@ class FaultyProxy:
     """A TCP proxy on loopback to one port of this machine."""
 
     def __init__(self, target: int) -> None:
-        self._target = target
+        self.target = target
+        """The port of the server to which new connections lead."""
         self._sockets = ExitStack()
         self._links: list[_Link] = []
         self._trap: _Trap | None = None
@@ -163,7 +164,7 @@ class FaultyProxy:
 
     def _connect(self, client: socket.socket) -> None:
         try:
-            server = self._sockets.enter_context(socket.create_connection(("127.0.0.1", self._target)))
+            server = self._sockets.enter_context(socket.create_connection(("127.0.0.1", self.target)))
         except OSError:  # the server is down just now
             client.close()
             return

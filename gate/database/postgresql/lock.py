@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gate.database.location import Database, explain
-from gate.database.lock import LOCK_CLASS, SERVER_TIMEOUT, Lock, LockKey, Migrator
+from gate.database.lock import LOCK_CLASS, OTHER_SERVER, SERVER_TIMEOUT, Lock, LockKey, Migrator
 from gate.database.postgresql.connection import ReusedConnections, execute_within, explained
 from gate.database.postgresql.sessions import PostgresSessions, query_on_connection, query_on_new_connection
 from gate.database.postgresql.sql import string
@@ -51,11 +51,6 @@ LIMITS_TIMEOUT = 2.0
 
 STARTED_AT = "(extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint"
 """When the server was started, in microseconds: by that every role can tell two servers of one cluster apart."""
-
-OTHER_SERVER = (
-    "The URL of the database leads to another server now than the one where gate holds the migration lock, as after a "
-    "failover, or while two servers accept writes"
-)
 
 POOL_WAIT_FACTOR = 3
 """A busy pool may take this many times the limits of a check to provide a connection."""
