@@ -55,8 +55,8 @@ class Plan(NamedTuple):
     dry_run: bool = True
 
     def verify_first(self, schemas: Collection[str]) -> None:
-        """Raise `BadSettings` if there are schemas and `first` is none of them."""
-        if self.first is not None and schemas and self.first not in schemas:
+        """Raise `BadSettings` if `first` is none of these schemas."""
+        if self.first is not None and self.first not in schemas:
             raise BadSettings(
                 f"--first names {short_name(self.first)}, which is none of the {len(schemas):,} schemas of "
                 "GATE_SCHEMAS. Correct the name, or leave --first out. Nothing was applied."

@@ -97,7 +97,7 @@ class WaitLoop:
     def _step(self) -> Outcome:
         try:
             inspection = self._inspect()
-            if self.plan and inspection.schemas is not None:
+            if self.plan and self.plan.first is not None and inspection.schemas:
                 self.plan.verify_first({state.name for state in inspection.schemas})
             if self._decide(inspection) is Decision.UPGRADE:
                 inspection = self._upgrade(inspection)
