@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gate.errors import BadSettings
@@ -79,9 +79,9 @@ def alembic_reads(section: str) -> tuple[Path, list[Path]] | None:
         try:
             config = Config("alembic.ini", toml_file="pyproject.toml", ini_section=section)
             directory = ScriptDirectory.from_config(config)
-            locations = [Path(os.path.abspath(each)) for each in directory.version_locations or []]
-            default = [Path(os.path.abspath(directory.dir)) / "versions"]
-            return Path(os.path.abspath(directory.dir)), locations or default
+            # The public attribute has each location as it is written, also one in a package (`json:tool`).
+            locations = [Path(os.path.abspath(each)) for each in directory._version_locations]
+            return Path(os.path.abspath(directory.dir)), locations
         except Exception:  # noqa: BLE001 - Alembic raises many types on invalid files
             return None
         finally:
@@ -109,6 +109,7 @@ def compare_configurations(section: str) -> None:
     noise=TEXT,
     section=st.sampled_from(["alembic", "x", "DEFAULT", "\udcff", "a]\n[b"]),
 )
+@example(options=[("version_locations", "json:tool")], good=True, noise="", section="alembic")
 def test_any_ini_file_is_read_as_alembic_reads_it_or_refused_with_a_sentence(
     folder: Path,
     options: list[tuple[str, str]],
