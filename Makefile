@@ -47,8 +47,8 @@ cluster: $(READY) ## run the Kubernetes files in a real cluster on this machine 
 
 .PHONY: examples
 examples: $(READY) ## draw 10,000 examples for each property-based test (GATE_TEST_EXAMPLES=N: another number)
-	GATE_TEST_EXAMPLES=$(GATE_TEST_EXAMPLES) $(BIN)/pytest -n $(WORKERS) --timeout 6000 $(call record,examples) \
-		tests/unit tests/acceptance/test_any_request.py tests/integration/test_missing_oracle.py
+	GATE_TEST_EXAMPLES=$(GATE_TEST_EXAMPLES) $(BIN)/pytest -n $(WORKERS) --dist worksteal --timeout 6000 \
+		$(call record,examples) tests/unit tests/acceptance/test_any_request.py tests/integration/test_missing_oracle.py
 
 .PHONY: kills
 kills: $(READY) ## kill gate, its processes, connections and servers, and break the network, 80 times each; races (GATE_TEST_ROUNDS=N)
