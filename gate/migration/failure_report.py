@@ -23,7 +23,7 @@ def remaining_changes(inspector: Inspector, progress: Progress, lock: Lock, time
 
     `timeout`: seconds for the check that finds the committed revisions.
     """
-    pending, is_known = set(progress.planned.pending), False
+    pending, is_seen = set(progress.planned.pending), False
     try:
         after = progress.unapplied(inspector.inspect(limit=timeout).drift)
     except GateError:
@@ -32,9 +32,11 @@ def remaining_changes(inspector: Inspector, progress: Progress, lock: Lock, time
         if after.stamp_verdict is Verdict.UNKNOWN:
             committed = f"gate cannot tell what was committed: {stamped_unknown(after)}."
         else:
-            pending, is_known = set(after.pending), not _is_elsewhere(lock, timeout)
+            pending, is_seen = set(after.pending), True
             committed = _committed(after, pending, progress)
-    return committed + _partial_changes(lock, progress, pending, is_known=is_known)
+    partial = _partially_applied(lock, progress, pending)
+    is_known = is_seen and not (partial and _is_elsewhere(lock, timeout))
+    return committed + _partial_changes(lock, progress, partial, is_known=is_known)
 
 
 def _is_elsewhere(lock: Lock, timeout: float) -> bool:
@@ -57,15 +59,17 @@ def _committed(after: Drift, pending: Collection[str], progress: Progress) -> st
     return f"Committed: {', '.join(done) or 'nothing'}. Still pending: {left or 'nothing'}.{undone}{current}"
 
 
-def _partial_changes(lock: Lock, progress: Progress, pending: Collection[str], *, is_known: bool) -> str:
-    """Name what may be half applied. `is_known`: whether `pending` was found on the server of the attempt."""
+def _partially_applied(lock: Lock, progress: Progress, pending: Collection[str]) -> list[str]:
+    return (partially_committed if lock.transactional else _autocommitted)(progress, pending)
+
+
+def _partial_changes(lock: Lock, progress: Progress, partial: Collection[str], *, is_known: bool) -> str:
+    """Name what may be half applied. `is_known`: whether `partial` was found on the server of the attempt."""
     if "" in progress.autocommit_revisions:
         return (
             " env.py's connection is in autocommit mode, so changes of a revision that is still pending remain. "
             f"{UNDO_MANUALLY}"
         )
-    candidates = partially_committed if lock.transactional else _autocommitted
-    partial = candidates(progress, pending)
     if partial and not is_known:
         return (
             f" Something of {join_ids(partial)} was committed, or all of it, on the server that went away. If `gate "

@@ -29,12 +29,13 @@ COMMIT_STATEMENT = re.compile(r"\A\s*END\b|(?:\A|;)\s*(?:COMMIT|PREPARE\s+TRANSA
 REPORTS_COMMITS = "_gate_reports_commits"
 """The attribute that marks a dialect whose commits are reported."""
 
-OTHER_SERVER = (
-    "the pooler leads to another server now, as after a failover, and gate does not hold the migration lock there"
-)
-
 REPORTS_OPENING = "_gate_reports_opening"
 """The attribute that marks a dialect whose opened connections are reported."""
+
+POOLER_LEADS_ELSEWHERE = (
+    "the pooler leads to another server now, as after a failover, and gate does not hold the migration lock there"
+)
+"""Why a transaction is not run."""
 
 
 def report_commits(on_commit: Callable[[], None]) -> None:
@@ -190,7 +191,7 @@ def fence_transactions(fence: str) -> None:
             row = cursor.fetchone()
             cursor.close()
             if not (row and row[1]):
-                raise ServerChanged(OTHER_SERVER)
+                raise ServerChanged(POOLER_LEADS_ELSEWHERE)
 
     if fence:
         event.listen(Engine, "begin", begun)
